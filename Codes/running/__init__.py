@@ -1,0 +1,1 @@
+"""What executes notebooks. Nothing in here is imported by a notebook."""
