@@ -1,0 +1,75 @@
+# The workbook's commands. `make` alone lists them.
+# Only make, git and Python 3.11 to 3.13 are assumed; uv is used where there is one.
+
+# A plain `mlflow ui` at the root, a notebook, a runner and a test of the user's own all see this store.
+ifeq ($(strip $(MLFLOW_TRACKING_URI)),)
+MLFLOW_TRACKING_URI := sqlite:///$(CURDIR)/mlflow.db
+endif
+export MLFLOW_TRACKING_URI
+export MLFLOW_DISABLE_TELEMETRY := true
+export JUPYTER_PREFER_ENV_PATH := 1
+
+BIN := .venv/bin
+PORT ?= 5000
+PYTHON ?=
+
+# Values typed by people reach the recipes through the environment, never as text of a shell line.
+# `value` keeps their `$` signs from being read by make.
+override P := $(value P)
+override NB := $(value NB)
+export P NB
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## list the commands
+	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+.PHONY: install
+install: ## make .venv with everything in it; PYTHON=python3.12 chooses the Python
+	@sh .ci/install "$(PYTHON)"
+
+.PHONY: run
+run: install ## run all notebooks in order, or one: NB=02_train P="model=forest seed=3"
+	@if [ -n "$$NB" ]; then exec $(BIN)/workbook run "$$NB" --params "$$P"; \
+	elif [ -n "$$P" ]; then echo 'P= needs a notebook: make run NB=02_train P="seed=3"' >&2; exit 2; \
+	else exec $(BIN)/workbook run; fi
+
+.PHONY: lab
+lab: install ## open JupyterLab on 127.0.0.1
+	@exec $(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=.
+
+.PHONY: ui
+ui: install ## show the runs in the MLflow UI on 127.0.0.1; PORT=5001 chooses the port
+	@case "$$MLFLOW_TRACKING_URI" in http*) \
+	    echo "the runs are on the server at $$MLFLOW_TRACKING_URI: open that address"; exit 0;; esac; \
+	echo "MLflow UI: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"; \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
+	    --workers 1 --backend-store-uri "$$MLFLOW_TRACKING_URI" \
+	    --no-serve-artifacts --default-artifact-root "$(CURDIR)/mlruns"
+
+.PHONY: format
+format: install ## format code and notebooks, strip outputs; CHECK=1 only checks
+	@exec $(BIN)/python -m Codes.stages $(if $(filter-out 0,$(CHECK)),format-check,format)
+
+.PHONY: lint
+lint: install ## check code, notebooks, workflows and the Dockerfile
+	@exec $(BIN)/python -m Codes.stages lint
+
+.PHONY: test
+test: install ## run everything that proves the workbook; ONLY="unit notebooks" chooses stages
+	@exec $(BIN)/python -m Codes.stages test
+
+.PHONY: summary
+summary: ## print the last test's table as Markdown
+	@cat test-report/summary.md 2>/dev/null || echo "no test report: make test writes one"
+
+.PHONY: requirements
+requirements: ## compile requirements.txt from pyproject.toml; UPGRADE=1 takes newer versions
+	@sh .ci/requirements "$(UPGRADE)"
+
+.PHONY: clean
+clean: ## remove runs, executed notebooks and caches, after asking; ALL=1 takes .venv too
+	@sh .ci/clean "$(YES)" "$(ALL)"
