@@ -1,0 +1,204 @@
+"""The `workbook` command: a thin face over the helpers and over what runs notebooks."""
+
+import json
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import yaml
+
+from Codes import problem as problems_
+from Codes.adoption import OWNED
+from Codes.errors import WorkbookError
+from Codes.running import runner
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="experiment-workbook")
+def main():
+    """Plain notebooks that become complete, comparable MLflow runs."""
+
+
+@main.command()
+@click.argument("notebook", required=False)
+@click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter.")
+@click.option("--params", "line", default="", metavar="'A=1 B=2'", help="Several, as make's P= gives them.")
+@click.option("-y", "--yaml", "text", metavar="YAML", help="Parameters as YAML text.")
+@click.option("-f", "--file", "file", metavar="FILE", help="Parameters from a YAML file.")
+@click.option("-o", "--output", metavar="FILE", help="The executed notebook; default: a new file in executed/.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook's.")
+@click.option("--experiment", metavar="NAME", help="The MLflow experiment; default: the problem's name.")
+@click.option("--cell-timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a cell may take.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds the notebook may take.")
+@click.option("--system-metrics", is_flag=True, help="Also log processor, memory and disk use.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+def run(notebook, pairs, line, text, file, output, force, kernel, experiment, cell_timeout, timeout, **flags):
+    """Run NOTEBOOK (a name such as 02_train, or a path) as one MLflow run; without it the whole lifecycle, in order."""
+    given = gather(pairs, line, text, file)
+    if output and not notebook:
+        raise WorkbookError("--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE.")
+    steps = runner.plan(notebook, given)
+    prepare_environment(experiment, flags["system_metrics"], whole=not notebook)
+    limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
+    progress = sys.stderr.isatty() and not flags["no_progress"]
+    for number, (path, values) in enumerate(steps, 1):
+        place = runner.output_path(path, output, force)
+        click.echo(f"[{number}/{len(steps)}] {path.stem} {shown(values)}".rstrip(), err=True)
+        execute(path, values, place, kernel=kernel, progress=progress, **limits)
+    show_table({str(values.get("problem")) for _, values in steps} if not notebook else set())
+
+
+def gather(pairs, line, text, file):
+    """All given parameters by name; the later source wins: file, YAML text, make's line, -p."""
+    given = read_yaml(Path(file).read_text("utf-8"), file) if file and Path(file).is_file() else {}
+    if file and not Path(file).is_file():
+        raise WorkbookError(f"there is no parameter file {file}; give the path of a YAML file.")
+    given |= read_yaml(text, "--yaml") if text else {}
+    return given | {n: runner.Typed(v) for n, v in split_line(line)} | {n: runner.Typed(v) for n, v in pairs}
+
+
+def read_yaml(text, where):
+    """The mapping in `text`."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WorkbookError(f"{where}: not valid YAML: {' '.join(str(error).split())[:200]}.") from error
+    if not isinstance(found, dict):
+        raise WorkbookError(f"{where}: it must hold name: value pairs, not {type(found).__name__}.")
+    return found
+
+
+def split_line(line):
+    """(name, value) of each part of `line`, quoted as in a shell; JSON may stand unquoted: `h={"depth": 3} seed=1`."""
+    parts = split_json(line)
+    if bad := [part for part in parts if "=" not in part]:
+        raise WorkbookError(f"P: {bad[0]!r} is not name=value; write P=\"model=forest seed=3\".")
+    return [part.split("=", 1) for part in parts]
+
+
+def split_json(line):
+    """The parts of `line`: first as JSON values after `name=`, then as a shell splits words."""
+    parts, rest = [], line.strip()
+    while rest:
+        name, equals, value = rest.partition("=")
+        if equals and value[:1] in "{[" and name.isidentifier():
+            try:
+                _, end = json.JSONDecoder().raw_decode(value)
+            except ValueError as error:
+                raise WorkbookError(f"P: {name} is not valid JSON: {error}.") from error
+            parts.append(f"{name}={value[:end]}")
+            rest = value[end:].strip()
+            continue
+        lexer = shlex.shlex(rest, posix=True, punctuation_chars=False)
+        lexer.whitespace_split, lexer.commenters = True, ""
+        try:
+            parts.append(lexer.get_token())
+        except ValueError as error:
+            raise WorkbookError(f"P: {error} in {rest!r}; quote as in a shell.") from error
+        rest = lexer.instream.read().strip()
+    return [part for part in parts if part]
+
+
+def prepare_environment(experiment, system_metrics, whole):
+    """Set what the engine reads; in a whole lifecycle under `mlflow run`, the run given there becomes the parent."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    if experiment:
+        os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
+    if system_metrics:
+        os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "true"
+    if whole and "MLFLOW_RUN_ID" in os.environ:
+        os.environ[OWNED] = os.environ.pop("MLFLOW_RUN_ID")
+
+
+def execute(path, values, place, **options):
+    """Run one notebook; its failure becomes one line and the exit status."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError  # pylint: disable=import-outside-toplevel
+    from papermill.exceptions import PapermillExecutionError  # pylint: disable=import-outside-toplevel
+
+    try:
+        runner.run(path, values, place, **options)
+    except PapermillExecutionError as error:
+        say_failed(path, f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}", place)
+    except (CellTimeoutError, DeadKernelError) as error:
+        say_failed(path, str(error), place)
+    except WorkbookError as error:
+        say_failed(path, error.message, place if Path(place).exists() else None)
+    except KeyboardInterrupt:
+        click.echo(f"{path.stem} was interrupted; its run is KILLED; executed so far: {place}", err=True)
+        sys.exit(130)
+
+
+def say_failed(path, reason, place):
+    """Say why `path` failed and where to look, and exit with 1."""
+    look = f"\nThe executed notebook: {place}" if place else ""
+    click.echo(f"{path.stem} FAILED: {reason}{look}", err=True)
+    sys.exit(1)
+
+
+def shown(values):
+    """`values` as they would be typed."""
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def show_table(problems):
+    """Print the scored runs of the lifecycle and how to look at them."""
+    if not problems:
+        click.echo("Look at it:  make ui", err=True)
+        return
+    from Codes import tracking  # pylint: disable=import-outside-toplevel
+
+    wanted = {p for p in problems if p != "None"} or set(default_problems())
+    for name in sorted(wanted):
+        click.echo(f"\n{name}")
+        click.echo(scores(tracking.runs(name, "02_train"), problems_.load(name).metric.name))
+    click.echo("\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models)")
+
+
+def default_problems():
+    """The problems that the lifecycle's notebooks name as their default."""
+    return {p.default for path in runner.notebooks() for p in runner.declared(path) if p.name == "problem"}
+
+
+def scores(table, metric):
+    """The newest run of each name with its scores of `metric`, best first, as text."""
+    if table.empty:
+        return "no finished training runs yet: workbook run 02_train"
+    columns = {"tags.mlflow.runName": "run", f"metrics.test_{metric}": f"test {metric}"}
+    columns |= {f"metrics.baseline_{metric}": "baseline", f"metrics.train_{metric}": "train"}
+    table = table.drop_duplicates("tags.mlflow.runName")
+    table = table[[c for c in columns if c in table]].rename(columns=columns)
+    return table.to_string(index=False, float_format="{:.4f}".format, na_rep="–")
+
+
+@main.command()
+@click.argument("notebook")
+def describe(notebook):
+    """Print NOTEBOOK's parameters: name, type, default, help and what is allowed."""
+    path = runner.find(notebook)
+    found = runner.declared(path)
+    if not found:
+        raise WorkbookError(f"{path.name} has no cell tagged 'parameters', so it takes none.")
+    rows = [(p.name, (p.type or "any") + (" or None" if p.optional else ""), repr(p.default), p) for p in found]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    click.echo(f"{path.stem}: workbook run {path.stem} -p NAME VALUE …\n")
+    for row in rows:
+        about = f"{row[3].help}{f' ({row[3].allowed})' if row[3].allowed else ''}"
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths)) + "  " + about)
+
+
+@main.command()
+def problems():
+    """List the prediction problems: name, task, target, the metric that decides."""
+    for name in problems_.names():
+        found = problems_.load(name)
+        metric = found.metric
+        click.echo(f"{name:16} {found.task:15} target {found.target:20} {metric.name} ({metric.direction})  {found.title}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Which running runs are alive, and closing those whose process is gone: MLflow itself has no heartbeat.
+
+A run's owner writes down the machine's boot, its process id and that process's start. On the same boot these decide,
+whatever the clock says. From elsewhere a heartbeat decides: one that is old, and stands still while it is watched.
+"""
+
+import json
+import os
+import platform
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import RunStatus
+from mlflow.exceptions import MlflowException
+
+OWNER = "workbook.owner"
+HEARTBEAT = "workbook.heartbeat"
+CLOSED = "workbook.closed_by"
+ERROR = "workbook.error"
+PERIOD = 4.0  # seconds between two heartbeats; a watcher waits twice as long
+GRACE = "WORKBOOK_GRACE_SECONDS"  # how long a stopped (SIGSTOP) owner is still taken for alive
+
+
+def me():
+    """This process, as the value of the tag OWNER."""
+    return json.dumps({"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "start": _start(os.getpid())})
+
+
+def _boot():
+    """This boot of this machine and, in a container, its process-id namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{platform.node()} {int(psutil.boot_time())}"
+
+
+def _start(pid):
+    """When `pid` started, in a unit that no change of the clock moves where the system has one."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return str(psutil.Process(pid).create_time()) if psutil.pid_exists(pid) else ""
+
+
+def now():
+    """This moment, as text."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+class Heartbeat(threading.Thread):
+    """Writes `run_id`'s heartbeat until stopped; calls `on_lost` once if somebody else closed the run meanwhile."""
+
+    def __init__(self, run_id, on_lost=lambda: None):
+        super().__init__(name="workbook-heartbeat", daemon=True)
+        self.run_id, self.on_lost, self.ended = run_id, on_lost, threading.Event()
+
+    def run(self):
+        client = MlflowClient()
+        while not self.ended.wait(PERIOD):
+            try:
+                if closed_by(client.get_run(self.run_id)):
+                    self.on_lost()
+                    return
+                client.set_tag(self.run_id, HEARTBEAT, now())
+            except MlflowException:  # the store is away for a moment; the next beat tries again
+                continue
+
+    def stop(self):
+        """End the heartbeat without waiting for one under way."""
+        self.ended.set()
+
+
+def closed_by(run):
+    """Who closed `run` over its owner's head; an empty text for nobody."""
+    return run.data.tags.get(CLOSED, "")
+
+
+def close_dead_runs():
+    """Close as KILLED every running run whose owner is gone, and end what its kernel left; returns their ids."""
+    client = MlflowClient()
+    here, elsewhere = [], []
+    for run in running(client):
+        (here if json.loads(run.data.tags[OWNER])["boot"] == _boot() else elsewhere).append(run)
+    dead = [run for run in here if not _is_alive_here(run)]
+    dead += _still(client, [run for run in elsewhere if _age(run) > 2 * PERIOD])
+    return [run.info.run_id for run in dead if _close(client, run)]
+
+
+def running(client):
+    """The running runs that have an owner tag, in all experiments."""
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    found, token = [], None
+    while experiments:
+        page = client.search_runs(experiments, "attributes.status = 'RUNNING'", page_token=token)
+        found += [run for run in page if OWNER in run.data.tags]
+        token = page.token
+        if not token:
+            break
+    return found
+
+
+def _is_alive_here(run):
+    owner = json.loads(run.data.tags[OWNER])
+    if _start(owner["pid"]) != owner["start"]:
+        return False
+    try:
+        status = psutil.Process(owner["pid"]).status()
+    except psutil.NoSuchProcess:
+        return False
+    stopped = status == psutil.STATUS_STOPPED and _age(run) > float(os.environ.get(GRACE, 600))
+    return status != psutil.STATUS_ZOMBIE and not stopped
+
+
+def _age(run):
+    """Seconds since the last heartbeat, or else since the start."""
+    if beat := run.data.tags.get(HEARTBEAT):
+        return time.time() - datetime.fromisoformat(beat).timestamp()
+    return time.time() - run.info.start_time / 1000
+
+
+def _still(client, suspects):
+    """Those of `suspects` whose heartbeat stands still while we watch: a clock that is wrong must not kill a run."""
+    if not suspects:
+        return []
+    time.sleep(2 * PERIOD)
+    seen = [(run, client.get_run(run.info.run_id)) for run in suspects]
+    return [run for run, later in seen if later.data.tags.get(HEARTBEAT) == run.data.tags.get(HEARTBEAT)]
+
+
+def _close(client, run):
+    run_id = run.info.run_id
+    if client.get_run(run_id).info.status != "RUNNING":  # it ended while we looked: never overwrite that
+        return False
+    end_processes(run_id)
+    client.set_tag(run_id, CLOSED, me())
+    client.set_tag(run_id, ERROR, "the runner was killed; closed by a later command")
+    set_status(client, run_id, "KILLED")
+    return True
+
+
+def set_status(client, run_id, status):
+    """Write `run_id`'s terminal `status` past the adoption, which leaves it to the runner."""
+    end = int(time.time() * 1000)
+    store = client._tracking_client.store  # pylint: disable=protected-access
+    store.update_run_info(run_id, RunStatus.from_string(status), end, None)
+
+
+def end_processes(run_id, marker="WORKBOOK_RUN_ID"):
+    """Kill every process that carries `run_id` in its environment, whatever became of its parents."""
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(marker) == run_id:
+                process.kill()
+        except (psutil.Error, OSError):
+            continue

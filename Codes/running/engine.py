@@ -1,0 +1,324 @@
+"""The papermill engine `mlflow`: the runner owns the run.
+
+It opens the MLflow run before the kernel starts, records everything that identifies the experiment, and sets the
+status after the kernel has ended: a notebook cannot forget, and cannot lie about its outcome.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import nbformat
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+from papermill.engines import Engine, NotebookExecutionManager
+from papermill.iorw import LocalHandler
+from papermill.log import logger
+from papermill.utils import nb_language
+
+from Codes import identity, liveness, parameters, tracking
+from Codes.adoption import OWNED
+from Codes.errors import WorkbookError
+from Codes.running import execution, recording
+
+LAUNCH = "workbook.launch"
+MANIFEST_DIGEST = "workbook.manifest"
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
+
+
+def _write_whole(_, buf, path):
+    recording.write_atomically(buf, path)
+
+
+LocalHandler.write = _write_whole  # papermill's own writes in place: a full disk destroys the earlier copy
+
+
+class Manager(NotebookExecutionManager):
+    """papermill's manager, which saves at intervals instead of at each cell, and marks no cell as run that was not."""
+
+    def save(self, **kwargs):
+        """Nothing: the engine saves by `autosave_cell` and at the end."""
+
+    def autosave_cell(self):
+        """Save every `autosave_cell_every` seconds; a disk that is full now may not be at the end."""
+        if self.output_path and self.autosave_cell_every:
+            if (self.now() - self.last_save_time).total_seconds() >= self.autosave_cell_every:
+                self.last_save_time = self.now()
+                try:
+                    self.write()
+                except OSError as error:
+                    logger.warning("%s cannot be saved now: %s", self.output_path, error)
+
+    def write(self):
+        """Write the notebook to its output path, whole or not at all."""
+        if self.output_path:
+            recording.write_atomically(nbformat.writes(self.nb), self.output_path)
+
+    def notebook_complete(self, **kwargs):
+        """Set the notebook's times; cells that never ran stay pending."""
+        self.end_time = self.now()
+        facts = self.nb.metadata.papermill
+        facts["end_time"] = self.end_time.isoformat()
+        facts["duration"] = (self.end_time - self.start_time).total_seconds()
+        self.cleanup_pbar()
+
+
+class MlflowEngine(Engine):
+    """`papermill --engine mlflow`, and what `workbook run` uses."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb,
+        kernel_name,
+        output_path=None,
+        progress_bar=True,
+        log_output=False,
+        autosave_cell_every=30,
+        input_path=None,
+        **options,
+    ):
+        """Execute `nb` as one MLflow run. Of `options`, `execution_timeout` limits a cell and `notebook_timeout` all."""
+        source = Path(str(input_path or "notebook.ipynb"))
+        values = prepare(nb, source)
+        execution.require_kernel(kernel_name)
+        secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
+        run_id = open_run(nb, source, values)
+        manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
+        manager.notebook_start()
+        outcome = execution.execute(
+            manager,
+            kernel_name,
+            run_id,
+            kernel_environment(run_id),
+            execution.Limits(options.get("execution_timeout"), options.get("notebook_timeout")),
+            log=logger,
+            log_output=log_output,
+            stdout_file=options.get("stdout_file"),
+            stderr_file=options.get("stderr_file"),
+            startup_timeout=options.get("start_timeout", 60),
+        )
+        manager.notebook_complete()
+        with uninterrupted():
+            close_run(run_id, manager, outcome, secrets)
+        if outcome.raises:
+            raise outcome.raises
+        return manager.nb
+
+
+def prepare(nb, source):
+    """Check the parameters that papermill was given and write them into `nb` as data; returns all values, defaults too."""
+    given = nb.metadata.papermill.get("parameters", {})
+    if nb_language(nb) not in ("python", None):
+        return dict(given)
+    declared = parameters.of(nb, source.name)
+    values = parameters.check(declared, given, source.name)
+    missing = [name for name in parameters.references(values) if name not in os.environ]
+    if missing:
+        raise WorkbookError(f"the environment variable {missing[0]} is not set; a parameter of {source.name} names it.")
+    referring = {name: value for name, value in values.items() if parameters.references(value)}
+    inject(nb, {name: values[name] for name in given} | referring)
+    return values
+
+
+def inject(nb, values):
+    """Replace papermill's injected cell by one that assigns `values` as literals, right after the parameters cell."""
+    tagged = [c for c in nb.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    nb.cells = [c for c in nb.cells if c not in tagged]
+    if not values:
+        return
+    cell = nbformat.v4.new_code_cell("# Parameters\n" + parameters.assignment(values))
+    cell.metadata["tags"] = ["injected-parameters"]
+    at = next(i for i, c in enumerate(nb.cells) if "parameters" in c.metadata.get("tags", []))
+    nb.cells.insert(at + 1, cell)
+
+
+def open_run(nb, source, values):
+    """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns its id."""
+    os.environ.setdefault(RETRIES, str(PATIENCE))
+    tracking.use_store()
+    for run_id in liveness.close_dead_runs():
+        logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
+    tags = identity.tags(source) | {liveness.OWNER: liveness.me(), liveness.HEARTBEAT: liveness.now()}
+    parent, adopted = os.environ.get(OWNED), os.environ.pop("MLFLOW_RUN_ID", None)
+    if parent:
+        tags["mlflow.parentRunId"] = parent
+    try:
+        if adopted and not parent:
+            run_id = adopt(adopted, tags)
+        else:
+            run_id = create(run_name(source, nb.metadata.papermill.get("parameters", {})), source, values, tags)
+        tracking.record(run_id, source, values)
+    except MlflowException as error:
+        raise WorkbookError(f"the run of {source.name} could not be opened: {error.message}") from error
+    logger.info("MLflow run: %s", run_id)
+    return run_id
+
+
+def run_name(source, given):
+    """The notebook's name and what it was given: `02_train model=forest seed=3`."""
+    parts = [f"{name}={tracking.text_of(value)}" for name, value in given.items()]
+    return " ".join([source.stem, *parts])[:250]
+
+
+def adopt(run_id, tags):
+    """Make the run that `mlflow run` (or another launcher) has opened ours."""
+    client = MlflowClient()
+    client.log_batch(run_id, tags=[mlflow.entities.RunTag(k, v) for k, v in tags.items()])
+    return run_id
+
+
+def create(name, source, values, tags):
+    """Create one run, also where the server loses its reply: each try looks first whether an earlier one succeeded."""
+    client, launch = MlflowClient(), uuid.uuid4().hex
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or tracking.ensure_experiment(
+        tracking.experiment_name(source, values)
+    )
+    for attempt in range(PATIENCE):
+        try:
+            with single_try():
+                return client.create_run(experiment, run_name=name, tags=tags | {LAUNCH: launch}).info.run_id
+        except MlflowException:
+            time.sleep(2**attempt)
+            if found := client.search_runs([experiment], f"tags.`{LAUNCH}` = '{launch}'", order_by=["start_time"]):
+                for double in found[1:]:
+                    client.delete_run(double.info.run_id)
+                return found[0].info.run_id
+            if attempt == PATIENCE - 1:
+                raise
+    return None
+
+
+@contextmanager
+def single_try():
+    """Within it MLflow sends each request once: repeating a creation blindly makes two."""
+    before = os.environ[RETRIES]
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        os.environ[RETRIES] = before
+
+
+def kernel_environment(run_id):
+    """The environment of the kernel: the runner's, and the run that everything in it logs to."""
+    run = MlflowClient().get_run(run_id)
+    owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": run.info.experiment_id}
+    given = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
+    return given | owned | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+
+
+def close_run(run_id, manager, outcome, secrets=()):
+    """Keep everything of the execution, then set the run's terminal status; a failure to keep is a failure of the run."""
+    liveness.end_processes(run_id)
+    recording.hide(manager.nb, secrets)
+    outcome.message = recording.hidden(outcome.message, secrets)
+    place = write_output(manager, outcome)
+    client = MlflowClient()
+    try:
+        if by := liveness.closed_by(client.get_run(run_id)):
+            raise WorkbookError(f"the run {run_id} was closed by another command meanwhile ({by}); nothing was added.")
+        log_artifacts(client, run_id, manager.nb, recording.hidden(outcome.log, secrets), outcome)
+        log_facts(client, run_id, manager.nb, outcome)
+        close_children(client, run_id, outcome.status)
+        liveness.set_status(client, run_id, outcome.status)
+    except MlflowException as error:
+        outcome.fail("StoreUnreachable", "")
+        reason = error.message.splitlines()[0][:300]
+        outcome.raises = WorkbookError(
+            f"the run {run_id} could not be recorded ({reason}); the executed notebook is kept: {place}. "
+            "The next command closes the run."
+        )
+
+
+def write_output(manager, outcome):
+    """Write the executed notebook; where its disk is full, elsewhere. Returns where it is."""
+    try:
+        manager.write()
+        return manager.output_path or "in memory only (no output path was given)"
+    except OSError as error:
+        stem = Path(manager.output_path).stem
+        folder = Path(tempfile.mkdtemp(prefix="workbook-"))
+        try:
+            recording.write_atomically(nbformat.writes(manager.nb), folder / f"{stem}.ipynb")
+            kept = f"it is kept as {folder / stem}.ipynb"
+        except OSError:
+            kept = "nor could it be written to the temporary folder"
+        outcome.fail(type(error).__name__, f"{manager.output_path} could not be written ({error}); {kept}.")
+        manager.output_path = None
+        return kept
+
+
+def log_artifacts(client, run_id, nb, log, outcome):
+    """Log the notebook, its page and its figures, and the manifest of everything that the run has kept."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
+            recording.stage(nb, log, folder)
+            client.log_artifacts(run_id, folder)
+        if folders := local_folders(client, run_id):
+            text = recording.manifest_text(folders)
+            client.log_text(run_id, text, recording.MANIFEST)
+            client.set_tag(run_id, MANIFEST_DIGEST, recording.hashlib.sha256(text.encode()).hexdigest())
+    except OSError as error:
+        outcome.fail(type(error).__name__, f"the artifacts of the run {run_id} could not be written: {error}.")
+
+
+def local_folders(client, run_id):
+    """{name: folder} of the artifacts of the run and of its models, as far as they are on this machine."""
+    run = client.get_run(run_id)
+    places = {"run": run.info.artifact_uri}
+    for output in run.outputs.model_outputs if run.outputs else []:
+        places[output.model_id] = client.get_logged_model(output.model_id).artifact_location
+    local = {name: uri for name, uri in places.items() if uri.startswith(("file:", "/"))}
+    return {name: Path(local_file_uri_to_path(uri)) for name, uri in local.items()}
+
+
+def log_facts(client, run_id, nb, outcome):
+    """Log durations, peak memory and, of a failure, its error, message and cell."""
+    facts = {
+        liveness.ERROR: outcome.error,
+        "workbook.error.message": outcome.message[:5000],
+        "workbook.error.cell": str(outcome.cell or ""),
+    }
+    metrics = recording.durations(nb)
+    if outcome.peak_bytes:
+        metrics.append(mlflow.entities.Metric("notebook/peak_memory_mb", outcome.peak_bytes / 1e6, metrics[-1].timestamp, 0))
+    tags = [mlflow.entities.RunTag(k, v) for k, v in facts.items() if v and outcome.status != "FINISHED"]
+    client.log_batch(run_id, metrics=metrics, tags=tags)
+
+
+def close_children(client, run_id, status):
+    """Give the nested runs that the notebook left running its own `status`."""
+    run = client.get_run(run_id)
+    where = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
+    for child in client.search_runs([run.info.experiment_id], where):
+        liveness.set_status(client, child.info.run_id, status)
+
+
+@contextmanager
+def uninterrupted():
+    """Let a second Ctrl-C not tear what the first one is being recorded with; it says so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def wait(*_):
+        print("ending: recording what there is", file=sys.stderr)
+
+    before = {s: signal.signal(s, wait) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+

@@ -1,0 +1,290 @@
+"""Executes a notebook's cells in a kernel of its own, and tells how that ended: whatever happens, it ends."""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+import psutil
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.log import logger
+
+from Codes import liveness
+from Codes.errors import WorkbookError
+
+GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
+TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
+RICH_LIMIT = 20_000_000  # bytes of figures and tables kept of each cell
+ASKED_TO_END = 128 + signal.SIGTERM  # the exit status that shells give a terminated process
+
+
+@dataclass
+class Limits:
+    """Seconds that a cell and the whole notebook may take; None: no limit."""
+
+    cell: float | None = None
+    notebook: float | None = None
+
+
+@dataclass
+class Outcome:
+    """How an execution ended: `status` is MLflow's; `error`, `message`, `cell` (1-based) and `raises` tell of a failure."""
+
+    status: str = "FINISHED"
+    error: str = ""
+    message: str = ""
+    cell: int | None = None
+    raises: BaseException | None = None
+    log: str = ""
+    peak_bytes: int = field(default=0)
+
+    def fail(self, error, message, raises=None):
+        """Turn into a failure, unless it already is one: the first cause counts."""
+        if self.status == "FINISHED":
+            self.status, self.error, self.message = "FAILED", error, message
+            self.raises = raises or WorkbookError(message)
+
+
+class Guard(threading.Thread):
+    """Watches a kernel: its memory, and the time limits, past which it interrupts and then kills."""
+
+    def __init__(self, limits):
+        super().__init__(name="workbook-guard", daemon=True)
+        self.limits, self.process, self.reason, self.peak_bytes = limits, None, "", 0
+        self.cell, self.cell_started, self.started = None, None, time.monotonic()
+        self.ended = threading.Event()
+
+    def watch(self, process):
+        """Begin to watch `process`, the kernel's Popen."""
+        self.process, self.started = process, time.monotonic()
+        self.start()
+
+    def run(self):
+        while not self.ended.wait(0.2):
+            self.peak_bytes = max(self.peak_bytes, peak_memory(self.process.pid))
+            if reason := self._overdue():
+                self.stop_kernel(reason, GRACE)
+                return
+
+    def _overdue(self):
+        seconds, cell, begun = time.monotonic(), self.cell, self.cell_started
+        if self.limits.notebook and seconds - self.started > self.limits.notebook:
+            return f"the notebook ran over its limit of {self.limits.notebook:g} s"
+        if self.limits.cell and begun and seconds - begun > self.limits.cell:
+            return f"cell {cell} ran over its limit of {self.limits.cell:g} s"
+        return ""
+
+    def stop_kernel(self, reason="", grace=0.0):
+        """End the kernel because of `reason`: ask its cell to stop, and kill it `grace` seconds later."""
+        self.reason = self.reason or reason
+        if self.process is None:
+            return
+        if grace:
+            with _gone_is_fine():
+                os.kill(self.process.pid, signal.SIGINT)
+            self.ended.wait(grace)
+            if self.ended.is_set():
+                return
+        with _gone_is_fine():
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _gone_is_fine():
+    try:
+        yield
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def peak_memory(pid):
+    """The most bytes of memory that `pid` has held so far, or holds where the system keeps no record; 0 once it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        return 0
+    except FileNotFoundError:
+        try:
+            return psutil.Process(pid).memory_info().rss
+        except psutil.Error:
+            return 0
+    except OSError:
+        return 0
+
+
+class Client(PapermillNotebookClient):
+    """papermill's client, which stops at the first failing cell, caps outputs, and lets no kernel outlive it."""
+
+    def __init__(self, manager, guard, **options):
+        super().__init__(manager, **options)
+        self.guard, self.failure, self.kept, self.cut = guard, None, {}, {}
+
+    def execute(self, **kwargs):
+        """Execute all cells; `kwargs` go to the kernel's start (env, stdout, stderr)."""
+        self.reset_execution_trackers()
+        with self.setup_kernel(**kwargs):
+            try:
+                self.guard.watch(self.km.provisioner.process)
+                self.papermill_execute_cells()
+                self._take_language()
+            except BaseException:
+                self.guard.stop_kernel()
+                raise
+            finally:
+                self.guard.ended.set()
+        return self.nb
+
+    def _take_language(self):
+        info = self.wait_for_reply(self.kc.kernel_info())
+        if info:
+            self.nb.metadata["language_info"] = info["content"]["language_info"]
+        self.set_widgets_metadata()
+
+    def papermill_execute_cells(self):
+        """Execute cell after cell, and stop at the first that does not run to its end."""
+        for index, cell in enumerate(self.nb.cells):
+            self.guard.cell, self.guard.cell_started = index + 1, time.monotonic()
+            self.nb_man.cell_start(cell, index)
+            try:
+                self.execute_cell(cell, index)
+            except CellExecutionError as error:
+                self.failure = error
+                self.nb_man.cell_exception(cell, cell_index=index, exception=error)
+                return
+            except BaseException:
+                self.nb_man.cell_exception(cell, cell_index=index)
+                raise
+            finally:
+                self.guard.cell_started = None
+                self._say_what_was_cut(cell, index)
+                self.nb_man.cell_complete(cell, cell_index=index)
+
+    def output(self, outs, msg, display_id, cell_index):
+        """Keep an output unless its cell has produced too much already."""
+        content = msg["content"]
+        text = content.get("text", "") if msg["msg_type"] == "stream" else ""
+        size = len(text) or sum(len(str(v)) for v in content.get("data", {}).values())
+        key = (cell_index, bool(text))
+        kept = self.kept.get(key, 0)
+        room = (TEXT_LIMIT if text else RICH_LIMIT) - kept
+        if size > room:
+            self.cut[cell_index] = self.cut.get(cell_index, 0) + size - (room if text else 0)
+            self.kept[key] = kept + room
+            if not text or room <= 0:
+                return None
+            content["text"] = text[:room]
+        else:
+            self.kept[key] = kept + size
+        return super().output(outs, msg, display_id, cell_index)
+
+    def _say_what_was_cut(self, cell, index):
+        if lost := self.cut.pop(index, 0):
+            note = f"\n[output cut: {lost:,} more characters; a cell keeps {TEXT_LIMIT:,} of text]\n"
+            cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=note))
+
+
+def require_kernel(name):
+    """Refuse a kernel `name` that is not installed, and list those that are."""
+    manager = KernelSpecManager()
+    try:
+        manager.get_kernel_spec(name)
+    except NoSuchKernel as error:
+        there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
+        raise WorkbookError(f"there is no kernel '{name}' here; there are: {there}. Choose one with -k.") from error
+
+
+def execute(manager, kernel_name, run_id, environment, limits, **options):
+    """Run `manager`'s notebook with `environment` in a new kernel; returns an Outcome, raises nothing."""
+    guard, outcome = Guard(limits), Outcome()
+    heartbeat = liveness.Heartbeat(run_id, lambda: guard.stop_kernel("the run was closed by another command"))
+    with tempfile.TemporaryFile("w+") as log:
+        client = None
+        try:
+            with _sigterm_ends():
+                heartbeat.start()
+                client = Client(manager, guard, kernel_name=kernel_name, **options)
+                client.execute(env=environment, stdout=log, stderr=log)
+        except BaseException as error:  # pylint: disable=broad-exception-caught
+            outcome = _explain(error, guard, manager)
+        finally:
+            heartbeat.stop()
+            guard.stop_kernel()
+        log.seek(0)
+        outcome.log, outcome.peak_bytes = log.read(TEXT_LIMIT), guard.peak_bytes
+    if client and client.failure and outcome.status == "FINISHED":
+        outcome = _explain_cell(client.failure, guard, manager)
+    if outcome.status == "FINISHED" and (pending := _unexecuted(manager.nb)):
+        outcome.fail("Incomplete", f"cell {pending} of {len(manager.nb.cells)} was never executed")
+    return outcome
+
+
+@contextmanager
+def _sigterm_ends():
+    """Let SIGTERM unwind the stack as Ctrl-C does, where handlers can be set at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_):
+        raise SystemExit(ASKED_TO_END)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _explain(error, guard, manager):
+    cell, total = guard.cell, len(manager.nb.cells)
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        told = "interrupted (Ctrl-C)" if isinstance(error, KeyboardInterrupt) else "asked to end (SIGTERM)"
+        return Outcome("KILLED", type(error).__name__, f"{told} at cell {cell} of {total}", cell, error)
+    if guard.reason:
+        limit = "limit" in guard.reason
+        raises = CellTimeoutError(guard.reason) if limit else WorkbookError(guard.reason)
+        return Outcome("FAILED" if limit else "KILLED", type(raises).__name__, guard.reason, cell, raises)
+    if isinstance(error, (DeadKernelError, RuntimeError)) and guard.process is not None:
+        message = f"the kernel died in cell {cell} of {total}: {_how_it_died(guard)}"
+        return Outcome("FAILED", "DeadKernelError", message, cell, DeadKernelError(message))
+    return Outcome("FAILED", type(error).__name__, str(error) or repr(error), cell, error)
+
+
+def _how_it_died(guard):
+    try:
+        code = guard.process.wait(timeout=5)
+    except Exception:  # pylint: disable=broad-exception-caught
+        return "and is stuck in the system"
+    if code >= 0:
+        return f"it ended itself with exit status {code}"
+    name = signal.Signals(-code).name
+    if name == "SIGKILL":
+        return f"killed (SIGKILL), perhaps out of memory; its peak was {guard.peak_bytes / 2**20:,.0f} MiB"
+    return f"ended by the signal {name}; its log is kept"
+
+
+def _explain_cell(failure, guard, manager):
+    cell, total = guard.cell, len(manager.nb.cells)
+    if guard.reason:
+        return Outcome("FAILED", "CellTimeoutError", guard.reason, cell, CellTimeoutError(guard.reason))
+    if failure.ename == "SystemExit":
+        message = f"stopped at cell {cell} of {total} by sys.exit({failure.evalue})"
+        return Outcome("FAILED", "SystemExit", message, cell, WorkbookError(message + "."))
+    # papermill itself raises for an error that stands in the notebook, as it does for its own engine
+    return Outcome("FAILED", failure.ename, f"{failure.ename} in cell {cell} of {total}: {failure.evalue}", cell)
+
+
+def _unexecuted(notebook):
+    """The number of the first code cell that was not run to its end; None where all were."""
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code" and cell.source.strip() and cell.get("execution_count") is None:
+            return number
+    return None

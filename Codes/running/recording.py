@@ -1,0 +1,108 @@
+"""What is kept of an executed notebook: itself, an HTML copy, its figures and its durations."""
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import nbformat
+from mlflow.entities import Metric
+from mlflow.utils.time import get_current_time_millis
+
+NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
+MANIFEST = "manifest.json"
+HIDDEN = "••••••"
+
+
+def write_atomically(text, path):
+    """Write `text` to `path` whole or not at all: the earlier file survives a full disk and a kill."""
+    path = Path(path)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def hide(notebook, secrets):
+    """Replace each of `secrets` in `notebook`'s sources and outputs, in place."""
+    for cell in notebook.cells:
+        cell.source = hidden(cell.source, secrets)
+        for output in cell.get("outputs", []):
+            for key, value in output.items():
+                output[key] = _hide_in(value, secrets)
+
+
+def _hide_in(value, secrets):
+    if isinstance(value, str):
+        return hidden(value, secrets)
+    if isinstance(value, list):
+        return [_hide_in(v, secrets) for v in value]
+    if isinstance(value, dict):
+        return type(value)({k: _hide_in(v, secrets) for k, v in value.items()})
+    return value
+
+
+def hidden(text, secrets):
+    """`text` with each of `secrets` replaced."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def stage(notebook, log, folder):
+    """Lay out in `folder` the artifacts of the executed `notebook` and of `log`, its kernel's own messages."""
+    folder = Path(folder)
+    (folder / NOTEBOOK).write_text(nbformat.writes(notebook), "utf-8")
+    (folder / PAGE).write_text(as_page(notebook), "utf-8")
+    for name, image in figures(notebook):
+        (folder / FIGURES).mkdir(exist_ok=True)
+        (folder / FIGURES / name).write_bytes(image)
+    if log.strip():
+        (folder / LOG).write_text(log, "utf-8")
+
+
+def as_page(notebook):
+    """`notebook` as one HTML page, which the MLflow UI shows; it shows an .ipynb as raw text."""
+    from nbconvert import HTMLExporter  # pylint: disable=import-outside-toplevel
+
+    return HTMLExporter().from_notebook_node(notebook)[0]
+
+
+def figures(notebook):
+    """(file name, bytes) of each picture that `notebook` shows, named by cell."""
+    for number, cell in enumerate(notebook.cells, 1):
+        images = [o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        for count, image in enumerate(images, 1):
+            yield f"cell_{number:02}_{count}.png", base64.b64decode(image)
+
+
+def durations(notebook):
+    """Metrics: the seconds of each cell, by its number as the step, and those of the whole notebook."""
+    moment = get_current_time_millis()
+    seconds = [(n, c.metadata.papermill.get("duration")) for n, c in enumerate(notebook.cells, 1)]
+    cells = [Metric("notebook/cell_seconds", s, moment, n) for n, s in seconds if s is not None]
+    return cells + [Metric("notebook/seconds", sum(m.value for m in cells), moment, 0)]
+
+
+def manifest(folders):
+    """{name/path: sha256} of the files under each of `folders` (name → local folder)."""
+    return {
+        f"{name}/{file.relative_to(folder).as_posix()}": hashlib.sha256(file.read_bytes()).hexdigest()
+        for name, folder in folders.items()
+        for file in sorted(Path(folder).rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+
+
+def manifest_text(folders):
+    """The manifest of `folders` as the text that is kept and digested."""
+    return json.dumps(manifest(folders), indent=1, sort_keys=True)

@@ -1,0 +1,133 @@
+"""Runs notebooks: one by its name, or the whole lifecycle in the order of the numbers in their names."""
+
+import difflib
+import secrets as random_names
+from datetime import datetime
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat.reader import NotJSONError
+
+from Codes import parameters
+from Codes.errors import WorkbookError
+from Codes.paths import EXECUTED, NOTEBOOKS, RESOURCES
+
+LIFECYCLE = RESOURCES / "lifecycle"
+
+
+def notebooks():
+    """The lifecycle: the numbered notebooks, in the order of their numbers."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def find(name):
+    """The path of the notebook `name`: a path, or a name in `notebooks/`; a WorkbookError suggests the nearest."""
+    if "://" in str(name):
+        raise WorkbookError(f"{name}: a notebook is run from a file, not from an address; download and read it first.")
+    for path in (Path(name), NOTEBOOKS / f"{name}", NOTEBOOKS / f"{name}.ipynb"):
+        if path.is_file():
+            return path.resolve()
+    stems = [path.stem for path in notebooks()]
+    near = difflib.get_close_matches(Path(name).stem, stems, n=1, cutoff=0.4)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise WorkbookError(f"there is no notebook '{name}'; there are {', '.join(stems)}.{hint}")
+
+
+def read(path):
+    """The notebook in the file `path`; a WorkbookError where it is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (NotJSONError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise WorkbookError(f"{path} is not a valid notebook ({reason}); open and save it in JupyterLab.") from error
+
+
+def declared(path):
+    """The parameters of the notebook at `path`."""
+    return parameters.of(read(path), Path(path).name)
+
+
+def sets_for(path):
+    """The parameter sets with which the lifecycle runs the notebook at `path`: one empty set unless a file lists them."""
+    file = LIFECYCLE / f"{path.stem}.yaml"
+    if not file.exists():
+        return [{}]
+    sets = yaml.safe_load(file.read_text("utf-8"))
+    if not isinstance(sets, list) or not all(isinstance(s, dict) for s in sets):
+        raise WorkbookError(f"{file.name}: it must be a list of parameter sets: - {{model: forest}}.")
+    return sets
+
+
+def plan(name, given):
+    """[(path, values)] of what `workbook run` runs: `name` with `given`, or without a name the whole lifecycle.
+
+    In the lifecycle each notebook takes those of `given` that it declares; one that none declares is refused.
+    """
+    if name:
+        path = find(name)
+        return [(path, _checked(path, given))]
+    steps, used = [], set()
+    for path in notebooks():
+        names = {p.name for p in declared(path)}
+        mine = {k: v for k, v in given.items() if k in names}
+        used |= set(mine)
+        steps += [(path, _checked(path, {**s, **mine})) for s in sets_for(path)]
+    if unknown := set(given) - used:
+        known = sorted({p.name for path in notebooks() for p in declared(path)})
+        raise WorkbookError(f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(known)}.")
+    return steps
+
+
+def _checked(path, given):
+    """`given` (texts are read by each parameter's type), refused here if it is wrong: before any notebook of a plan runs."""
+    here = declared(path)
+    texts = {k: v.text for k, v in given.items() if isinstance(v, Typed)}
+    values = {**given, **parameters.from_text(here, texts)}
+    parameters.check(here, values, path.name)
+    return values
+
+
+class Typed:
+    """A value as it was typed on a command line; its parameter's declared type says how to read it."""
+
+    def __init__(self, text):
+        self.text = text
+
+
+def output_path(path, wanted=None, force=False):
+    """Where the executed copy of `path` goes: `wanted`, not over an existing file unless `force`; else a new name."""
+    if wanted is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        EXECUTED.mkdir(exist_ok=True)
+        return EXECUTED / f"{path.stem}-{stamp}-{random_names.token_hex(2)}.ipynb"
+    wanted = Path(wanted)
+    if wanted.is_absolute() or ".." in wanted.parts:
+        raise WorkbookError(f"{wanted}: the output must lie below the current folder; give a path without '..' or '/'.")
+    if wanted.suffix != ".ipynb":
+        raise WorkbookError(f"{wanted}: the output is a notebook; its name must end in .ipynb.")
+    if wanted.resolve() == path or (wanted.exists() and not force):
+        raise WorkbookError(f"{wanted} exists; choose another name, or replace it with --force.")
+    if not wanted.parent.is_dir():
+        raise WorkbookError(f"{wanted}: the folder {wanted.parent} does not exist; make it first.")
+    return wanted
+
+
+def run(path, values, output, kernel=None, progress=True, **limits):
+    """Run the notebook at `path` with `values` as one MLflow run, into the file `output`."""
+    import papermill  # pylint: disable=import-outside-toplevel
+
+    papermill.execute_notebook(
+        _literally(path),
+        _literally(output),
+        parameters=values,
+        engine_name="mlflow",
+        kernel_name=kernel,
+        progress_bar=progress,
+        **limits,
+    )
+
+
+def _literally(path):
+    """`path` for papermill, which would fill in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,139 @@
+"""The tracking store: one absolute address for every way of running, sound before anything uses it."""
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import urlparse
+
+import psutil
+from filelock import FileLock, Timeout
+
+from Codes.errors import WorkbookError
+from Codes.paths import DATABASE
+
+URI = "MLFLOW_TRACKING_URI"
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # where MLflow's SQL store puts a new experiment's artifacts
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "ceph"}
+
+
+def open_store(wait=60):
+    """Make the store usable, at most `wait` seconds on a locked one, and return its URI; WorkbookError if it is not.
+
+    `MLFLOW_TRACKING_URI` wins where it is set; else it becomes the SQLite file at the root of the repository.
+    A fresh SQLite store is created under a lock, since MLflow's own first openings break each other.
+    """
+    uri = os.environ.setdefault(URI, f"sqlite:///{DATABASE}")
+    if uri.startswith("sqlite:"):
+        _open_sqlite(uri, wait)
+    elif uri.startswith(("http:", "https:")):
+        _ask_server(uri)
+    return uri
+
+
+def sqlite_file(uri):
+    """The absolute file behind a `sqlite:///` URI; WorkbookError for a relative one, which is another file in each folder."""
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not path.is_absolute():
+        raise WorkbookError(f"{URI}={uri}: the path must be absolute: sqlite:///{path.absolute()}.")
+    return path
+
+
+def artifact_root(uri):
+    """Where artifacts go beside a SQLite store; None where a server decides."""
+    return str(sqlite_file(uri).parent / "mlruns") if uri.startswith("sqlite:") else None
+
+
+def _open_sqlite(uri, wait):
+    path = sqlite_file(uri)
+    if not path.parent.is_dir():
+        raise WorkbookError(f"{URI}={uri}: the folder {path.parent} does not exist; make it, or correct the address.")
+    os.environ[ARTIFACT_ROOT] = artifact_root(uri)
+    try:
+        if not _is_ready(path, wait):
+            with FileLock(f"{path}.lock.flock", timeout=wait):
+                if not _is_ready(path, wait):
+                    _create(uri, path)
+    except Timeout as error:
+        raise WorkbookError(f"{path} is being created by another process for over {wait} s; end that one.") from error
+    except sqlite3.OperationalError as error:
+        raise WorkbookError(_trouble(path, wait, error)) from error
+    except sqlite3.DatabaseError as error:
+        raise WorkbookError(f"{path} is not a usable SQLite file ({error}); move it away or restore a copy.") from error
+
+
+def _trouble(path, wait, error):
+    if "locked" in str(error):
+        return f"{path} was locked by another process for over {wait} s; find and end it (fuser {path}), then try again."
+    if "readonly" in str(error) or "unable to open" in str(error):
+        return f"{path} cannot be written ({error}); give yourself write access to it and its folder, or set {URI}."
+    return f"{path}: {error}."
+
+
+def _is_ready(path, wait):
+    """Whether the file holds a store of this MLflow's schema; a stale or a newer schema is refused, not touched."""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with sqlite3.connect(path, timeout=wait, isolation_level=None) as connection:
+        connection.execute("BEGIN IMMEDIATE")  # what a run needs: the right to write, now
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        revision = "alembic_version" in tables and connection.execute("SELECT * FROM alembic_version").fetchone()
+        connection.execute("ROLLBACK")
+    connection.close()
+    if tables and not revision:
+        raise WorkbookError(f"{path} is a SQLite file, but not an MLflow store; set {URI} to another file.")
+    if revision:
+        _check_schema(path, revision[0])
+    return bool(revision)
+
+
+def _check_schema(path, revision):
+    import mlflow  # pylint: disable=import-outside-toplevel
+
+    scripts = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    known = {file.name.split("_")[0]: file.read_text("utf-8") for file in scripts.glob("*.py")}
+    if revision not in known:
+        raise WorkbookError(f"{path} was made by a newer MLflow (schema {revision}); update MLflow, or set {URI}.")
+    if any(f'down_revision = "{revision}"' in text for text in known.values()):
+        raise WorkbookError(
+            f"{path} has an older schema ({revision}); keep a copy of it, then run: mlflow db upgrade sqlite:///{path}"
+        )
+
+
+def _create(uri, path):
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # pylint: disable=import-outside-toplevel
+
+    filesystem = _filesystem(path)
+    if filesystem in NETWORK:
+        raise WorkbookError(
+            f"{path} is on a network file system ({filesystem}), where SQLite loses data; "
+            f"set {URI} to a local file or to a server."
+        )
+    SqlAlchemyStore(uri, artifact_root(uri)).engine.dispose()
+    with sqlite3.connect(path) as connection:  # readers and a writer no longer block each other; kept in the file
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+
+
+def _filesystem(path):
+    mounts = [m for m in psutil.disk_partitions(all=True) if path.parent.is_relative_to(m.mountpoint)]
+    return max(mounts, key=lambda m: len(m.mountpoint)).fstype if mounts else ""
+
+
+def _ask_server(uri, seconds=5):
+    import requests  # pylint: disable=import-outside-toplevel
+
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=seconds)
+    except requests.RequestException as error:
+        reason = type(error).__name__
+        raise WorkbookError(
+            f"the tracking server {redacted(uri)} does not answer ({reason}); start it, or correct or unset {URI}."
+        ) from error
+    if answer.status_code >= 500:
+        raise WorkbookError(f"the tracking server {redacted(uri)} answers {answer.status_code}; look at its log.")
+
+
+def redacted(uri):
+    """`uri` without a user name and password."""
+    parts = urlparse(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

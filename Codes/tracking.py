@@ -1,0 +1,142 @@
+"""The notebooks' link to MLflow: one line opens the run, one reads the runs back."""
+
+import json
+import os
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+from Codes import identity, liveness, parameters
+from Codes.adoption import OWNED
+from Codes.errors import WorkbookError
+from Codes.store import artifact_root, open_store
+
+EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+PARAMETER_LIMIT = 6000  # characters that every MLflow store keeps
+WHOLE_PARAMETERS = "parameters.json"
+
+
+def use_store():
+    """Point MLflow at the workbook's store, created if it is new, and return its URI."""
+    uri = open_store()
+    mlflow.set_tracking_uri(uri)
+    return uri
+
+
+def start_run():
+    """The active run: the runner's own where there is one, else a new one with the same identity and parameters.
+
+    By hand (JupyterLab, VS Code) it reads the notebook's parameters cell from its file and the values from the session.
+    """
+    if mlflow.active_run():
+        if OWNED in os.environ:
+            return mlflow.active_run()
+        mlflow.end_run()  # the cell was run a second time by hand: a new attempt is a new run
+    use_store()
+    if OWNED in os.environ or os.environ.get("MLFLOW_RUN_ID"):
+        return mlflow.start_run()
+    notebook = notebook_by_hand()
+    values = session_values(notebook)
+    experiment = ensure_experiment(experiment_name(notebook, values))
+    tags = identity.tags(notebook) | {liveness.OWNER: liveness.me(), liveness.HEARTBEAT: liveness.now()}
+    run = mlflow.start_run(experiment_id=experiment, run_name=Path(notebook).stem, tags=tags)
+    liveness.Heartbeat(run.info.run_id).start()
+    record(run.info.run_id, notebook, values)
+    return run
+
+
+def notebook_by_hand():
+    """The path of the notebook that this session belongs to, as its front end tells it; else `interactive`."""
+    for variable in ("JPY_SESSION_NAME", "IPYNB_FILE"):
+        if path := os.environ.get(variable):
+            return Path(path)
+    try:
+        return Path(_session()["__vsc_ipynb_file__"])
+    except KeyError:
+        return Path("interactive.ipynb")
+
+
+def _session():
+    from IPython import get_ipython  # pylint: disable=import-outside-toplevel
+
+    shell = get_ipython()
+    return shell.user_ns if shell else {}
+
+
+def session_values(notebook):
+    """The parameters of `notebook`'s parameters cell with the values that they have in this session."""
+    import nbformat  # pylint: disable=import-outside-toplevel
+
+    if not Path(notebook).is_file():
+        return {}
+    declared = parameters.of(nbformat.read(notebook, as_version=4), notebook)
+    session = _session()
+    return parameters.check(declared, {p.name: session[p.name] for p in declared if p.name in session}, notebook)
+
+
+def experiment_name(notebook, values):
+    """The experiment of a run: MLFLOW_EXPERIMENT_NAME, else its `problem`, else the notebook's name."""
+    return os.environ.get(EXPERIMENT) or str(values.get("problem") or Path(notebook).stem)
+
+
+def ensure_experiment(name):
+    """The id of the experiment `name`, made if it is new; its artifacts lie beside the store, not in the current folder."""
+    client = MlflowClient()
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == "deleted":
+        raise WorkbookError(
+            f"the experiment '{name}' was deleted; restore it in the UI, or set {EXPERIMENT} to another name."
+        )
+    if found:
+        return found.experiment_id
+    try:
+        root = artifact_root(mlflow.get_tracking_uri())
+        return client.create_experiment(name, artifact_location=root and f"{root}/{_folder(name)}")
+    except mlflow.MlflowException:
+        found = client.get_experiment_by_name(name)  # somebody else was faster
+        if found is None:
+            raise
+        return found.experiment_id
+
+
+def _folder(name):
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "experiment"
+
+
+def record(run_id, notebook, values):
+    """Log `values` as parameters of `run_id`, those over the limit whole as an artifact, and uncommitted changes."""
+    client = MlflowClient()
+    texts = {name: text_of(value) for name, value in values.items()}
+    known = client.get_run(run_id).data
+    new = {n: t for n, t in texts.items() if n not in known.params}
+    client.log_batch(run_id, params=[mlflow.entities.Param(n, shortened(t)) for n, t in new.items()])
+    if any(len(t) > PARAMETER_LIMIT for t in texts.values()):
+        client.log_text(run_id, json.dumps(values, indent=1, ensure_ascii=False), WHOLE_PARAMETERS)
+    if known.tags.get(identity.DIRTY) == "true":
+        client.log_text(run_id, identity.uncommitted(notebook), identity.DIFF)
+
+
+def text_of(value):
+    """A parameter as MLflow shows it: JSON for what has parts, so that it can be given back by `-p`."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+
+
+def shortened(text):
+    """`text` if it is within the limit, else its beginning and a word on where the whole is."""
+    note = f"… ({len(text)} characters, whole in {WHOLE_PARAMETERS})"
+    return text if len(text) <= PARAMETER_LIMIT else text[: PARAMETER_LIMIT - len(note)] + note
+
+
+def runs(experiment=None, notebook=None):
+    """The finished runs as a table, newest first: run_id, start_time, params.*, metrics.*, tags.*.
+
+    `experiment` and `notebook` (a stem such as '02_train') keep those of one; the table is empty where there are none.
+    """
+    use_store()
+    where = "attributes.status = 'FINISHED'" + (f" and tags.`{identity.NOTEBOOK}` = '{notebook}'" if notebook else "")
+    names = [experiment] if experiment else [e.name for e in MlflowClient().search_experiments()]
+    table = mlflow.search_runs(experiment_names=names, filter_string=where, order_by=["start_time DESC"])
+    if "run_id" not in table:
+        table["run_id"] = None
+    return table
