@@ -1,0 +1,210 @@
+"""The stages of `make format`, `make lint` and `make test`: each a command, a line and its seconds.
+
+Everything is found by glob: a new notebook, test or Check_*.py takes part without a list to edit.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from Codes.paths import NOTEBOOKS, RESOURCES, ROOT
+
+REPORT = ROOT / "test-report"
+GRACE = 20  # seconds that an interrupted stage has to stop its kernels and leave
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of a stage list; `missing` says why it can't run here, where it can't."""
+
+    name: str
+    command: tuple[str, ...]
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: its exit code, seconds, and the last line that it printed."""
+
+    stage: Stage
+    code: int
+    seconds: float
+    closing: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The word that the terminal and the table show."""
+        if self.stage.missing:
+            return "skipped"
+        return "ok" if self.code == 0 else "FAILED"
+
+
+def python(name: str, *arguments: str) -> Stage:
+    """A stage that runs `python arguments…` with this very Python."""
+    return Stage(name, (sys.executable, *arguments))
+
+
+def binary(name: str, tool: str, *arguments: str) -> Stage:
+    """A stage that runs a tool beside this Python; skipped where its wheel doesn't exist."""
+    path = Path(sys.executable).parent / tool
+    missing = "" if path.exists() else f"{tool} has no wheel for this platform"
+    return Stage(name, (str(path), *arguments), missing)
+
+
+def format_check() -> Iterator[Stage]:
+    """Formatting as it should be, without touching a file."""
+    yield python("format", "-m", "black", "--quiet", "--check", "--diff", "Codes", "notebooks")
+    yield python("stripped", "-m", "Codes.stripping", "notebooks")
+
+
+def format_all() -> Iterator[Stage]:
+    """The same, put right."""
+    yield python("stripped", "-m", "Codes.stripping", "--fix", "notebooks")
+    yield python("format", "-m", "black", "Codes", "notebooks")
+
+
+def lint() -> Iterator[Stage]:
+    """Code, notebooks, workflows and the Dockerfile."""
+    yield from format_check()
+    yield python("pylint", "-m", "pylint", "--jobs=2", "--score=n", "Codes")
+    notebooks = [str(path.relative_to(ROOT)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    if notebooks:
+        yield python("pylint notebooks", "-m", "nbqa", "pylint", "--score=n", *notebooks)
+        # a cell's own id looks like a random hexadecimal string
+        ids = ("--exclude-lines", r'^\s*"id": ')
+        yield binary("secrets", "detect-secrets-hook", *ids, *notebooks)
+    yield binary("workflows", "actionlint")
+    yield binary("workflow security", "zizmor", "--offline", "--quiet", ".github/workflows")
+    yield binary("Dockerfile", "hadolint", ".devcontainer/Dockerfile")
+
+
+def test() -> Iterator[Stage]:
+    """Everything that proves the workbook."""
+    yield from lint()
+    pytest = ("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider")
+    yield python("unit", *pytest, f"--junitxml={REPORT / 'unit.xml'}", "Codes")
+    for check in sorted((ROOT / "Codes").glob("Check_*.py")):
+        yield python(check.stem, str(check.relative_to(ROOT)))
+    if any(NOTEBOOKS.glob("*.ipynb")):
+        nbval = ("--nbval-lax", "--nbval-sanitize-with", str(RESOURCES / "nbval_sanitize.cfg"))
+        report = f"--junitxml={REPORT / 'notebooks.xml'}"
+        yield python("notebooks", *pytest, *nbval, report, "notebooks")
+
+
+GROUPS = {"format": format_all, "format-check": format_check, "lint": lint, "test": test}
+
+
+def clean_environment(store: Path) -> dict[str, str]:
+    """The caller's environment without MLflow's own variables, pointed at an empty store.
+
+    Args:
+        store: a temporary folder; the caller's runs are neither seen nor touched.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    beside = str(Path(sys.executable).parent)
+    return kept | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{store / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PATH": beside + os.pathsep + kept.get("PATH", ""),
+    }
+
+
+def execute(stage: Stage, log: Path, environment: dict[str, str]) -> int:
+    """Run a stage with its output in `log`; on Ctrl-C let it stop its own children first."""
+    with log.open("wb") as sink, subprocess.Popen(
+        stage.command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT
+    ) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            try:
+                child.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+            raise
+
+
+def closing_line(log: Path) -> str:
+    """The last line with anything in it: for pytest, the counts."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def perform(stage: Stage, environment: dict[str, str]) -> Outcome:
+    """Run a stage and print its line; a failed one shows all that it had printed."""
+    print(f"{stage.name:<18}", end="", flush=True)
+    if stage.missing:
+        print(f"skipped    {stage.missing}")
+        return Outcome(stage, 0, 0.0, stage.missing)
+    log = REPORT / f"{stage.name.replace(' ', '_')}.log"
+    start = time.monotonic()
+    code = execute(stage, log, environment)
+    outcome = Outcome(stage, code, time.monotonic() - start, closing_line(log))
+    is_pytest = "pytest" in stage.command
+    print(f"{outcome.verdict:<8}{outcome.seconds:6.1f} s", outcome.closing if is_pytest else "")
+    if code != 0:
+        print(f"$ {shlex.join(stage.command)}\n{log.read_text(errors='replace')}", flush=True)
+    return outcome
+
+
+def as_markdown(outcomes: list[Outcome]) -> str:
+    """A table of the outcomes, for the job page of continuous integration."""
+    rows = [
+        f"| {each.stage.name} | {each.verdict} | {each.seconds:.1f} | "
+        f"{each.closing.strip('= ').replace('|', '/') if each.closing else ''} |"
+        for each in outcomes
+    ]
+    version = ".".join(map(str, sys.version_info[:3]))
+    head = [f"### Python {version}", "", "| stage | result | seconds | last line |"]
+    return "\n".join([*head, "|---|---|---:|---|", *rows, ""])
+
+
+def chosen(group: str, only: str) -> list[Stage]:
+    """The stages of a group, or those whose name starts with a word of `only`."""
+    stages = list(GROUPS[group]())
+    words = only.split()
+    if not words:
+        return stages
+    found = [stage for stage in stages if stage.name.startswith(tuple(words))]
+    if not found:
+        names = ", ".join(stage.name for stage in stages)
+        raise SystemExit(f"ONLY={only!r} matches no stage; there are: {names}")
+    return found
+
+
+def perform_all(stages: list[Stage]) -> list[Outcome]:
+    """Run the stages one after another, all of them, and keep the table up to date."""
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="workbook-test-") as store:
+        environment = clean_environment(Path(store))
+        for stage in stages:
+            outcomes.append(perform(stage, environment))
+            (REPORT / "summary.md").write_text(as_markdown(outcomes), encoding="utf-8")
+    return outcomes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a group of stages; the exit code is 0 only if each passed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("group", choices=sorted(GROUPS))
+    group = parser.parse_args(arguments).group
+    REPORT.mkdir(exist_ok=True)
+    try:
+        outcomes = perform_all(chosen(group, os.environ.get("ONLY", "")))
+    except KeyboardInterrupt:
+        print("\ninterrupted")
+        return 130
+    failed = [outcome.stage.name for outcome in outcomes if outcome.code != 0]
+    print(f"failed: {', '.join(failed)}" if failed else f"{len(outcomes)} stages passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

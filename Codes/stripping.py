@@ -1,0 +1,75 @@
+"""Notebooks as they are committed: without outputs and counts, but for the cells that nbval pins.
+
+nbstripout knows the tag `keep_output`, but clears the execution count, without which nbval refuses
+a pinned cell; told to keep counts, it keeps them in every cell. Hence these few lines.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import nbformat
+
+PINNED = {"keep_output", "nbval-check-output"}
+
+
+def tags(cell) -> set[str]:
+    """The tags of a cell."""
+    return set(cell.metadata.get("tags", []))
+
+
+def fault(cell) -> str:
+    """What is wrong with a code cell, or ""."""
+    pins = PINNED & tags(cell)
+    if pins and pins != PINNED:
+        return f"has the tag {pins.pop()} alone; a pinned cell carries keep_output and nbval-check-output"
+    if pins:
+        return "" if cell.outputs and cell.execution_count else "is pinned, but was not run"
+    if cell.outputs:
+        return "has outputs; `make format` strips them"
+    return "has an execution count; `make format` strips it" if cell.execution_count else ""
+
+
+def faults(path: Path) -> list[str]:
+    """One line for each mistake in a notebook, naming file and cell (counted from 1)."""
+    notebook = nbformat.read(path, as_version=4)
+    cells = enumerate(notebook.cells, start=1)
+    found = [(number, fault(cell)) for number, cell in cells if cell.cell_type == "code"]
+    lines = [f"{path}: cell {number} {text}" for number, text in found if text]
+    kernel = notebook.metadata.get("kernelspec", {}).get("name")
+    if kernel != "python3":
+        lines.append(f"{path}: its kernel is {kernel!r}; python3 is the one in every .venv")
+    return lines
+
+
+def strip(path: Path) -> bool:
+    """Clear outputs and counts of the cells that aren't pinned; True if the file changed."""
+    before = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(before, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and not PINNED & tags(cell):
+            cell.outputs, cell.execution_count = [], None
+    after = nbformat.writes(notebook) + "\n"
+    if after == before:
+        return False
+    path.write_text(after, encoding="utf-8")
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check each notebook of a folder, or strip it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--fix", action="store_true", help="strip instead of complaining")
+    options = parser.parse_args(arguments)
+    notebooks = sorted(options.folder.glob("*.ipynb"))
+    if options.fix:
+        for path in filter(strip, notebooks):
+            print(f"stripped {path}")
+    lines = [line for path in notebooks for line in faults(path)]
+    print("\n".join(lines) if lines else f"{len(notebooks)} notebooks")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
