@@ -1,0 +1,78 @@
+"""The data contract: what a problem asks of each column of its table, held against a frame."""
+
+import pandas as pd
+
+from Codes.errors import WorkbookError
+
+
+def check(frame, problem):
+    """The contract of `problem` held against `frame`: a row a column, with a boolean `ok`."""
+    rows = [_row(frame, column, rule) for column, rule in problem.contract.items()]
+    return pd.DataFrame(rows, columns=["column", "required", "seen", "ok"])
+
+
+def require(frame, problem):
+    """Raise a WorkbookError that names the first broken rule of the contract, if one is broken."""
+    table = check(frame, problem)
+    for row in table[~table["ok"].astype(bool)].itertuples():
+        raise WorkbookError(
+            f"{problem.name}: contract: {row.column}: needs {row.required}; saw {row.seen}"
+        )
+
+
+def _row(frame, column, rule):
+    """One row of the contract's table."""
+    if column not in frame:
+        return column, _required(rule), "no such column", False
+    values = frame[column]
+    seen = [_type(values)]
+    ok = seen[0] == rule.type or (seen[0], rule.type) == ("integer", "number")
+    known = values.dropna()
+    if ok and rule.type in ("integer", "number", "time") and len(known):
+        low, high = known.min(), known.max()
+        seen.append(f"from {low} to {high}")
+        ok &= rule.min is None or low >= comparable(rule.min, values)
+        ok &= rule.max is None or high <= comparable(rule.max, values)
+    others = sorted(set(known.unique()) - set(rule.allowed)) if rule.allowed else []
+    if others:
+        seen.append(f"also {some(others)}")
+    missing = values.isna().mean() if len(values) else 0.0
+    seen.append(f"{missing:.2%} missing")
+    ok &= not others and missing <= rule.missing_share
+    return column, _required(rule), ", ".join(seen), bool(ok)
+
+
+def _type(values):
+    """The contract's word for the type of `values`; whole numbers with gaps are integers."""
+    if values.dtype == bool:
+        return "boolean"
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return "time"
+    if not pd.api.types.is_numeric_dtype(values):
+        return "text"
+    whole = (values.dropna() % 1 == 0).all()
+    return "integer" if whole else "number"
+
+
+def _required(rule):
+    """What `rule` asks, in words."""
+    words = [rule.type]
+    words += [f"from {rule.min}"] if rule.min is not None else []
+    words += [f"to {rule.max}"] if rule.max is not None else []
+    words += [f"one of {some(rule.allowed)}"] if rule.allowed else []
+    return ", ".join([*words, f"at most {rule.missing_share:.0%} missing"])
+
+
+def comparable(bound, values):
+    """`bound` as it compares with `values`: a date becomes a time stamp in their zone."""
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        return bound
+    stamp = pd.Timestamp(bound) if not isinstance(bound, (int, float)) else bound
+    zone = values.dt.tz
+    return stamp.tz_localize(zone) if zone and stamp.tzinfo is None else stamp
+
+
+def some(values):
+    """The first of `values`, as text."""
+    shown = ", ".join(str(value) for value in values[:6])
+    return f"{shown}, …" if len(values) > 6 else shown

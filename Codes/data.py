@@ -1,0 +1,215 @@
+"""The table of a problem: loaded, checked against its contract, split, and named for MLflow."""
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import sklearn.datasets
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.pandas_dataset import PandasDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.types import ColSpec, DataType, Schema
+from sklearn.model_selection import train_test_split
+
+from Codes import tables
+from Codes.contract import check, comparable, require, some
+from Codes.errors import WorkbookError
+from Codes.paths import ROOT
+from Codes.problem import suggest
+
+__all__ = [
+    *("load", "split", "features", "target", "roles"),
+    *("check", "require", "digest", "dataset"),
+]
+
+
+def load(problem, rows=0, seed=0):
+    """The table of `problem` as a frame, without the rows that have no target.
+
+    Args:
+        rows: how many rows to draw, kept in the table's order; 0 for all.
+        seed: which rows are drawn.
+
+    Raises:
+        WorkbookError: one line that names the file or the column, and what is wrong.
+    """
+    if rows < 0:
+        raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
+    table = _table(problem.source)
+    _named(table.column_names, problem)
+    table = table.filter(pc.invert(pc.is_null(table[problem.target], nan_is_null=True)))
+    if 0 < rows < table.num_rows:
+        drawn = np.random.default_rng(seed).choice(table.num_rows, rows, replace=False)
+        table = table.take(np.sort(drawn))
+    frame = _frame(table)
+    _learnable(frame[problem.target], problem)
+    return frame
+
+
+def _table(source):
+    """The Arrow table of a `source`."""
+    if source.sklearn is None:
+        return tables.read(source.path, source.sha256)
+    bunch = getattr(sklearn.datasets, f"load_{source.sklearn}")
+    options = {"scaled": False} if source.sklearn == "diabetes" else {}
+    bunch = bunch(as_frame=True, **options)
+    frame = bunch.frame
+    if source.sklearn in ("breast_cancer", "iris", "wine"):  # the classes by name, not by number
+        frame = frame.assign(target=bunch.target_names[bunch.target])
+    return tables.plain(pa.Table.from_pandas(frame, preserve_index=False))
+
+
+def _named(columns, problem):
+    """Refuse a table whose `columns` lack one that `problem` names: a misspelt exclude is a leak."""
+    named = {problem.target: "target", problem.time: "time"}
+    for part in ("exclude", "roles", "contract"):
+        named |= dict.fromkeys(getattr(problem, part), part)
+    for column, part in named.items():
+        if column is not None and column not in columns:
+            hint = suggest(column, columns) or f"; it has: {', '.join(columns)}"
+            raise WorkbookError(f"{problem.name}: {part}: no column '{column}' in the table{hint}")
+
+
+def _frame(table):
+    """The Arrow `table` as a frame: text as categories in order, yes-no with gaps as 1, 0, NaN."""
+    frame = table.to_pandas()
+    for column in frame.columns[frame.dtypes == "category"]:
+        values = frame[column].cat.categories
+        frame[column] = frame[column].cat.set_categories(sorted(values))
+    gaps = frame.columns[frame.dtypes == object]
+    return frame.astype(dict.fromkeys(gaps, float))
+
+
+def _learnable(values, problem):
+    """Refuse a target from whose `values` nothing can be learned."""
+    name = f"{problem.name}: target '{problem.target}'"
+    if values.empty:
+        raise WorkbookError(f"{name}: every value is missing")
+    if values.nunique() == 1:
+        raise WorkbookError(f"{name}: always {values.iloc[0]} in {len(values)} rows")
+    number = pd.api.types.is_numeric_dtype(values) and values.dtype != bool
+    if problem.task == "regression" and not (number and np.isfinite(values).all()):
+        raise WorkbookError(
+            f"{name}: regression needs finite numbers, the column is {values.dtype}"
+        )
+    if problem.positive is not None and problem.positive not in set(values):
+        raise WorkbookError(
+            f"{problem.name}: positive: {problem.positive!r} is not a value of the target, "
+            f"which has {some(sorted(set(values)))}"
+        )
+
+
+def split(frame, problem, seed=0):
+    """Train and test rows of `frame`, each in its order, as `problem.split` says.
+
+    Args:
+        seed: which rows are held out; a split by time has no chance in it.
+    """
+    rule = problem.split
+    if rule.kind == "time":
+        held_out = _late_rows(frame[problem.time], rule, problem.name)
+    else:
+        held_out = _drawn_rows(frame[problem.target], rule, problem.name, seed)
+    train, test = frame[~held_out], frame[held_out]
+    if train.empty or test.empty:
+        raise WorkbookError(
+            f"{problem.name}: split: {len(train)} rows to train and {len(test)} to test"
+        )
+    return train, test
+
+
+def _drawn_rows(target_values, rule, name, seed):
+    """A mask of the rows that chance holds out, class by class where `rule` is stratified."""
+    held_out = np.zeros(len(target_values), dtype=bool)
+    classes = target_values if rule.kind == "stratified" else None
+    try:
+        _, drawn = train_test_split(
+            np.arange(len(held_out)),
+            test_size=rule.test_share,
+            random_state=seed,
+            stratify=classes,
+        )
+    except ValueError as error:
+        raise WorkbookError(f"{name}: split: {error}") from None
+    held_out[drawn] = True
+    return held_out
+
+
+def _late_rows(times, rule, name):
+    """A mask of the rows from the cutoff on; a share is cut where no two equal times part."""
+    if times.isna().any():
+        raise WorkbookError(f"{name}: time '{times.name}': {times.isna().sum()} values are missing")
+    if times.dtype == "category":
+        raise WorkbookError(f"{name}: time '{times.name}' is text: write dates as 2013-10-01")
+    cutoff = rule.cutoff
+    if cutoff is None:
+        cutoff = times.sort_values().iloc[int(len(times) * (1 - rule.test_share))]
+    try:
+        return (times >= comparable(cutoff, times)).to_numpy()
+    except TypeError:
+        raise WorkbookError(f"{name}: split: cutoff {cutoff} and {times.dtype} differ") from None
+
+
+def features(frame, problem):
+    """The columns of `frame` that a model may see: not the target, the time, nor the excluded."""
+    hidden = {problem.target, problem.time, *problem.exclude}
+    return frame[[column for column in frame.columns if column not in hidden]]
+
+
+def target(frame, problem):
+    """The column of `frame` that is predicted; text comes as plain labels."""
+    values = frame[problem.target]
+    return values.astype(object) if values.dtype == "category" else values
+
+
+def roles(frame, problem):
+    """'numeric' or 'categorical' for each feature of `frame`: as `problem` says, or by its type."""
+    return {
+        column: problem.roles.get(
+            column, "numeric" if pd.api.types.is_numeric_dtype(values) else "categorical"
+        )
+        for column, values in features(frame, problem).items()
+    }
+
+
+def digest(frame):
+    """36 characters that change with any name, value or row of `frame`, first to last."""
+    total = hashlib.sha256(repr(list(frame.columns)).encode())
+    total.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return total.hexdigest()[:36]
+
+
+class _Dataset(PandasDataset):
+    """A PandasDataset whose schema comes from the types: MLflow's looks at every text (15 s)."""
+
+    @cached_property
+    def schema(self):
+        """The MLflow schema of the frame; a column with gaps is not required."""
+        return Schema(
+            [
+                ColSpec(_mlflow_type(values.dtype), name, required=not values.isna().any())
+                for name, values in self.df.items()
+            ]
+        )
+
+
+def _mlflow_type(dtype):
+    """MLflow's type for a column's `dtype`: the five that `load` gives."""
+    kinds = {"b": "boolean", "i": "long", "f": "double", "M": "datetime"}
+    return DataType[kinds.get(dtype.kind, "string")]
+
+
+def dataset(frame, problem):
+    """`frame` as an MLflow dataset for `mlflow.log_input`, its digest taken over every value."""
+    source = problem.source
+    if source.sklearn:
+        origin = CodeDatasetSource({"sklearn": source.sklearn})
+    else:
+        inside = source.path.is_relative_to(ROOT)
+        origin = LocalArtifactDatasetSource(
+            str(source.path.relative_to(ROOT) if inside else source.path)
+        )
+    return _Dataset(frame, origin, problem.target, problem.name, digest(frame))
