@@ -2,38 +2,24 @@
 
 MLflow forgets `MLFLOW_RUN_ID` at its first use, so a later `mlflow.log_metric` opens a second, stray run, and so do a
 thread and a forked child. Where the runner has set `WORKBOOK_RUN_ID`, this module makes the variable lasting, and
-leaves the run's status to the runner. MLflow itself imports it, in every process, through its entry-point group
+leaves the run's status to the runner. MLflow itself loads it, in every process, through its entry-point group
 `mlflow.run_context_provider`: the notebook, its subprocesses and its joblib workers need no line of code.
 """
 
-import os
+# pylint: disable=import-outside-toplevel,protected-access
+# MLflow loads this module while it is itself being imported.
 
-from mlflow.environment_variables import MLFLOW_RUN_ID, _EnvironmentVariable
-from mlflow.tracking._tracking_service.client import TrackingServiceClient
-from mlflow.tracking.context.abstract_context import RunContextProvider
+import os
 
 OWNED = "WORKBOOK_RUN_ID"
 
 
-class OwnedRunId(_EnvironmentVariable):
-    """`MLFLOW_RUN_ID`, which names the owned run whenever no run is active in this thread."""
+class OwnedRunContext:
+    """MLflow's run context provider; making it, which MLflow does on its own import, installs the adoption."""
 
-    def get(self):
-        """The owned run's id; None inside an active run, where `nested=True` asks for a real child."""
-        from mlflow.tracking import fluent  # pylint: disable=import-outside-toplevel,cyclic-import
-
-        if OWNED not in os.environ:
-            return super().get()
-        if fluent._active_run_stack.get():  # pylint: disable=protected-access
-            return None
-        # The runner chose the experiment; `set_experiment` in a cell would make MLflow refuse the adoption.
-        fluent._active_experiment_id = None  # pylint: disable=protected-access
-        os.environ[self.name] = os.environ[OWNED]  # MLflow deletes it right after this call
-        return os.environ[OWNED]
-
-
-class OwnedRunContext(RunContextProvider):
-    """Adds no tags: MLflow loads it, and loading it is what installs the adoption."""
+    def __init__(self):
+        remember_the_run()
+        leave_the_status()
 
     def in_context(self):
         """Never: the runner and `tracking.start_run` write the tags."""
@@ -44,20 +30,37 @@ class OwnedRunContext(RunContextProvider):
         return {}
 
 
-def install():
-    """Let the owned run be adopted again and again, and its status be set by the runner alone."""
-    if isinstance(MLFLOW_RUN_ID, OwnedRunId):
-        return
-    MLFLOW_RUN_ID.__class__ = OwnedRunId
+def remember_the_run():
+    """Let `MLFLOW_RUN_ID` name the owned run whenever no run is active in this thread, not only once."""
+    from mlflow.environment_variables import MLFLOW_RUN_ID
+
+    read = MLFLOW_RUN_ID.get
+
+    def get():
+        from mlflow.tracking import fluent
+
+        if OWNED not in os.environ:
+            return read()
+        if fluent._active_run_stack.get():
+            return None  # `nested=True` asks for a real child
+        # The runner chose the experiment; a cell's `set_experiment` would make MLflow refuse the adoption.
+        fluent._active_experiment_id = None
+        os.environ[MLFLOW_RUN_ID.name] = os.environ[OWNED]  # MLflow deletes it right after this call
+        return os.environ[OWNED]
+
+    MLFLOW_RUN_ID.get = get
+
+
+def leave_the_status():
+    """Let nothing in the notebook end the owned run: the runner knows best whether all cells ran."""
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
+
     set_terminated = TrackingServiceClient.set_terminated
 
-    def leave_to_the_runner(self, run_id, status=None, end_time=None):
+    def set_terminated_unless_owned(self, run_id, status=None, end_time=None):
         if run_id == os.environ.get(OWNED):
             self.store.shut_down_async_logging()
         else:
             set_terminated(self, run_id, status, end_time)
 
-    TrackingServiceClient.set_terminated = leave_to_the_runner
-
-
-install()
+    TrackingServiceClient.set_terminated = set_terminated_unless_owned
