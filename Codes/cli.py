@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import click
-import yaml
 
+from Codes import plain_yaml
 from Codes import problem as problems_
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
@@ -54,22 +54,11 @@ def run(notebook, pairs, line, text, file, output, force, kernel, experiment, ce
 
 def gather(pairs, line, text, file):
     """All given parameters by name; the later source wins: file, YAML text, make's line, -p."""
-    given = read_yaml(Path(file).read_text("utf-8"), file) if file and Path(file).is_file() else {}
-    if file and not Path(file).is_file():
+    if file and not os.path.isfile(file):
         raise WorkbookError(f"there is no parameter file {file}; give the path of a YAML file.")
-    given |= read_yaml(text, "--yaml") if text else {}
+    given = plain_yaml.read(Path(file)) if file else {}
+    given |= plain_yaml.mapping(text, "--yaml") if text else {}
     return given | {n: runner.Typed(v) for n, v in split_line(line)} | {n: runner.Typed(v) for n, v in pairs}
-
-
-def read_yaml(text, where):
-    """The mapping in `text`."""
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise WorkbookError(f"{where}: not valid YAML: {' '.join(str(error).split())[:200]}.") from error
-    if not isinstance(found, dict):
-        raise WorkbookError(f"{where}: it must hold name: value pairs, not {type(found).__name__}.")
-    return found
 
 
 def split_line(line):
@@ -85,11 +74,11 @@ def split_json(line):
     parts, rest = [], line.strip()
     while rest:
         name, equals, value = rest.partition("=")
-        if equals and value[:1] in "{[" and name.isidentifier():
+        if equals and value.startswith(("{", "[")) and name.isidentifier():
             try:
                 _, end = json.JSONDecoder().raw_decode(value)
-            except ValueError as error:
-                raise WorkbookError(f"P: {name} is not valid JSON: {error}.") from error
+            except (ValueError, RecursionError) as error:
+                raise WorkbookError(f"P: {name} is not valid JSON: {error}; quote as in a shell.") from error
             parts.append(f"{name}={value[:end]}")
             rest = value[end:].strip()
             continue

@@ -11,6 +11,7 @@ import ast
 import builtins
 import difflib
 import fnmatch
+import functools
 import io
 import json
 import keyword
@@ -21,24 +22,28 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import yaml
-
+from Codes import plain_yaml
 from Codes.errors import WorkbookError
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 SECRET_NAME = re.compile(
-    r"(^|_)(password|passwd|secret|token|api_?key|access_?key|private_?key|credentials?)$", re.IGNORECASE
+    r"(^|_)(password|passwd|pwd|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)$",
+    re.IGNORECASE,
 )
 SECRET_VALUE = re.compile(
     r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{20}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}"
     r"|AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|-----BEGIN [A-Z ]*PRIVATE KEY|\w+://[^/\s:@]+:[^/\s@]+@"
 )
 BY_REFERENCE = "env:"
+DEEPEST = 50  # lists and dicts in one another; Python itself refuses 200 brackets
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: `type` is a key of TYPES or None where anything goes; `choices` are patterns, `interval` a range."""
+    """One parameter: `type` names keys of TYPES, joined by ' | ', or is None where anything goes.
+
+    `choices` are patterns, `interval` is (low, high, low is included, high is included).
+    """
 
     name: str
     type: str | None
@@ -47,6 +52,11 @@ class Parameter:
     optional: bool = False
     choices: tuple = ()
     interval: tuple | None = None
+
+    @property
+    def kinds(self):
+        """The keys of TYPES that its values may have; [] where anything goes."""
+        return self.type.split(" | ") if self.type else []
 
     @property
     def allowed(self):
@@ -102,7 +112,7 @@ def _parameter(name, annotation, value, comment):
         optional = default is None
     text, comment_choices, interval = _domain(comment)
     return Parameter(
-        name, kind, default, text, optional or default is None, choices or comment_choices, interval
+        name, kind or None, default, text, optional or default is None, choices or comment_choices, interval
     )
 
 
@@ -116,32 +126,46 @@ def _literal(node):
         return float(match[1])
     try:
         return ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError):
         return Computed(source)
 
 
 def _annotation(node):
-    """(type, may be None, choices) of an annotation; what is not one of TYPES accepts anything."""
-    if node is None:
-        return None, False, ()
+    """(type, may be None, choices) of an annotation; what is not one of TYPES accepts anything (type None)."""
     if isinstance(node, ast.Constant):
-        if isinstance(node.value, str):
-            return _annotation(ast.parse(node.value, mode="eval").body)
-        return None, node.value is None, ()
+        return _quoted(node.value) if isinstance(node.value, str) else ("", node.value is None, ())
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        left, right = _annotation(node.left), _annotation(node.right)
-        return left[0] or right[0], left[1] or right[1], left[2] or right[2]
+        return _either(_annotation(node.left), _annotation(node.right))
     if isinstance(node, ast.Subscript):
-        base = ast.unparse(node.value).rpartition(".")[2]
-        if base == "Optional":
-            return _annotation(node.slice)[0], True, ()
-        if base == "Literal":
-            items = ast.literal_eval(node.slice)
-            items = items if isinstance(items, tuple) else (items,)
-            return type(items[0]).__name__, None in items, items
-        return (base if base in TYPES else None), False, ()
-    name = ast.unparse(node)
+        return _subscripted(ast.unparse(node.value).rpartition(".")[2], node.slice)
+    name = ast.unparse(node) if node else None
     return (name if name in TYPES else None), False, ()
+
+
+def _quoted(text):
+    try:
+        return _annotation(ast.parse(text, mode="eval").body)
+    except SyntaxError:
+        return None, False, ()
+
+
+def _either(left, right):
+    anything = None in (left[0], right[0])
+    kind = None if anything else " | ".join(dict.fromkeys(filter(None, (left[0], right[0]))))
+    return kind, left[1] or right[1], left[2] + right[2]
+
+
+def _subscripted(base, inside):
+    parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+    if base == "Optional":
+        return _either(_annotation(inside), ("", True, ()))
+    if base == "Union":
+        return functools.reduce(_either, map(_annotation, parts))
+    if base == "Literal" and all(isinstance(part, (ast.Constant, ast.UnaryOp)) for part in parts):
+        items = tuple(ast.literal_eval(part) for part in parts)
+        kinds = dict.fromkeys(type(item).__name__ for item in items if item is not None)
+        return (" | ".join(kinds) if set(kinds) <= set(TYPES) else None), None in items, items
+    return (base.lower() if base.lower() in TYPES else None), False, ()
 
 
 def _domain(comment):
@@ -149,7 +173,7 @@ def _domain(comment):
     if match := re.search(r"\{([^{}]+)\}\s*$", comment):
         choices = tuple(c.strip() for c in match[1].split(","))
         return comment[: match.start()].rstrip(), choices, None
-    number = r"([+-]?(?:inf|[\d.]+(?:e[+-]?\d+)?))"
+    number = r"([+-]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?))"
     if match := re.search(rf"([\[(])\s*{number}\s*,\s*{number}\s*([\])])\s*$", comment, re.IGNORECASE):
         low, high = float(match[2]), float(match[3])
         interval = (low, high, match[1] == "[", match[4] == "]")
@@ -164,24 +188,39 @@ def from_text(parameters, texts):
 
 
 def _read(parameter, text):
-    if parameter is None or parameter.type == "str":
-        return None if parameter and parameter.optional and text in ("None", "null") else text
-    if text.startswith(BY_REFERENCE):
+    if parameter is None or text.startswith(BY_REFERENCE):
         return text
+    if parameter.optional and text in ("None", "null"):
+        return None
+    if parameter.kinds == ["str"]:
+        return text
+    value = _value(parameter, text)
+    return text if "str" in parameter.kinds and type(value).__name__ not in parameter.kinds else value
+
+
+def _value(parameter, text):
+    """What `text` means as JSON, as a number or as YAML; the text itself where it means nothing."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=functools.partial(_once, parameter.name))
+    except RecursionError as error:
+        raise WorkbookError(f"{parameter.name}: its value is too deeply nested; allowed is {DEEPEST} deep.") from error
     except ValueError:
         pass
-    if parameter.type == "float":
-        try:
-            return float(text)
-        except ValueError:
-            return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        return float(text) if "float" in parameter.kinds else plain_yaml.parse(text, parameter.name)
+    except WorkbookError:
+        if {"list", "dict"} & set(parameter.kinds):
+            raise
         return text
-    return None if value == "None" else value
+    except ValueError:
+        return text
+
+
+def _once(name, pairs):
+    for number, (key, _) in enumerate(pairs):
+        if key in dict(pairs[:number]):
+            raise WorkbookError(f"{name}: the key {key!r} comes twice.")
+    return dict(pairs)
 
 
 def check(parameters, given, where="the notebook"):
@@ -197,9 +236,9 @@ def check(parameters, given, where="the notebook"):
             raise WorkbookError(_unknown(name, declared, where))
     values = {}
     for name, parameter in declared.items():
-        value = checked(parameter, given[name]) if name in given else parameter.default
-        _refuse_secret(name, value)
-        values[name] = value
+        value = plain(name, given[name]) if name in given else parameter.default
+        _refuse_secret(name, value)  # first: the other messages repeat the value
+        values[name] = checked(parameter, value) if name in given else value
     return values
 
 
@@ -214,36 +253,42 @@ def _unknown(name, declared, where):
 def checked(parameter, value):
     """`value` as the plain Python value that `parameter` allows, or a WorkbookError that says what is allowed."""
     value = plain(parameter.name, value)
-    if isinstance(value, str) and value.startswith(BY_REFERENCE):
-        return value
+    kinds = parameter.kinds
     if value is None:
         if not parameter.optional:
-            raise WorkbookError(f"{parameter.name}=None: it must be {parameter.type}; None is not allowed.")
+            raise WorkbookError(f"{parameter.name}=None: it must be {parameter.type or 'a value'}; None is not allowed.")
         return value
-    if parameter.type == "float" and type(value) is int:
+    if type(value) is int and "float" in kinds and "int" not in kinds and abs(value) < 2**1023:
         value = float(value)
-    if parameter.type and type(value) is not TYPES[parameter.type]:
+    if kinds and type(value) not in [TYPES[kind] for kind in kinds]:
         raise WorkbookError(
-            f"{parameter.name}={value!r} is {type(value).__name__}; it must be {parameter.type} "
+            f"{parameter.name}={told(value)} is {type(value).__name__}; it must be {parameter.type} "
             f"(default {parameter.default!r})."
         )
-    _check_domain(parameter, value)
+    if not isinstance(value, str) or not value.startswith(BY_REFERENCE):
+        _check_domain(parameter, value)
     return value
 
 
+def told(value):
+    """`value` as a message shows it: on one line, not endless."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
 def _check_domain(parameter, value):
-    if isinstance(value, float) and not math.isfinite(value):
+    if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _leaves(value)):
         default = parameter.default
         declared = isinstance(default, float) and not math.isfinite(default)
         closed = parameter.interval and value in parameter.interval[:2]
         if not declared and not closed:
-            raise WorkbookError(f"{parameter.name}={value}: it must be a finite number.")
+            raise WorkbookError(f"{parameter.name}={told(value)}: numbers must be finite here.")
     if parameter.choices and not any(_matches(value, c) for c in parameter.choices):
         near = difflib.get_close_matches(str(value), map(str, parameter.choices), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise WorkbookError(f"{parameter.name}={value!r}: it must be {parameter.allowed}.{hint}")
+        raise WorkbookError(f"{parameter.name}={told(value)}: it must be {parameter.allowed}.{hint}")
     if parameter.interval and not _inside(value, parameter.interval):
-        raise WorkbookError(f"{parameter.name}={value!r}: it must be {parameter.allowed}.")
+        raise WorkbookError(f"{parameter.name}={told(value)}: it must be {parameter.allowed}.")
 
 
 def _matches(value, choice):
@@ -252,27 +297,40 @@ def _matches(value, choice):
 
 def _inside(value, interval):
     low, high, closed_low, closed_high = interval
+    if not isinstance(value, (int, float)):
+        return False
     above = value >= low if closed_low else value > low
     return above and (value <= high if closed_high else value < high)
 
 
-def plain(name, value):
+def plain(name, value, depth=0):
     """`value` as what JSON can hold: dates and paths as text, NumPy scalars as numbers; others are refused by `name`."""
+    if depth > DEEPEST:
+        raise WorkbookError(f"{name}: its value is too deeply nested; allowed is {DEEPEST} deep.")
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, (date, Path)):
         return value.isoformat() if isinstance(value, date) else str(value)
     if value is None or type(value) in (bool, int, float, str):
-        return value
+        return _writable(name, value)
     if type(value) is list:
-        return [plain(name, v) for v in value]
+        return [plain(name, v, depth + 1) for v in value]
     if isinstance(value, dict):
-        if bad := [k for k in value if not isinstance(k, str)]:
+        if bad := [k for k in value if type(k) is not str]:
             raise WorkbookError(f"{name}: the key {bad[0]!r} is {type(bad[0]).__name__}; keys must be str.")
-        return {k: plain(name, v) for k, v in value.items()}
+        return {_writable(name, k): plain(name, v, depth + 1) for k, v in value.items()}
     raise WorkbookError(
-        f"{name}={value!r} is {type(value).__name__}; allowed are bool, int, float, str, None, list and dict."
+        f"{name}={told(value)} is {type(value).__name__}; allowed are bool, int, float, str, None, list and dict."
     )
+
+
+def _writable(name, value):
+    """`value`, if it can stand in a file: no half of a character pair, no integer that Python will not write."""
+    try:
+        str(value).encode("utf-8")
+    except ValueError as error:
+        raise WorkbookError(f"{name}: its value cannot be written as UTF-8 text ({error}).") from error
+    return value
 
 
 def _refuse_secret(name, value):
@@ -282,7 +340,8 @@ def _refuse_secret(name, value):
         for key, item in zip(keys, values):
             _refuse_secret(key, item)
         return
-    if SECRET_NAME.search(name) or SECRET_VALUE.search(value):
+    named = SECRET_NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])|\W", "_", name))
+    if named and not isinstance(value, Computed) or SECRET_VALUE.search(value):
         raise WorkbookError(
             f"{name}: its value looks like a secret, and parameters are recorded. Put it into an environment variable "
             f"and pass its name: {name}={BY_REFERENCE}MY_VARIABLE."
@@ -309,7 +368,8 @@ def _source(name, value):
 
 def references(values):
     """The environment variables that `values` name by `env:NAME`; a missing one is a WorkbookError."""
-    return [v.removeprefix(BY_REFERENCE) for v in _leaves(values) if str(v).startswith(BY_REFERENCE)]
+    texts = [leaf for leaf in _leaves(values) if isinstance(leaf, str)]
+    return [text.removeprefix(BY_REFERENCE) for text in texts if text.startswith(BY_REFERENCE)]
 
 
 def _leaves(value):
@@ -317,4 +377,4 @@ def _leaves(value):
         return [leaf for v in value.values() for leaf in _leaves(v)]
     if isinstance(value, list):
         return [leaf for v in value for leaf in _leaves(v)]
-    return [value] if isinstance(value, str) else []
+    return [value]

@@ -1,19 +1,21 @@
 """Runs notebooks: one by its name, or the whole lifecycle in the order of the numbers in their names."""
 
 import difflib
+import os
 import secrets as random_names
 from datetime import datetime
 from pathlib import Path
 
 import nbformat
-import yaml
 from nbformat.reader import NotJSONError
 
-from Codes import parameters
+from Codes import parameters, plain_yaml
 from Codes.errors import WorkbookError
 from Codes.paths import EXECUTED, NOTEBOOKS, RESOURCES
 
 LIFECYCLE = RESOURCES / "lifecycle"
+INVALID = nbformat.ValidationError
+LONGEST = 200  # bytes of an output's name; file systems allow 255, and the part file's name is longer
 
 
 def notebooks():
@@ -26,7 +28,7 @@ def find(name):
     if "://" in str(name):
         raise WorkbookError(f"{name}: a notebook is run from a file, not from an address; download and read it first.")
     for path in (Path(name), NOTEBOOKS / f"{name}", NOTEBOOKS / f"{name}.ipynb"):
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
             return path.resolve()
     stems = [path.stem for path in notebooks()]
     near = difflib.get_close_matches(Path(name).stem, stems, n=1, cutoff=0.4)
@@ -38,14 +40,21 @@ def read(path):
     """The notebook in the file `path`; a WorkbookError where it is none."""
     try:
         return nbformat.read(path, as_version=4)
-    except (NotJSONError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+    except OSError as error:
+        raise WorkbookError(f"{path} cannot be read: {error.strerror}.") from error
+    except (NotJSONError, ValueError, LookupError, AttributeError, TypeError, RecursionError, INVALID) as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
         raise WorkbookError(f"{path} is not a valid notebook ({reason}); open and save it in JupyterLab.") from error
 
 
 def declared(path):
     """The parameters of the notebook at `path`."""
-    return parameters.of(read(path), Path(path).name)
+    notebook = read(path)
+    try:
+        nbformat.validate(notebook)
+    except INVALID as error:
+        raise WorkbookError(f"{path} is not a valid notebook ({error.message[:100]}); open and save it in JupyterLab.") from error
+    return parameters.of(notebook, Path(path).name)
 
 
 def sets_for(path):
@@ -53,7 +62,7 @@ def sets_for(path):
     file = LIFECYCLE / f"{path.stem}.yaml"
     if not file.exists():
         return [{}]
-    sets = yaml.safe_load(file.read_text("utf-8"))
+    sets = plain_yaml.parse(file.read_text("utf-8"), file.name)
     if not isinstance(sets, list) or not all(isinstance(s, dict) for s in sets):
         raise WorkbookError(f"{file.name}: it must be a list of parameter sets: - {{model: forest}}.")
     return sets
@@ -64,7 +73,7 @@ def plan(name, given):
 
     In the lifecycle each notebook takes those of `given` that it declares; one that none declares is refused.
     """
-    if name:
+    if name is not None:
         path = find(name)
         return [(path, _checked(path, given))]
     steps, used = [], set()
@@ -100,13 +109,15 @@ def output_path(path, wanted=None, force=False):
     if wanted is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         EXECUTED.mkdir(exist_ok=True)
-        return EXECUTED / f"{path.stem}-{stamp}-{random_names.token_hex(2)}.ipynb"
+        return EXECUTED / f"{path.stem[:LONGEST // 4]}-{stamp}-{random_names.token_hex(2)}.ipynb"
     wanted = Path(wanted)
     if wanted.is_absolute() or ".." in wanted.parts:
         raise WorkbookError(f"{wanted}: the output must lie below the current folder; give a path without '..' or '/'.")
+    if len(os.fsencode(wanted.name)) > LONGEST:
+        raise WorkbookError(f"the output's name is {len(os.fsencode(wanted.name))} bytes long; allowed are {LONGEST}.")
     if wanted.suffix != ".ipynb":
         raise WorkbookError(f"{wanted}: the output is a notebook; its name must end in .ipynb.")
-    if wanted.resolve() == path or (wanted.exists() and not force):
+    if wanted.resolve() == path or os.path.isdir(wanted) or (os.path.lexists(wanted) and not force):
         raise WorkbookError(f"{wanted} exists; choose another name, or replace it with --force.")
     if not wanted.parent.is_dir():
         raise WorkbookError(f"{wanted}: the folder {wanted.parent} does not exist; make it first.")
