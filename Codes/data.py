@@ -6,7 +6,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import sklearn.datasets
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.pandas_dataset import PandasDataset
@@ -40,11 +39,10 @@ def load(problem, rows=0, seed=0):
         raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
     table = _table(problem.source)
     _named(table.column_names, problem)
-    table = table.filter(pc.invert(pc.is_null(table[problem.target], nan_is_null=True)))
-    if 0 < rows < table.num_rows:
-        drawn = np.random.default_rng(seed).choice(table.num_rows, rows, replace=False)
-        table = table.take(np.sort(drawn))
-    frame = _frame(table)
+    kept = np.flatnonzero(~table[problem.target].is_null(nan_is_null=True).to_numpy())
+    if 0 < rows < len(kept):
+        kept = np.sort(np.random.default_rng(seed).choice(kept, rows, replace=False))
+    frame = _frame(table.take(kept))
     _learnable(frame[problem.target], problem)
     return frame
 
@@ -53,9 +51,8 @@ def _table(source):
     """The Arrow table of a `source`."""
     if source.sklearn is None:
         return tables.read(source.path, source.sha256)
-    bunch = getattr(sklearn.datasets, f"load_{source.sklearn}")
     options = {"scaled": False} if source.sklearn == "diabetes" else {}
-    bunch = bunch(as_frame=True, **options)
+    bunch = getattr(sklearn.datasets, f"load_{source.sklearn}")(as_frame=True, **options)
     frame = bunch.frame
     if source.sklearn in ("breast_cancer", "iris", "wine"):  # the classes by name, not by number
         frame = frame.assign(target=bunch.target_names[bunch.target])
@@ -63,7 +60,7 @@ def _table(source):
 
 
 def _named(columns, problem):
-    """Refuse a table whose `columns` lack one that `problem` names: a misspelt exclude is a leak."""
+    """Refuse `columns` that lack one that `problem` names: a misspelt exclude would be a leak."""
     named = {problem.target: "target", problem.time: "time"}
     for part in ("exclude", "roles", "contract"):
         named |= dict.fromkeys(getattr(problem, part), part)
@@ -86,19 +83,16 @@ def _frame(table):
 def _learnable(values, problem):
     """Refuse a target from whose `values` nothing can be learned."""
     name = f"{problem.name}: target '{problem.target}'"
-    if values.empty:
-        raise WorkbookError(f"{name}: every value is missing")
-    if values.nunique() == 1:
-        raise WorkbookError(f"{name}: always {values.iloc[0]} in {len(values)} rows")
+    known = list(values.unique())
+    if len(known) < 2:
+        seen = f"always {known[0]} in {len(values)} rows" if known else "every value is missing"
+        raise WorkbookError(f"{name}: {seen}")
     number = pd.api.types.is_numeric_dtype(values) and values.dtype != bool
     if problem.task == "regression" and not (number and np.isfinite(values).all()):
+        raise WorkbookError(f"{name}: regression needs finite numbers, not {some(known)}")
+    if problem.positive is not None and problem.positive not in known:
         raise WorkbookError(
-            f"{name}: regression needs finite numbers, the column is {values.dtype}"
-        )
-    if problem.positive is not None and problem.positive not in set(values):
-        raise WorkbookError(
-            f"{problem.name}: positive: {problem.positive!r} is not a value of the target, "
-            f"which has {some(sorted(set(values)))}"
+            f"{problem.name}: positive: {problem.positive!r} is not in the target: {some(known)}"
         )
 
 

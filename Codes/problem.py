@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 
+from Codes import plain_yaml
 from Codes.errors import WorkbookError
 from Codes.paths import PROBLEMS
 
@@ -49,9 +49,10 @@ class _Part(pydantic.BaseModel):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _known_keys(cls, given):
+        known = [key for key in cls.__annotations__ if key != "name" or cls is not Problem]
         for key in given if isinstance(given, dict) else ():
-            if key not in cls.model_fields:
-                hint = suggest(key, cls.model_fields) or f"; known: {', '.join(cls.model_fields)}"
+            if key not in cls.__annotations__:
+                hint = suggest(key, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"unknown key '{key}'{hint}")
         return given
 
@@ -109,6 +110,16 @@ class Rule(_Part):
     allowed: Annotated[list[Label], pydantic.Field(min_length=1)] | None = None
     missing_share: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
 
+    @pydantic.model_validator(mode="after")
+    def _bounds(self):
+        known = {"time": datetime.date, "integer": (int, float), "number": (int, float)}
+        for bound in (self.min, self.max):
+            if bound is not None and not isinstance(bound, known.get(self.type, ())):
+                raise ValueError(f"{bound} does not bound a column of type {self.type}")
+        if None not in (self.min, self.max) and self.min > self.max:
+            raise ValueError(f"min {self.min} is over max {self.max}")
+        return self
+
 
 class Problem(_Part):
     """A prediction problem: see Resources/problems/flights.yaml for one with every key."""
@@ -132,37 +143,11 @@ class Problem(_Part):
             raise ValueError("'split' goes by time: 'time' must name the column")
         if self.split.kind == "stratified" and self.task == "regression":
             raise ValueError("'split: stratified' needs classes; use random or time")
+        if self.positive is not None and self.task == "regression":
+            raise ValueError("'positive' belongs to a classification")
         if self.target in self.exclude or self.target in (self.roles | {self.time: ""}):
             raise ValueError(f"'{self.target}' is the target: not for exclude, roles or time")
         return self
-
-
-class _Loader(yaml.SafeLoader):  # pylint: disable=too-many-ancestors
-    """Plain YAML only: no Python objects, no key twice, no `on` or `yes` that turns into true."""
-
-
-def _mapping(loader, node):
-    """A dict of `node`; a key that comes twice is refused, where YAML would take the last."""
-    seen = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise WorkbookError(
-                f"line {key.start_mark.line + 1}: the key '{key.value}' comes twice"
-            )
-        seen.add(key.value)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-def _boolean(_, node):
-    """True or False; the other spellings of YAML 1.1 (`no`: Norway, a column `on`) are refused."""
-    if node.value.lower() not in ("true", "false"):
-        line = node.start_mark.line + 1
-        raise WorkbookError(f'line {line}: write true, false or "{node.value}", not {node.value}')
-    return node.value.lower() == "true"
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Loader.add_constructor("tag:yaml.org,2002:bool", _boolean)
 
 
 def names():
@@ -171,34 +156,14 @@ def names():
 
 
 def _find(name):
-    """The file of problem `name`: a path that ends in .yaml, or a name from Resources/problems."""
-    path = Path(name) if str(name).endswith(".yaml") else PROBLEMS / f"{name}.yaml"
-    if not path.is_file() or path.parent == PROBLEMS and path.stem not in names():
+    """The file of problem `name`: the path of a .yaml file, or a name from Resources/problems."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path
+    if str(name) not in names():
         hint = suggest(name, names()) or f"; there are: {', '.join(names())}"
         raise WorkbookError(f"no problem '{name}'{hint} (or give the path of a .yaml file)")
-    return path
-
-
-def _parse(path):
-    """The mapping in the YAML file `path`, or a WorkbookError that says where it went wrong."""
-    try:
-        fields = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)  # a SafeLoader
-    except WorkbookError as error:
-        raise WorkbookError(f"{path.name}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise WorkbookError(f"{path.name}: byte {error.start} is not UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise WorkbookError(f"{path.name}: {line}{getattr(error, 'problem', error)}") from None
-    if not isinstance(fields, dict):
-        raise WorkbookError(f"{path.name}: keys and values are needed: {', '.join(_written())}")
-    return fields
-
-
-def _written():
-    """The keys that a file may have; its name is the problem's name."""
-    return [key for key in Problem.model_fields if key != "name"]
+    return PROBLEMS / f"{name}.yaml"
 
 
 def load(name):
@@ -208,23 +173,21 @@ def load(name):
         WorkbookError: one line, 'file.yaml: key: what is wrong'.
     """
     path = _find(name)
-    fields = _parse(path)
+    fields = plain_yaml.read(path)
     if "name" in fields:
-        raise WorkbookError(
-            f"{path.name}: name: leave it out, the file's name is the problem's name"
-        )
+        raise WorkbookError(f"{path.name}: name: leave it out: the file's name is the problem's")
     try:
         problem = Problem.model_validate(fields | {"name": path.stem})
-    except pydantic.ValidationError as errors:
-        error = errors.errors(include_url=False)[0]
-        raise WorkbookError(f"{path.name}: {_sentence(error)}") from None
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise WorkbookError(f"{path.name}: {_sentence(first)}") from None
     return _located(problem, path.resolve().parent)
 
 
 def _sentence(error):
     """'key: what is wrong' of one pydantic `error`."""
     key = ".".join(str(part) for part in error["loc"] if part != "[key]")
-    message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if error["type"] not in ("value_error", "missing"):
         message += f", not {error['input']!r}"
     return f"{key}: {message}" if key else message

