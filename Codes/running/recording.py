@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -74,7 +75,9 @@ def as_page(notebook):
     """`notebook` as one HTML page, which the MLflow UI shows; it shows an .ipynb as raw text."""
     from nbconvert import HTMLExporter  # pylint: disable=import-outside-toplevel
 
-    return HTMLExporter().from_notebook_node(notebook)[0]
+    quiet = logging.getLogger("workbook.page")  # it warns of each figure without a description
+    quiet.setLevel(logging.ERROR)
+    return HTMLExporter(log=quiet).from_notebook_node(notebook)[0]
 
 
 def figures(notebook):
