@@ -118,9 +118,12 @@ def clean_environment(store: Path) -> dict[str, str]:
 
 def execute(stage: Stage, log: Path, environment: dict[str, str]) -> int:
     """Run a stage with its output in `log`; on Ctrl-C let it stop its own children first."""
-    with log.open("wb") as sink, subprocess.Popen(
-        stage.command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT
-    ) as child:
+    with (
+        log.open("wb") as sink,
+        subprocess.Popen(
+            stage.command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT
+        ) as child,
+    ):
         try:
             return child.wait()
         except KeyboardInterrupt:

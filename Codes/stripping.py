@@ -22,7 +22,7 @@ def fault(cell) -> str:
     """What is wrong with a code cell, or ""."""
     pins = PINNED & tags(cell)
     if pins and pins != PINNED:
-        return f"has the tag {pins.pop()} alone; a pinned cell carries keep_output and nbval-check-output"
+        return f"has the tag {pins.pop()} alone: a pinned cell carries both {sorted(PINNED)}"
     if pins:
         return "" if cell.outputs and cell.execution_count else "is pinned, but was not run"
     if cell.outputs:
