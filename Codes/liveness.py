@@ -63,8 +63,10 @@ class Heartbeat(threading.Thread):
         client = MlflowClient()
         while not self.ended.wait(PERIOD):
             try:
-                if closed_by(client.get_run(self.run_id)):
+                run = client.get_run(self.run_id)
+                if closed_by(run):
                     self.on_lost()
+                if run.info.status != "RUNNING":
                     return
                 client.set_tag(self.run_id, HEARTBEAT, now())
             except MlflowException:  # the store is away for a moment; the next beat tries again
