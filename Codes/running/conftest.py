@@ -1,0 +1,60 @@
+"""Fixtures of the runner's tests: a private store for each module, and faults injected side by side."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from Codes.running.bench import Store, fresh_store
+
+AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
+
+
+def pytest_configure(config):
+    """Make the mark known with which a test tells how its fault is injected."""
+    config.addinivalue_line("markers", "injected(*cells, then, ...): what to run before the test; see Store.start")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bench(tmp_path_factory):
+    """The folder of this test process, where the stores' template is made."""
+    os.environ["WORKBOOK_BENCH"] = str(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def store(bench, tmp_path_factory):  # pylint: disable=redefined-outer-name,unused-argument
+    """A store that the tests of a module share: each run has an experiment of its own."""
+    folder = tmp_path_factory.mktemp("store")
+    return Store(fresh_store(folder), folder)
+
+
+@pytest.fixture
+def own_store(bench, tmp_path):  # pylint: disable=redefined-outer-name,unused-argument
+    """A store for one test alone."""
+    return Store(fresh_store(tmp_path), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def executions(request, store):  # pylint: disable=redefined-outer-name
+    """{test's name: future Execution} of the module's chosen tests that are marked `injected`; all run side by side."""
+    tests = [item for item in request.session.items if item.fspath == request.node.fspath]
+    marked = {item.name: item.get_closest_marker("injected") for item in tests}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            name: pool.submit(_inject, store, name.removeprefix("test_")[:60], *mark.args, **mark.kwargs)
+            for name, mark in marked.items()
+            if mark
+        }
+
+
+def _inject(store, name, *cells, then=None, **options):  # pylint: disable=redefined-outer-name
+    execution = store.start(name, *cells, **options)
+    if then:
+        then(execution)
+    return execution.finish()
+
+
+@pytest.fixture
+def execution(request, executions):  # pylint: disable=redefined-outer-name
+    """The ended Execution of this test's own `injected` mark."""
+    return executions[request.node.name].result()
