@@ -35,6 +35,7 @@ SECRET_VALUE = re.compile(
     r"|AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|-----BEGIN [A-Z ]*PRIVATE KEY|\w+://[^/\s:@]+:[^/\s@]+@"
 )
 BY_REFERENCE = "env:"
+NOT_FINITE = ("nan", "inf", "-inf")  # as JSON, which has no word for them, keeps them
 DEEPEST = 50  # lists and dicts in one another; Python itself refuses 200 brackets
 
 
@@ -65,7 +66,9 @@ class Parameter:
             return "one of " + ", ".join(map(str, self.choices))
         if self.interval:
             low, high, closed_low, closed_high = self.interval
-            return f"within {'[' if closed_low else '('}{low:g}, {high:g}{']' if closed_high else ')'}"
+            return (
+                f"within {'[' if closed_low else '('}{low:g}, {high:g}{']' if closed_high else ')'}"
+            )
         return ""
 
 
@@ -73,7 +76,9 @@ def of(notebook, where="the notebook"):
     """The parameters of `notebook` (an nbformat node); [] where no cell is tagged; `where` names it in errors."""
     cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) > 1:
-        raise WorkbookError(f"{where}: {len(cells)} cells are tagged 'parameters'; allowed is one: merge them.")
+        raise WorkbookError(
+            f"{where}: {len(cells)} cells are tagged 'parameters'; allowed is one: merge them."
+        )
     return parse(cells[0].source, where) if cells else []
 
 
@@ -83,7 +88,9 @@ def parse(source, where="the parameters cell"):
         tree = ast.parse(source)
         comments = _comments(source)
     except (SyntaxError, tokenize.TokenError) as error:
-        raise WorkbookError(f"{where}: the parameters cell is not valid Python: {error}.") from error
+        raise WorkbookError(
+            f"{where}: the parameters cell is not valid Python: {error}."
+        ) from error
     found = []
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
@@ -101,7 +108,9 @@ def parse(source, where="the parameters cell"):
 
 def _comments(source):
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
+    return {
+        t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT
+    }
 
 
 def _parameter(name, annotation, value, comment):
@@ -112,7 +121,13 @@ def _parameter(name, annotation, value, comment):
         optional = default is None
     text, comment_choices, interval = _domain(comment)
     return Parameter(
-        name, kind or None, default, text, optional or default is None, choices or comment_choices, interval
+        name,
+        kind or None,
+        default,
+        text,
+        optional or default is None,
+        choices or comment_choices,
+        interval,
     )
 
 
@@ -122,7 +137,9 @@ class Computed(str):
 
 def _literal(node):
     source = ast.unparse(node)
-    if match := re.fullmatch(r"float\(['\"]([+-]?(?:nan|inf|infinity))['\"]\)", source, re.IGNORECASE):
+    if match := re.fullmatch(
+        r"float\(['\"]([+-]?(?:nan|inf|infinity))['\"]\)", source, re.IGNORECASE
+    ):
         return float(match[1])
     try:
         return ast.literal_eval(node)
@@ -174,7 +191,9 @@ def _domain(comment):
         choices = tuple(c.strip() for c in match[1].split(","))
         return comment[: match.start()].rstrip(), choices, None
     number = r"([+-]?(?:inf|(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?))"
-    if match := re.search(rf"([\[(])\s*{number}\s*,\s*{number}\s*([\])])\s*$", comment, re.IGNORECASE):
+    if match := re.search(
+        rf"([\[(])\s*{number}\s*,\s*{number}\s*([\])])\s*$", comment, re.IGNORECASE
+    ):
         low, high = float(match[2]), float(match[3])
         interval = (low, high, match[1] == "[", match[4] == "]")
         return comment[: match.start()].rstrip(), (), interval
@@ -195,7 +214,9 @@ def _read(parameter, text):
     if parameter.kinds == ["str"]:
         return text
     value = _value(parameter, text)
-    return text if "str" in parameter.kinds and type(value).__name__ not in parameter.kinds else value
+    return (
+        text if "str" in parameter.kinds and type(value).__name__ not in parameter.kinds else value
+    )
 
 
 def _value(parameter, text):
@@ -203,7 +224,9 @@ def _value(parameter, text):
     try:
         return json.loads(text, object_pairs_hook=functools.partial(_once, parameter.name))
     except RecursionError as error:
-        raise WorkbookError(f"{parameter.name}: its value is too deeply nested; allowed is {DEEPEST} deep.") from error
+        raise WorkbookError(
+            f"{parameter.name}: its value is too deeply nested; allowed is {DEEPEST} deep."
+        ) from error
     except ValueError:
         pass
     try:
@@ -256,8 +279,12 @@ def checked(parameter, value):
     kinds = parameter.kinds
     if value is None:
         if not parameter.optional:
-            raise WorkbookError(f"{parameter.name}=None: it must be {parameter.type or 'a value'}; None is not allowed.")
+            raise WorkbookError(
+                f"{parameter.name}=None: it must be {parameter.type or 'a value'}; None is not allowed."
+            )
         return value
+    if "float" in kinds and value in NOT_FINITE:
+        value = float(value)
     if type(value) is int and "float" in kinds and "int" not in kinds and abs(value) < 2**1023:
         value = float(value)
     if kinds and type(value) not in [TYPES[kind] for kind in kinds]:
@@ -268,6 +295,15 @@ def checked(parameter, value):
     if not isinstance(value, str) or not value.startswith(BY_REFERENCE):
         _check_domain(parameter, value)
     return value
+
+
+def storable(value):
+    """`value` with NaN and infinities as text: a bare NaN makes a notebook that browsers cannot open."""
+    if isinstance(value, dict):
+        return {k: storable(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [storable(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def told(value):
@@ -286,7 +322,9 @@ def _check_domain(parameter, value):
     if parameter.choices and not any(_matches(value, c) for c in parameter.choices):
         near = difflib.get_close_matches(str(value), map(str, parameter.choices), n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise WorkbookError(f"{parameter.name}={told(value)}: it must be {parameter.allowed}.{hint}")
+        raise WorkbookError(
+            f"{parameter.name}={told(value)}: it must be {parameter.allowed}.{hint}"
+        )
     if parameter.interval and not _inside(value, parameter.interval):
         raise WorkbookError(f"{parameter.name}={told(value)}: it must be {parameter.allowed}.")
 
@@ -317,7 +355,9 @@ def plain(name, value, depth=0):
         return [plain(name, v, depth + 1) for v in value]
     if isinstance(value, dict):
         if bad := [k for k in value if type(k) is not str]:
-            raise WorkbookError(f"{name}: the key {bad[0]!r} is {type(bad[0]).__name__}; keys must be str.")
+            raise WorkbookError(
+                f"{name}: the key {bad[0]!r} is {type(bad[0]).__name__}; keys must be str."
+            )
         return {_writable(name, k): plain(name, v, depth + 1) for k, v in value.items()}
     raise WorkbookError(
         f"{name}={told(value)} is {type(value).__name__}; allowed are bool, int, float, str, None, list and dict."
@@ -329,13 +369,17 @@ def _writable(name, value):
     try:
         str(value).encode("utf-8")
     except ValueError as error:
-        raise WorkbookError(f"{name}: its value cannot be written as UTF-8 text ({error}).") from error
+        raise WorkbookError(
+            f"{name}: its value cannot be written as UTF-8 text ({error})."
+        ) from error
     return value
 
 
 def _refuse_secret(name, value):
     if not isinstance(value, str) or value.startswith(BY_REFERENCE) or not value:
-        values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        values = (
+            value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        )
         keys = value if isinstance(value, dict) else [name] * len(values)
         for key, item in zip(keys, values):
             _refuse_secret(key, item)
@@ -362,8 +406,14 @@ def _source(name, value):
     if isinstance(value, list):
         return "[" + ", ".join(_source(name, v) for v in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k!r}: {_source(name, v)}" for k, v in value.items()) + "}"
-    return repr(value)
+        return "{" + ", ".join(f"{_text(k)}: {_source(name, v)}" for k, v in value.items()) + "}"
+    return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _text(value):
+    """The literal of the text `value` as papermill and black write it: in double quotes."""
+    # A leading single quote makes repr choose double quotes; it escapes everything else that needs it.
+    return '"' + '\\"'.join(repr("'" + part)[2:-1] for part in value.split('"')) + '"'
 
 
 def references(values):

@@ -39,7 +39,9 @@ def _write_whole(_, buf, path):
     recording.write_atomically(buf, path)
 
 
-LocalHandler.write = _write_whole  # papermill's own writes in place: a full disk destroys the earlier copy
+LocalHandler.write = (
+    _write_whole  # papermill's own writes in place: a full disk destroys the earlier copy
+)
 
 
 class Manager(NotebookExecutionManager):
@@ -117,27 +119,35 @@ class MlflowEngine(Engine):
 
 def prepare(nb, source):
     """Check the parameters that papermill was given and write them into `nb` as data; returns all values, defaults too."""
-    given = nb.metadata.papermill.get("parameters", {})
+    given = nb.metadata.papermill.get("parameters", {}) if injected(nb) else {}
     if nb_language(nb) not in ("python", None):
         return dict(given)
     declared = parameters.of(nb, source.name)
     values = parameters.check(declared, given, source.name)
     missing = [name for name in parameters.references(values) if name not in os.environ]
     if missing:
-        raise WorkbookError(f"the environment variable {missing[0]} is not set; a parameter of {source.name} names it.")
+        raise WorkbookError(
+            f"the environment variable {missing[0]} is not set; a parameter of {source.name} names it."
+        )
     referring = {name: value for name, value in values.items() if parameters.references(value)}
+    nb.metadata.papermill["parameters"] = parameters.storable({name: values[name] for name in given})
     inject(nb, {name: values[name] for name in given} | referring)
     return values
 
 
+def injected(nb):
+    """The cells of `nb` that papermill injected; none where the parameters in its metadata are of an earlier run."""
+    return [c for c in nb.cells if "injected-parameters" in c.metadata.get("tags", [])]
+
+
 def inject(nb, values):
-    """Replace papermill's injected cell by one that assigns `values` as literals, right after the parameters cell."""
-    tagged = [c for c in nb.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    """Let papermill's injected cell assign `values` as literals, right after the parameters cell."""
+    tagged = injected(nb)
     nb.cells = [c for c in nb.cells if c not in tagged]
     if not values:
         return
-    cell = nbformat.v4.new_code_cell("# Parameters\n" + parameters.assignment(values))
-    cell.metadata["tags"] = ["injected-parameters"]
+    cell = tagged[0] if tagged else nbformat.v4.new_code_cell(metadata={"tags": ["injected-parameters"]})
+    cell.source = f"# Parameters\n{parameters.assignment(values)}\n"
     at = next(i for i, c in enumerate(nb.cells) if "parameters" in c.metadata.get("tags", []))
     nb.cells.insert(at + 1, cell)
 
@@ -148,7 +158,10 @@ def open_run(nb, source, values):
     tracking.use_store()
     for run_id in liveness.close_dead_runs():
         logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
-    tags = identity.tags(source) | {liveness.OWNER: liveness.me(), liveness.HEARTBEAT: liveness.now()}
+    tags = identity.tags(source) | {
+        liveness.OWNER: liveness.me(),
+        liveness.HEARTBEAT: liveness.now(),
+    }
     parent, adopted = os.environ.get(OWNED), os.environ.pop("MLFLOW_RUN_ID", None)
     if parent:
         tags["mlflow.parentRunId"] = parent
@@ -156,10 +169,14 @@ def open_run(nb, source, values):
         if adopted and not parent:
             run_id = adopt(adopted, tags)
         else:
-            run_id = create(run_name(source, nb.metadata.papermill.get("parameters", {})), source, values, tags)
+            run_id = create(
+                run_name(source, nb.metadata.papermill.get("parameters", {})), source, values, tags
+            )
         tracking.record(run_id, source, values)
     except MlflowException as error:
-        raise WorkbookError(f"the run of {source.name} could not be opened: {error.message}") from error
+        raise WorkbookError(
+            f"the run of {source.name} could not be opened: {error.message}"
+        ) from error
     logger.info("MLflow run: %s", run_id)
     return run_id
 
@@ -186,10 +203,14 @@ def create(name, source, values, tags):
     for attempt in range(PATIENCE):
         try:
             with single_try():
-                return client.create_run(experiment, run_name=name, tags=tags | {LAUNCH: launch}).info.run_id
+                return client.create_run(
+                    experiment, run_name=name, tags=tags | {LAUNCH: launch}
+                ).info.run_id
         except MlflowException:
             time.sleep(2**attempt)
-            if found := client.search_runs([experiment], f"tags.`{LAUNCH}` = '{launch}'", order_by=["start_time"]):
+            if found := client.search_runs(
+                [experiment], f"tags.`{LAUNCH}` = '{launch}'", order_by=["start_time"]
+            ):
                 for double in found[1:]:
                     client.delete_run(double.info.run_id)
                 return found[0].info.run_id
@@ -226,7 +247,9 @@ def close_run(run_id, manager, outcome, secrets=()):
     client = MlflowClient()
     try:
         if by := liveness.closed_by(client.get_run(run_id)):
-            raise WorkbookError(f"the run {run_id} was closed by another command meanwhile ({by}); nothing was added.")
+            raise WorkbookError(
+                f"the run {run_id} was closed by another command meanwhile ({by}); nothing was added."
+            )
         log_artifacts(client, run_id, manager.nb, recording.hidden(outcome.log, secrets), outcome)
         log_facts(client, run_id, manager.nb, outcome)
         close_children(client, run_id, outcome.status)
@@ -253,7 +276,9 @@ def write_output(manager, outcome):
             kept = f"it is kept as {folder / stem}.ipynb"
         except OSError:
             kept = "nor could it be written to the temporary folder"
-        outcome.fail(type(error).__name__, f"{manager.output_path} could not be written ({error}); {kept}.")
+        outcome.fail(
+            type(error).__name__, f"{manager.output_path} could not be written ({error}); {kept}."
+        )
         manager.output_path = None
         return kept
 
@@ -267,9 +292,14 @@ def log_artifacts(client, run_id, nb, log, outcome):
         if folders := local_folders(client, run_id):
             text = recording.manifest_text(folders)
             client.log_text(run_id, text, recording.MANIFEST)
-            client.set_tag(run_id, MANIFEST_DIGEST, recording.hashlib.sha256(text.encode()).hexdigest())
+            client.set_tag(
+                run_id, MANIFEST_DIGEST, recording.hashlib.sha256(text.encode()).hexdigest()
+            )
     except OSError as error:
-        outcome.fail(type(error).__name__, f"the artifacts of the run {run_id} could not be written: {error}.")
+        outcome.fail(
+            type(error).__name__,
+            f"the artifacts of the run {run_id} could not be written: {error}.",
+        )
 
 
 def local_folders(client, run_id):
@@ -291,8 +321,14 @@ def log_facts(client, run_id, nb, outcome):
     }
     metrics = recording.durations(nb)
     if outcome.peak_bytes:
-        metrics.append(mlflow.entities.Metric("notebook/peak_memory_mb", outcome.peak_bytes / 1e6, metrics[-1].timestamp, 0))
-    tags = [mlflow.entities.RunTag(k, v) for k, v in facts.items() if v and outcome.status != "FINISHED"]
+        metrics.append(
+            mlflow.entities.Metric(
+                "notebook/peak_memory_mb", outcome.peak_bytes / 1e6, metrics[-1].timestamp, 0
+            )
+        )
+    tags = [
+        mlflow.entities.RunTag(k, v) for k, v in facts.items() if v and outcome.status != "FINISHED"
+    ]
     client.log_batch(run_id, metrics=metrics, tags=tags)
 
 
@@ -320,5 +356,3 @@ def uninterrupted():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-

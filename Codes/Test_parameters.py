@@ -1,0 +1,436 @@
+"""The parameters cell is the interface, and a value is data: it never becomes code."""
+
+import ast
+import math
+import os
+from datetime import date, datetime
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from Codes import parameters
+from Codes.errors import WorkbookError
+
+CELL = """
+problem: str = "flights"  # which problem to solve
+model: str = "hgb"  # the estimator {dummy, hgb, *.*}
+hyperparameters: dict = {}  # passed to the estimator
+rows: int = 20000  # rows to use, 0 for all [0, inf)
+share: float = 0.5  # held out (0, 1)
+verbose = False
+columns: list[str] = []
+note: str | None = None
+when = today()
+"""
+
+
+def check(source, **values):
+    """The checked values of a cell `source`, given `values`."""
+    return parameters.check(parameters.parse(source), values, "nb.ipynb")
+
+
+def typed(source, text):
+    """The checked value of the first parameter of `source` when `text` is typed for it."""
+    declared = parameters.parse(source)
+    name = declared[0].name
+    return parameters.check(declared, parameters.from_text(declared, {name: text}), "nb.ipynb")[
+        name
+    ]
+
+
+def refused(source, text):
+    """The one-line message with which the typed `text` is refused."""
+    with pytest.raises(WorkbookError) as error:
+        typed(source, text)
+    assert "\n" not in error.value.message
+    return error.value.message
+
+
+def notebook(*tags):
+    """A notebook with a cell `seed = 0` for each of `tags`, tagged so."""
+    cells = [nbformat.v4.new_code_cell("seed = 0", metadata={"tags": [tag]}) for tag in tags]
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+# The cell as the interface
+
+
+def test_a_cell_gives_names_types_defaults_help_and_domains():
+    found = {p.name: p for p in parameters.parse(CELL)}
+    assert list(found)[:4] == ["problem", "model", "hyperparameters", "rows"]
+    assert [found[n].type for n in ("rows", "share", "verbose", "columns", "note", "when")] == [
+        *("int", "float", "bool", "list", "str", None)
+    ]
+    assert (found["rows"].default, found["rows"].help) == (20000, "rows to use, 0 for all")
+    assert found["rows"].interval == (0, math.inf, True, False)
+    assert found["model"].choices == ("dummy", "hgb", "*.*")
+    assert found["note"].optional and not found["rows"].optional
+    assert found["when"].default == "today()"
+
+
+@pytest.mark.parametrize(
+    "annotation, kind, optional",
+    [
+        ("int | None", "int", True),
+        ("Optional[float]", "float", True),
+        ("typing.Optional[float]", "float", True),
+        ("Union[int, str, None]", "int | str", True),
+        ("int | float", "int | float", False),
+        ("'int'", "int", False),
+        ("'not valid('", None, False),
+        ("dict[str, float]", "dict", False),
+        ("List[int]", "list", False),
+        ("Literal['auto', 1]", "str | int", False),
+        ("Literal[None, 'a']", "str", True),
+        ("Literal[f()]", None, False),
+        ("np.ndarray | int", None, False),
+    ],
+)
+def test_an_annotation_is_read_as(annotation, kind, optional):
+    found = parameters.parse(f"x: {annotation} = 1")[0]
+    assert (found.type, found.optional) == (kind, optional)
+
+
+@pytest.mark.parametrize(
+    "comment, words, allowed",
+    [
+        ("ridge strength", "ridge strength", ""),
+        ("strength [0, 1)", "strength", "within [0, 1)"),
+        ("strength (-1.5, 1e3]", "strength", "within (-1.5, 1000]"),
+        ("which {a, b}", "which", "one of a, b"),
+        ("needs versions [1.2.3, 2.0.0]", "needs versions [1.2.3, 2.0.0]", ""),
+        ("see [5] and (6)", "see [5] and (6)", ""),
+    ],
+)
+def test_a_comment_ends_in_a_domain_or_is_all_help(comment, words, allowed):
+    found = parameters.parse(f"x = 1  # {comment}")[0]
+    assert (found.help, found.allowed) == (words, allowed)
+
+
+def test_two_tagged_cells_are_refused_and_none_takes_no_parameters():
+    with pytest.raises(WorkbookError, match="2 cells are tagged 'parameters'.*merge"):
+        parameters.of(notebook("parameters", "parameters"))
+    assert not parameters.of(notebook("other"))
+    assert [p.name for p in parameters.of(notebook("parameters"))] == ["seed"]
+    with pytest.raises(WorkbookError, match="no cell tagged 'parameters'"):
+        parameters.check([], {"seed": 1}, "nb.ipynb")
+    assert not parameters.check([], {})
+
+
+@pytest.mark.parametrize(
+    "source, said",
+    [
+        ("print: int = 3", "'print' is a builtin"),
+        ("class = 3", "not valid Python"),
+        ("x = (", "not valid Python"),
+        ("x = 1\0", "not valid Python"),
+    ],
+)
+def test_a_cell_that_cannot_be_one_is_refused(source, said):
+    with pytest.raises(WorkbookError, match=said):
+        parameters.parse(source, "nb.ipynb")
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", ["class", "x=1\nimport os", "a;b", "a#b", "1a", "", "a.b", "lambda", 3]
+)
+def test_what_is_no_python_name_is_no_parameter(name):
+    with pytest.raises(WorkbookError, match="not a parameter name") as error:
+        parameters.check(parameters.parse(CELL), {name: 1}, "nb.ipynb")
+    assert "\n" not in error.value.message
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest():
+    with pytest.raises(
+        WorkbookError, match="nb.ipynb has no parameter 'modle'.*Did you mean 'model'?"
+    ):
+        check(CELL, modle="hgb")
+    with pytest.raises(WorkbookError, match="it takes problem, model") as error:
+        check(CELL, zzz=1)
+    assert "Did you mean" not in error.value.message
+
+
+# Values, typed and given
+
+
+@pytest.mark.parametrize(
+    "source, text, value",
+    [
+        ("x: int = 0", "3", 3),
+        ("x: int = 0", "-3", -3),
+        ("x: float = 0.0", "3", 3.0),
+        ("x: float = 0.0", "1e-3", 1e-3),
+        ("x: bool = False", "True", True),
+        ("x: bool = False", "true", True),
+        ("x: str = ''", "3", "3"),
+        ("x: str = ''", "null", "null"),
+        ("x: str = ''", "{a} ' \" # ; \\", "{a} ' \" # ; \\"),
+        ("x: str | None = 'a'", "None", None),
+        ("x: int | None = 0", "null", None),
+        ("x: int | str = 0", "auto", "auto"),
+        ("x: int | str = 0", "7", 7),
+        ("x: int | float = 0", "0.5", 0.5),
+        ("x: int | float = 0", "5", 5),
+        ("x: list = []", "[1, a]", [1, "a"]),
+        ("x: dict = {}", '{"a": null}', {"a": None}),
+        ("x: dict = {}", "{a: 1}", {"a": 1}),
+        ("x: Literal['auto', 1] = 1", "auto", "auto"),
+        ("x: Literal['auto', 1] = 'auto'", "1", 1),
+        ("x: str = 'a'  # {a, *.*}", "sklearn.svm.SVC", "sklearn.svm.SVC"),
+        ("x: int = 1  # [0, 9]", "9", 9),
+        ("x: float = 1.0  # (0, inf]", "inf", math.inf),
+        ("x: float = float('-inf')", "inf", math.inf),
+    ],
+)
+def test_what_is_typed_is_read_by_the_declared_type(source, text, value):
+    found = typed(source, text)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "source, text, said",
+    [
+        ("x: int = 0", "abc", "x='abc' is str; it must be int (default 0)"),
+        ("x = 0", "0.5", "is float; it must be int"),
+        ("x: int = 0", "1e3", "is float; it must be int"),
+        ("x: int = 0", "True", "is bool; it must be int"),
+        ("x: int = 0", "012", "must be int"),
+        ("x: int = 0", "1:30", "must be int"),
+        ("x: int = 0", "2001-99-99", "must be int"),
+        ("x: int = 0", "9" * 5000, "must be int"),
+        ("x: int = 0", "", "None is not allowed"),
+        ("x: int = 0", "null", "None is not allowed"),
+        ("x: int = 0", "env:SEED", "must be int"),
+        ("x: int = 0", "!!python/object/apply:os.getcwd []", "must be int"),
+        ("x: bool = True", "on", "must be bool"),
+        ("x: bool = True", "1", "must be bool"),
+        ("x: float = 0.0", "fast", "must be float"),
+        ("x: float = 0.0", "nan", "must be finite"),
+        ("x: float = 0.0", "-inf", "must be finite"),
+        ("x: float = 0.0", "9" * 400, "must be float"),
+        ("x: dict = {}", '{"a": [NaN]}', "must be finite"),
+        ("x: dict = {}", "[1]", "must be dict"),
+        ("x: dict = {}", '{"a": 1, "a": 2}', "'a' comes twice"),
+        ("x: dict = {}", "{a: 1, a: 2}", "a: the key comes twice"),
+        ("x: dict = {}", "{1: 2}", "the key 1 is int; keys must be str"),
+        ("x: list = []", "[" * 100_000, "too deeply nested"),
+        ("x: list = []", "[" * 60 + "]" * 60, "too deeply nested"),
+        ("x: list = []", "&a [*a]", "too deeply nested"),
+        ("x: str = ''", "\udcff", "cannot be written as UTF-8"),
+        ("x: str = 'hgb'  # {hgb, forest}", "forrest", "Did you mean 'forest'?"),
+        ("x: str = 'hgb'  # {hgb, *.*}", "x", "it must be one of hgb, *.*"),
+        ("x: Literal['a', 'b'] = 'a'", "c", "it must be one of a, b"),
+        ("x: int = 1  # [0, 9)", "9", "it must be within [0, 9)"),
+        ("x: float = 1.0  # (0, 9]", "0", "it must be within (0, 9]"),
+        ("x = f()  # [0, 1]", "abc", "it must be within [0, 1]"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_with_what_is(source, text, said):
+    message = refused(source, text)
+    assert said in message and len(message) < 500
+
+
+@pytest.mark.parametrize(
+    "value, plain",
+    [
+        (np.int64(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.bool_(True), True),
+        (np.str_("a"), "a"),
+        (np.datetime64("2013-10-01"), "2013-10-01"),
+        (date(2013, 10, 1), "2013-10-01"),
+        (datetime(2013, 10, 1, 5), "2013-10-01T05:00:00"),
+        (Path("a/b"), "a/b"),
+        ([np.int64(1), {"a": Path("b")}], [1, {"a": "b"}]),
+    ],
+)
+def test_scalars_dates_and_paths_become_plain(value, plain):
+    found = check("x = f()", x=value)["x"]
+    assert found == plain and type(found) is type(plain)
+
+
+@pytest.mark.parametrize(
+    "value", [(1, 2), {1}, b"a", 1j, object(), np.arange(3), [(1,)], {"a": {1}}, range(3)]
+)
+def test_what_json_cannot_hold_is_refused(value):
+    with pytest.raises(
+        WorkbookError, match="allowed are bool, int, float, str, None, list and dict"
+    ):
+        check("x = f()", x=value)
+
+
+def test_nan_and_infinities_survive_json():
+    assert parameters.storable({"a": [math.nan, 1.5]}) == {"a": ["nan", 1.5]}
+    assert check("x: float = float('nan')", x="-inf")["x"] == -math.inf
+
+
+def test_defaults_come_back_beside_what_was_given():
+    values = check(CELL, rows=5, share=0.25)
+    assert (values["rows"], values["share"], values["model"], values["note"]) == (
+        5,
+        0.25,
+        "hgb",
+        None,
+    )
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "source, value",
+    [
+        ("password = ''", "hunter2"),
+        ("db_pwd = ''", "hunter2"),
+        ("apiKey = ''", "k"),
+        ("note = ''", "AKIA" + "A" * 16),
+        ("note = ''", "ghp_" + "a" * 36),
+        ("note = ''", "https://me:hunter2@host/db"),
+        ("note = ''", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("note: dict = {}", {"deep": [{"auth-token": "hunter2"}]}),
+        ("note: list = []", ["x", "AKIA" + "A" * 16]),
+        ("seed: int = 0", "AKIA" + "A" * 16),
+    ],
+)
+def test_a_secret_is_refused_and_not_repeated(source, value):
+    name = source.split("=")[0].split(":")[0].strip()
+    with pytest.raises(WorkbookError, match="looks like a secret.*env:MY_VARIABLE") as error:
+        check(source, **{name: value})
+    assert "hunter2" not in error.value.message and "AKIA" not in error.value.message
+
+
+def test_a_secret_default_is_refused_but_an_expression_that_reads_one_is_not():
+    with pytest.raises(WorkbookError, match="looks like a secret"):
+        check("token = 'hunter2'")
+    assert (
+        check("token = os.environ['TOKEN']\nmax_tokens = 'many'\npassword = ''")["password"] == ""
+    )
+
+
+def test_a_reference_passes_and_becomes_a_lookup():
+    values = check(
+        "token: str = ''\nnested: dict = {}", token="env:MINE", nested={"password": "env:OTHER"}
+    )
+    assert parameters.references(values) == ["MINE", "OTHER"]
+    os.environ |= {"MINE": "'; 1/0 #", "OTHER": "b"}
+    try:
+        space = {}
+        exec(parameters.assignment(values), space)  # pylint: disable=exec-used
+    finally:
+        del os.environ["MINE"], os.environ["OTHER"]
+    assert (space["token"], space["nested"]) == ("'; 1/0 #", {"password": "b"})
+
+
+# Values are data
+
+TEXTS = st.one_of(
+    st.text(),
+    st.text("\\'\"{}%#;\n\r\0\x85\u2028`$ "),
+    st.sampled_from(
+        ["env:HOME", "__import__('os').abort()", "'''", '"""', "\\N{DASH}", "${HOME}", "%run x"]
+    ),
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
+    max_leaves=8,
+)
+
+
+def is_allowed_call(node):
+    """Whether `node` is float() of NaN or an infinity, or the import inside a lookup."""
+    return ast.unparse(node) in {
+        "float('nan')",
+        "float('inf')",
+        "float('-inf')",
+        "__import__('os')",
+    }
+
+
+def is_data(node):
+    """Whether `node` is a literal, or a form that stands for NaN, inf and references."""
+    lookups = [n for n in ast.walk(node) if isinstance(n, ast.Subscript)]
+    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    kinds = (
+        ast.Constant,
+        ast.List,
+        ast.Dict,
+        ast.UnaryOp,
+        ast.USub,
+        ast.Load,
+        ast.Name,
+        ast.Attribute,
+    )
+    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+    return (
+        all(isinstance(n, (*kinds, ast.Call, ast.Subscript)) for n in ast.walk(node))
+        and all(map(is_allowed_call, calls))
+        and names <= {"float", "__import__"}
+        and all(ast.unparse(n.value) == "__import__('os').environ" for n in lookups)
+        and all(n.attr == "environ" for n in ast.walk(node) if isinstance(n, ast.Attribute))
+    )
+
+
+def resolved(value):
+    """`value` with each reference replaced by what the environment holds."""
+    if isinstance(value, str) and value.startswith("env:"):
+        return os.environ[value[4:]]
+    if isinstance(value, list):
+        return [resolved(v) for v in value]
+    return {k: resolved(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=VALUES)
+@example(value="\nimport os; os.abort()\n")
+@example(value={"'] = 1; import os #": [math.nan, -math.inf, -0.0, 2**70]})
+def test_any_value_comes_back_from_its_cell_and_nothing_else_runs(value):
+    references = [v for v in parameters.references(value) if v in os.environ]
+    if len(references) != len(parameters.references(value)):
+        return  # a variable that is not there; the engine refuses it
+    (statement,) = ast.parse(parameters.assignment({"x": parameters.plain("x", value)})).body
+    assert isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "x"
+    assert is_data(statement.value)
+    expression = compile(ast.Expression(statement.value), "cell", "eval")
+    assert repr(eval(expression)) == repr(resolved(value))  # pylint: disable=eval-used
+
+
+def test_the_proof_itself_notices_code():
+    for code in (
+        "f()",
+        "float('1')",
+        "[x for x in y]",
+        "__import__('sys').path",
+        "os.environ['A']",
+        "1 + 1",
+    ):
+        assert not is_data(ast.parse(code, mode="eval").body), code
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.text(), value=VALUES)
+def test_any_name_and_value_are_taken_or_refused_in_one_line(name, value):
+    try:
+        values = parameters.check(parameters.parse(CELL), {name: value}, "nb.ipynb")
+        assert name in values
+    except WorkbookError as error:
+        assert "\n" not in error.message
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=TEXTS, parameter=st.sampled_from(parameters.parse(CELL)))
+def test_any_text_typed_for_any_parameter_is_taken_or_refused_in_one_line(text, parameter):
+    try:
+        values = parameters.check(
+            [parameter], parameters.from_text([parameter], {parameter.name: text})
+        )
+        assert list(values) == [parameter.name]
+    except WorkbookError as error:
+        assert "\n" not in error.message
