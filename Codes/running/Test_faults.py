@@ -69,7 +69,9 @@ plt.plot([1, 2]); plt.show(); plt.plot([2, 1]); plt.show()
 def test_a_success_is_one_complete_run_wherever_its_cells_log(execution):
     run = check_nothing_left(execution)
     assert (execution.code, run.info.status) == (0, "FINISHED"), execution.printed
-    assert {"plain", "within", "after", "elsewhere", "thread", "subprocess"} <= set(run.data.metrics)
+    assert {"plain", "within", "after", "elsewhere", "thread", "subprocess"} <= set(
+        run.data.metrics
+    )
     assert run.data.params == {"seed": "3"}
     assert not [tag for tag in run.data.tags if tag.startswith("workbook.error")]
     check_kept(execution)
@@ -83,7 +85,10 @@ def test_figures_pages_durations_and_identity_are_kept_without_a_line_of_code(ex
     assert execution.artifact("notebook.html").lstrip().lower().startswith("<!doctype html")
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "notebook/cell_seconds")]
     assert sorted(steps) == [1, 2, 3, 4]  # parameters, injected parameters, and two cells
-    assert run.data.metrics["notebook/seconds"] > 0 and run.data.metrics["notebook/peak_memory_mb"] > 20
+    assert (
+        run.data.metrics["notebook/seconds"] > 0
+        and run.data.metrics["notebook/peak_memory_mb"] > 20
+    )
     assert run.data.tags["mlflow.source.name"].endswith(f"{execution.name}.ipynb")
     assert run.data.tags["mlflow.user"] and run.data.tags["mlflow.source.type"] == "NOTEBOOK"
     assert run.data.tags["workbook.notebook"] == execution.name and "seed=3" in run.info.run_name
@@ -134,7 +139,9 @@ def test_a_nested_run_that_was_left_open_ends_with_its_parent(execution):
 
 @injected("import mlflow; mlflow.start_run()", "1/0", "print('never')")
 def test_a_cell_that_raises_fails_the_run_although_the_notebook_opened_it(execution):
-    check_failed(execution, "FAILED", "division by zero", error="ZeroDivisionError", error_cell="^3$")
+    check_failed(
+        execution, "FAILED", "division by zero", error="ZeroDivisionError", error_cell="^3$"
+    )
     assert "cell 3" in execution.printed and str(execution.output.name) in execution.printed
     cells = nbformat.read(execution.output, as_version=4).cells
     assert "never" not in str(cells[-1].outputs)
@@ -150,7 +157,9 @@ def test_papermill_ends_with_its_own_error_for_a_cell_that_raises(execution):
 
 @injected("import sys; sys.exit(0)", "print('never')")
 def test_a_sys_exit_of_zero_is_a_failure(execution):
-    check_failed(execution, "FAILED", "stopped at cell 2 of 3", error="SystemExit", error_cell="^2$")
+    check_failed(
+        execution, "FAILED", "stopped at cell 2 of 3", error="SystemExit", error_cell="^2$"
+    )
     assert execution.code == 1
 
 
@@ -169,7 +178,13 @@ def test_a_syntax_error_is_a_failure(execution):
 
 @injected("import os; os._exit(3)", "print('never')")
 def test_an_os_exit_is_a_dead_kernel(execution):
-    check_failed(execution, "FAILED", "kernel died in cell 2 of 3.*exit status 3", error="DeadKernel", error_cell="^2$")
+    check_failed(
+        execution,
+        "FAILED",
+        "kernel died in cell 2 of 3.*exit status 3",
+        error="DeadKernel",
+        error_cell="^2$",
+    )
 
 
 @injected("import os, signal; keep = bytearray(300_000_000); os.kill(os.getpid(), signal.SIGKILL)")
@@ -241,7 +256,9 @@ def still_sleeping(execution):
 
 @injected(f"{BEGIN}\nwhile True: pass", options=("--cell-timeout", "2"), then=send())
 def test_an_endless_cell_is_stopped_at_its_limit(execution):
-    run = check_failed(execution, "FAILED", "cell 2 ran over its limit of 2 s", error="Timeout", error_cell="^2$")
+    run = check_failed(
+        execution, "FAILED", "cell 2 ran over its limit of 2 s", error="Timeout", error_cell="^2$"
+    )
     begun = (execution.folder / "begun").stat().st_mtime
     assert run.info.end_time / 1000 - begun < 12  # within 10 s of the limit
 
@@ -270,13 +287,17 @@ def test_a_notebook_over_its_limit_is_stopped(execution):
 
 @injected(SLEEP, "print('never')", then=send(signal.SIGINT))
 def test_ctrl_c_kills_the_run_and_its_kernel(execution):
-    check_failed(execution, "KILLED", "interrupted", error="KeyboardInterrupt", error_message="cell 2 of 3")
+    check_failed(
+        execution, "KILLED", "interrupted", error="KeyboardInterrupt", error_message="cell 2 of 3"
+    )
     assert execution.code == 130
 
 
 @injected(SLEEP, then=send(signal.SIGTERM))
 def test_sigterm_kills_the_run_within_five_seconds(execution):
-    run = check_failed(execution, "KILLED", "", error="SystemExit", error_message=r"SIGTERM.*cell 2 of 2")
+    run = check_failed(
+        execution, "KILLED", "", error="SystemExit", error_message=r"SIGTERM.*cell 2 of 2"
+    )
     assert execution.code == 143
     assert run.info.end_time / 1000 - execution.sent < 5
 
@@ -286,7 +307,9 @@ def test_an_impatient_user_loses_nothing(execution):
     check_failed(execution, "KILLED", "interrupted", error="KeyboardInterrupt")
 
 
-@injected(BEGIN + DEAF, then=send(signal.SIGINT, signal.SIGINT, signal.SIGINT, signal.SIGINT, pause=0.02))
+@injected(
+    BEGIN + DEAF, then=send(signal.SIGINT, signal.SIGINT, signal.SIGINT, signal.SIGINT, pause=0.02)
+)
 def test_a_key_held_down_loses_nothing(execution):
     check_failed(execution, "KILLED", "interrupted", error="KeyboardInterrupt")
 
@@ -321,7 +344,9 @@ for i in range(100_000):
     print(i)
 """
 TORRENT = "for i in range(100): print('x' * 1_000_000)"
-RICH = "from IPython.display import HTML, display\nfor i in range(30): display(HTML('y' * 1_000_000))"
+RICH = (
+    "from IPython.display import HTML, display\nfor i in range(30): display(HTML('y' * 1_000_000))"
+)
 
 
 @injected(FLOOD, TORRENT, RICH)

@@ -34,7 +34,11 @@ def write_notebook(path, *cells, parameters="seed: int = 0  # random state"):
     tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     nodes = [tagged] * bool(parameters) + [nbformat.v4.new_code_cell(source) for source in cells]
     notebook = nbformat.v4.new_notebook(cells=nodes)
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, path)
     return path
 
@@ -52,7 +56,10 @@ _made = []
 def _template():
     if not _made:
         folder = Path(os.environ["WORKBOOK_BENCH"])
-        before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "_MLFLOW_SERVER_ARTIFACT_ROOT")}
+        before = {
+            name: os.environ.get(name)
+            for name in ("MLFLOW_TRACKING_URI", "_MLFLOW_SERVER_ARTIFACT_ROOT")
+        }
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/template.db"
         open_store()
         with sqlite3.connect(folder / "template.db") as connection:
@@ -128,7 +135,9 @@ class Store:
             arguments = ["--engine", "mlflow", "--no-progress-bar", str(source), output, *options]
         log = folder / f"log_{time.monotonic_ns()}.txt"
         FORKS.set_forkserver_preload(PRELOAD)
-        process = FORKS.Process(target=become, args=(command, arguments, given | (environment or {}), folder, log))
+        process = FORKS.Process(
+            target=become, args=(command, arguments, given | (environment or {}), folder, log)
+        )
         process.start()
         return Execution(self, name, process, folder, log)
 
@@ -167,7 +176,9 @@ class Execution:
     def run(self):
         """Its one run, as it stands now."""
         runs = self.runs
-        assert len(runs) == 1, f"{len(runs)} runs: {[(r.info.run_name, r.info.status) for r in runs]}"
+        assert (
+            len(runs) == 1
+        ), f"{len(runs)} runs: {[(r.info.run_name, r.info.status) for r in runs]}"
         return runs[0]
 
     @property
@@ -189,11 +200,15 @@ class Execution:
 
     def until(self, file):
         """Wait until a cell has made `file` in the folder (the cells' current one), and return its text."""
-        return wait_for(lambda: (self.folder / file).exists() and (self.folder / file).read_text(), self)
+        return wait_for(
+            lambda: (self.folder / file).exists() and (self.folder / file).read_text(), self
+        )
 
     def artifact(self, path):
         """The text of the run's artifact `path`."""
-        return Path(self.store.client.download_artifacts(self.run.info.run_id, path)).read_text("utf-8", "replace")
+        return Path(self.store.client.download_artifacts(self.run.info.run_id, path)).read_text(
+            "utf-8", "replace"
+        )
 
     def artifacts(self):
         """The names of the run's artifacts at the top."""
@@ -215,7 +230,9 @@ def wait_for(condition, execution=None, seconds=PATIENCE):
 def clean_environment():
     """This environment without what belongs to a store or to a run."""
     own = ("MLFLOW_", "_MLFLOW_", "WORKBOOK_", "JUPYTER_RUNTIME")
-    return {k: v for k, v in os.environ.items() if not k.startswith(own)} | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {k: v for k, v in os.environ.items() if not k.startswith(own)} | {
+        "MLFLOW_DISABLE_TELEMETRY": "true"
+    }
 
 
 def processes_of(run_id):
@@ -260,4 +277,6 @@ def check_kept(execution):
     on_disk = nbformat.read(execution.output, as_version=4).cells
     assert {"notebook.ipynb", "notebook.html", "manifest.json"} <= execution.artifacts()
     kept = nbformat.reads(execution.artifact("notebook.ipynb"), as_version=4).cells
-    assert kept and [c for c in on_disk if c in kept] == kept  # papermill adds cells that point to the error
+    assert (
+        kept and [c for c in on_disk if c in kept] == kept
+    )  # papermill adds cells that point to the error

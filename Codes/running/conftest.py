@@ -12,7 +12,9 @@ AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
 
 def pytest_configure(config):
     """Make the mark known with which a test tells how its fault is injected."""
-    config.addinivalue_line("markers", "injected(*cells, then, ...): what to run before the test; see Store.start")
+    config.addinivalue_line(
+        "markers", "injected(*cells, then, ...): what to run before the test; see Store.start"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +43,9 @@ def executions(request, store):  # pylint: disable=redefined-outer-name
     marked = {item.name: item.get_closest_marker("injected") for item in tests}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
-            name: pool.submit(_inject, store, name.removeprefix("test_")[:60], *mark.args, **mark.kwargs)
+            name: pool.submit(
+                _inject, store, name.removeprefix("test_")[:60], *mark.args, **mark.kwargs
+            )
             for name, mark in marked.items()
             if mark
         }

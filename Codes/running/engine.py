@@ -18,19 +18,17 @@ import mlflow
 import nbformat
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.utils.file_utils import local_file_uri_to_path
 from papermill.engines import Engine, NotebookExecutionManager
 from papermill.iorw import LocalHandler
 from papermill.log import logger
 from papermill.utils import nb_language
 
-from Codes import identity, liveness, parameters, tracking
+from Codes import identity, liveness, manifest, parameters, tracking
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
 from Codes.running import execution, recording
 
 LAUNCH = "workbook.launch"
-MANIFEST_DIGEST = "workbook.manifest"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
 
@@ -289,27 +287,12 @@ def log_artifacts(client, run_id, nb, log, outcome):
         with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
             recording.stage(nb, log, folder)
             client.log_artifacts(run_id, folder)
-        if folders := local_folders(client, run_id):
-            text = recording.manifest_text(folders)
-            client.log_text(run_id, text, recording.MANIFEST)
-            client.set_tag(
-                run_id, MANIFEST_DIGEST, recording.hashlib.sha256(text.encode()).hexdigest()
-            )
+        manifest.write(client, run_id)
     except OSError as error:
         outcome.fail(
             type(error).__name__,
             f"the artifacts of the run {run_id} could not be written: {error}.",
         )
-
-
-def local_folders(client, run_id):
-    """{name: folder} of the artifacts of the run and of its models, as far as they are on this machine."""
-    run = client.get_run(run_id)
-    places = {"run": run.info.artifact_uri}
-    for output in run.outputs.model_outputs if run.outputs else []:
-        places[output.model_id] = client.get_logged_model(output.model_id).artifact_location
-    local = {name: uri for name, uri in places.items() if uri.startswith(("file:", "/"))}
-    return {name: Path(local_file_uri_to_path(uri)) for name, uri in local.items()}
 
 
 def log_facts(client, run_id, nb, outcome):

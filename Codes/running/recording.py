@@ -1,8 +1,6 @@
 """What is kept of an executed notebook: itself, an HTML copy, its figures and its durations."""
 
 import base64
-import hashlib
-import json
 import logging
 import os
 import tempfile
@@ -13,7 +11,6 @@ from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
 
 NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
-MANIFEST = "manifest.json"
 HIDDEN = "••••••"
 
 
@@ -83,7 +80,9 @@ def as_page(notebook):
 def figures(notebook):
     """(file name, bytes) of each picture that `notebook` shows, named by cell."""
     for number, cell in enumerate(notebook.cells, 1):
-        images = [o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        images = [
+            o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
+        ]
         for count, image in enumerate(images, 1):
             yield f"cell_{number:02}_{count}.png", base64.b64decode(image)
 
@@ -94,18 +93,3 @@ def durations(notebook):
     seconds = [(n, c.metadata.papermill.get("duration")) for n, c in enumerate(notebook.cells, 1)]
     cells = [Metric("notebook/cell_seconds", s, moment, n) for n, s in seconds if s is not None]
     return cells + [Metric("notebook/seconds", sum(m.value for m in cells), moment, 0)]
-
-
-def manifest(folders):
-    """{name/path: sha256} of the files under each of `folders` (name → local folder)."""
-    return {
-        f"{name}/{file.relative_to(folder).as_posix()}": hashlib.sha256(file.read_bytes()).hexdigest()
-        for name, folder in folders.items()
-        for file in sorted(Path(folder).rglob("*"))
-        if file.is_file() and file.name != MANIFEST
-    }
-
-
-def manifest_text(folders):
-    """The manifest of `folders` as the text that is kept and digested."""
-    return json.dumps(manifest(folders), indent=1, sort_keys=True)

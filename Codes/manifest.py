@@ -1,0 +1,69 @@
+"""The manifest of a run: the digest of every file that it kept, and whether they are still those files."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+NAME = "manifest.json"
+DIGEST = "workbook.manifest"  # the tag that holds the manifest's own digest
+
+
+def write(client, run_id):
+    """Keep the manifest of `run_id` as an artifact and its digest as a tag, as far as the files are on this machine."""
+    if folders := local_folders(client, run_id):
+        text = json.dumps(digests(folders), indent=1, sort_keys=True)
+        client.log_text(run_id, text, NAME)
+        client.set_tag(run_id, DIGEST, _digest(text.encode()))
+
+
+def verify(client, run_id):
+    """What is wrong with the files of `run_id`, as texts such as `run/a.txt: altered`; [] where all is as it was kept.
+
+    A run that was killed while it wrote its artifacts has no manifest, which is wrong too.
+    """
+    folders = local_folders(client, run_id)
+    file = folders.get("run", Path()) / NAME
+    listed = client.get_run(run_id).data.tags.get(DIGEST)
+    if not listed or not file.is_file():
+        return [f"{NAME}: missing"]
+    text = file.read_bytes()
+    if _digest(text) != listed:
+        return [f"{NAME}: altered"]
+    return _differences(json.loads(text), digests(folders))
+
+
+def _differences(kept, found):
+    gone = [f"{path}: missing" for path in kept.keys() - found.keys()]
+    new = [f"{path}: added" for path in found.keys() - kept.keys()]
+    altered = [
+        f"{path}: altered" for path in kept.keys() & found.keys() if kept[path] != found[path]
+    ]
+    return sorted(gone + new + altered)
+
+
+def digests(folders):
+    """{name/path: sha256} of the files under each of `folders` (name → local folder)."""
+    files = {
+        f"{name}/{file.relative_to(folder).as_posix()}": file
+        for name, folder in folders.items()
+        for file in sorted(Path(folder).rglob("*"))
+        if file.is_file()
+    }
+    files.pop(f"run/{NAME}", None)
+    return {path: _digest(file.read_bytes()) for path, file in files.items()}
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def local_folders(client, run_id):
+    """{name: folder} of the artifacts of the run and of its models, as far as they are on this machine."""
+    run = client.get_run(run_id)
+    places = {"run": run.info.artifact_uri}
+    for output in run.outputs.model_outputs if run.outputs else []:
+        places[output.model_id] = client.get_logged_model(output.model_id).artifact_location
+    local = {name: uri for name, uri in places.items() if uri.startswith(("file:", "/"))}
+    return {name: Path(local_file_uri_to_path(uri)) for name, uri in local.items()}

@@ -1,0 +1,554 @@
+"""Faults of the store, the disk and the tracking server: a clear refusal before the run, or nothing lost and nothing twice."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from Codes import manifest
+from Codes.errors import WorkbookError
+from Codes.running.bench import (
+    Store,
+    check_kept,
+    check_nothing_left,
+    clean_environment,
+    processes_of,
+    wait_for,
+)
+from Codes.store import open_store
+
+QUICK = "import mlflow; mlflow.log_metric('m', 1)"
+
+
+def refused(execution, said):
+    """Check that the command ended before a run and a kernel, with one clear line."""
+    assert execution.finish().code == 1, execution.printed
+    assert re.search(said, execution.printed), execution.printed
+    assert "Traceback" not in execution.printed and not execution.output.exists(), execution.printed
+    assert not list(execution.folder.rglob("kernel-*.json"))
+
+
+# --- the SQLite store
+
+
+def test_eight_starts_on_an_empty_store_all_succeed(tmp_path):
+    code = "from Codes import tracking; tracking.use_store(); tracking.ensure_experiment('e')"
+    environment = clean_environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new.db"}
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
+    ]
+    said = [start.communicate()[1] for start in starts]
+    assert [start.returncode for start in starts] == [0] * 8, said
+    assert [
+        e.name for e in Store(f"sqlite:///{tmp_path}/new.db", tmp_path).client.search_experiments()
+    ] == ["e", "Default"]
+
+
+def test_two_runners_on_an_empty_store_make_two_whole_runs(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    both = [store.start(name, QUICK) for name in ("one", "two")]
+    for execution in both:
+        assert execution.finish().code == 0, execution.printed
+        assert check_nothing_left(execution).info.status == "FINISHED"
+
+
+@contextmanager
+def locked(store, table="experiments"):
+    """Hold the store's write lock, as a stuck process does."""
+    with sqlite3.connect(store.uri.removeprefix("sqlite:///"), isolation_level=None) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute(f"SELECT count(*) FROM {table}")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+    connection.close()
+
+
+def test_a_store_that_is_locked_for_seconds_is_waited_for(own_store):
+    with locked(own_store):
+        waiting = own_store.start("waiting", QUICK)
+        time.sleep(8)
+        assert waiting.code is None, waiting.printed
+    assert waiting.finish().code == 0, waiting.printed
+    assert check_nothing_left(waiting).info.status == "FINISHED"
+
+
+def test_a_store_that_is_locked_for_longer_is_a_clear_error(own_store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store.uri)
+    with locked(own_store), pytest.raises(WorkbookError, match="locked by another process.*fuser"):
+        open_store(wait=0.5)
+
+
+def test_a_lock_in_mid_run_loses_nothing(own_store):
+    cells = (
+        "open('begun','w').write('1')",
+        "import mlflow\nfor i in range(20): mlflow.log_metric('m', i, step=i)",
+    )
+    running = own_store.start("running", *cells)
+    running.until("begun")
+    with locked(own_store):
+        time.sleep(8)
+    assert running.finish().code == 0, running.printed
+    run = check_nothing_left(running)
+    assert run.info.status == "FINISHED"
+    assert len(own_store.client.get_metric_history(run.info.run_id, "m")) == 20
+
+
+def revise(store, revision):
+    """Give the store another schema revision."""
+    with sqlite3.connect(store.uri.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    connection.close()
+
+
+def corrupt(file):
+    """Overwrite the middle of the file, as a failing disk does."""
+    with file.open("r+b") as handle:
+        handle.write(b"\xff" * 8192)
+
+
+BROKEN = {
+    "a newer schema": (lambda s, f: revise(s, "ffffffffffff"), "newer MLflow.*ffffffffffff"),
+    "an older schema": (lambda s, f: revise(s, "451aebb31d03"), "older schema.*mlflow db upgrade"),
+    "not a database": (lambda s, f: corrupt(f), "not a usable SQLite file|not a database"),
+    "another database": (lambda s, f: another(f), "not an MLflow store"),
+    "a folder": (lambda s, f: (f.unlink(), f.mkdir()), "cannot be written|not.*file"),
+}
+
+
+def another(file):
+    """Replace the store by some other SQLite file."""
+    file.unlink()
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_an_unusable_store_is_refused_before_the_run(own_store, broken):
+    file = Path(own_store.uri.removeprefix("sqlite:///"))
+    breaking, said = BROKEN[broken]
+    breaking(own_store, file)
+    before = file.read_bytes() if file.is_file() else b""
+    refused(own_store.start("refused", QUICK), said)
+    assert before == (file.read_bytes() if file.is_file() else b"")  # refused, not touched
+
+
+@contextmanager
+def mounted(folder, *options):
+    """A real mount at `folder`; skips where this user may not mount."""
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", *options, str(folder)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"this user may not mount: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def test_a_read_only_store_is_refused_before_the_run(own_store, tmp_path):
+    with mounted(tmp_path / "read_only", "-t", "tmpfs", "tmpfs") as folder:
+        shutil.copy(own_store.uri.removeprefix("sqlite:///"), folder / "mlflow.db")
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        refused(
+            own_store.start("refused", QUICK, environment=environment),
+            "cannot be written.*write access",
+        )
+
+
+def test_a_store_in_a_missing_folder_or_by_a_relative_path_is_refused(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////no/such/place/mlflow.db")
+    with pytest.raises(WorkbookError, match="/no/such/place does not exist"):
+        open_store()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    with pytest.raises(WorkbookError, match="must be absolute"):
+        open_store()
+
+
+def test_lock_files_of_dead_processes_are_recovered(own_store):
+    for name in ("new.db.lock.flock", "mlflow.db.lock.flock"):
+        (own_store.folder / name).write_text(
+            "1"
+        )  # filelock's leaves its file; only a living process holds it
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{own_store.folder}/new.db"}
+    begun = time.monotonic()
+    execution = own_store.start("fresh", QUICK, environment=environment).finish()
+    assert execution.code == 0 and time.monotonic() - begun < 60, execution.printed
+
+
+def test_a_killed_creator_of_a_store_leaves_one_that_the_next_can_use(tmp_path):
+    code = "from Codes.store import open_store; open_store()"
+    environment = clean_environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new.db"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE
+    ) as first:
+        wait_for(lambda: (tmp_path / "new.db").exists() and (tmp_path / "new.db").stat().st_size)
+        first.kill()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    usable = done.returncode == 0
+    told = "WorkbookError" in done.stderr and (
+        "older schema" in done.stderr or "move it away" in done.stderr
+    )
+    assert usable or told, done.stderr
+
+
+# --- the disk
+
+
+FILL = """
+import os
+with open({path!r} + '/filler', 'wb', buffering=0) as file:
+    try:
+        while file.write(b'0' * 65536): pass
+    except OSError:
+        pass
+print('full')
+"""
+
+
+def test_a_full_disk_under_the_output_leaves_its_earlier_copy_and_fails_the_run(
+    own_store, tmp_path
+):
+    with mounted(tmp_path / "full_folder", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as folder:
+        nbformat.write(nbformat.v4.new_notebook(), folder / "full_out.ipynb")
+        earlier = (folder / "full_out.ipynb").read_bytes()
+        full = own_store.start(
+            "full", FILL.format(path=str(folder)), "print('x' * 200_000)"
+        ).finish()
+        assert full.code == 1 and "Traceback" not in full.printed, full.printed
+        assert full.output.read_bytes() == earlier
+        run = check_nothing_left(full)
+        assert run.info.status == "FAILED" and "No space left" in full.printed, full.printed
+        kept = re.search(r"kept as (\S+\.ipynb)", full.printed)
+        assert kept and "x" * 1000 in Path(kept[1]).read_text("utf-8"), full.printed
+        shutil.rmtree(Path(kept[1]).parent)
+        assert "x" * 1000 in full.artifact("notebook.ipynb")
+
+
+def test_a_full_disk_under_the_artifacts_fails_the_run_and_keeps_the_notebook(own_store, tmp_path):
+    with mounted(tmp_path / "mlruns", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as folder:
+        full = own_store.start("full", FILL.format(path=str(folder)), QUICK).finish()
+        assert full.code == 1 and "Traceback" not in full.printed, full.printed
+        run = check_nothing_left(full)
+        assert run.info.status == "FAILED" and run.data.metrics["m"] == 1
+        assert "No space left" in full.printed and full.output.name in full.printed, full.printed
+        assert nbformat.read(full.output, as_version=4).cells[2].execution_count
+
+
+def test_a_full_disk_under_the_store_is_told_and_keeps_the_notebook(own_store, tmp_path):
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as folder:
+        shutil.copy(own_store.uri.removeprefix("sqlite:///"), folder / "mlflow.db")
+        store = Store(f"sqlite:///{folder}/mlflow.db", tmp_path)
+        full = store.start("full", FILL.format(path=str(folder))).finish()
+        assert full.code == 1 and "Traceback" not in full.printed, full.printed
+        assert full.output.name in full.printed and nbformat.read(full.output, as_version=4).cells
+        (folder / "filler").unlink()
+        following = store.start("following", QUICK).finish()
+        assert following.code == 0, following.printed
+        assert full.run.info.status in ("KILLED", "FAILED")
+
+
+# --- what is kept: whole, or known to be not
+
+
+def test_a_finished_run_has_a_manifest_and_an_altered_byte_is_found(own_store):
+    execution = own_store.start("kept", QUICK).finish()
+    run = execution.run
+    check_kept(execution)
+    listed = json.loads(execution.artifact("manifest.json"))
+    assert {"run/notebook.ipynb", "run/notebook.html"} <= set(listed)
+    assert manifest.verify(own_store.client, run.info.run_id) == []
+    page = next(own_store.folder.glob("mlruns/**/notebook.html"))
+    content = page.read_bytes()
+    page.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert manifest.verify(own_store.client, run.info.run_id) == ["run/notebook.html: altered"]
+    page.unlink()
+    assert manifest.verify(own_store.client, run.info.run_id) == ["run/notebook.html: missing"]
+    page.write_bytes(content)
+    (page.parent / "extra.txt").write_text("new")
+    assert manifest.verify(own_store.client, run.info.run_id) == ["run/extra.txt: added"]
+    (page.parent / "manifest.json").write_text("{}")
+    assert manifest.verify(own_store.client, run.info.run_id) == ["manifest.json: altered"]
+
+
+def test_a_run_killed_while_its_artifacts_are_copied_has_no_manifest(own_store):
+    large = "import mlflow; open('big', 'wb').truncate(300_000_000); mlflow.log_artifact('big')"
+    execution = own_store.start("large", large)
+    wait_for(lambda: list(own_store.folder.glob("mlruns/**/big")), execution)
+    execution.signal(signal.SIGKILL)
+    execution.finish()
+    assert own_store.start("following", "1").finish().code == 0
+    run = execution.run
+    assert run.info.status == "KILLED" and not processes_of(run.info.run_id)
+    assert manifest.verify(own_store.client, run.info.run_id) == ["manifest.json: missing"]
+
+
+# --- the tracking server
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A real `mlflow server` that can be killed and started again on the same port and store."""
+
+    def __init__(self, folder, port):
+        self.folder, self.port, self.process = folder, port, None
+        self.uri = f"http://127.0.0.1:{port}"
+
+    def start(self):
+        """Start it, and wait until it answers."""
+        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        options += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        options += ["--artifacts-destination", str(self.folder / "mlruns")]
+        environment = clean_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *options],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_for(self.answers)
+        return self
+
+    def answers(self):
+        """Whether it is up."""
+        try:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def kill(self):
+        """Kill it and its workers with SIGKILL."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server(bench, tmp_path_factory):  # pylint: disable=unused-argument
+    """A tracking server that the tests of this module share."""
+    from Codes.running.bench import fresh_store  # pylint: disable=import-outside-toplevel
+
+    folder = tmp_path_factory.mktemp("server")
+    fresh_store(folder)
+    server = Server(folder, free_port()).start()
+    yield server
+    server.kill()
+
+
+def test_a_server_that_is_down_or_silent_is_told_within_ten_seconds(own_store):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = {"down": free_port(), "silent": silent.getsockname()[1]}
+        begun = time.monotonic()
+        starts = {
+            name: own_store.start(
+                name, QUICK, environment={"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+            )
+            for name, port in ports.items()
+        }
+        for execution in starts.values():
+            refused(execution, "tracking server http://127.0.0.1:.* does not answer")
+        assert time.monotonic() - begun < 20  # ten, and as much for a machine that is busy
+
+
+def test_a_server_killed_in_mid_run_and_restarted_loses_nothing_and_doubles_nothing(
+    server, tmp_path
+):
+    store = Store(server.uri, tmp_path)
+    log = "import mlflow, time\nfor i in range(60):\n    mlflow.log_metric('m', i, step=i)\n    open('begun', 'w').write(str(i))"
+    execution = store.start("outage", log, "mlflow.log_metric('last', 1)")
+    wait_for(lambda: (execution.folder / "begun").exists(), execution)
+    server.kill()
+    server.start()
+    assert execution.finish().code == 0, execution.printed
+    run = check_nothing_left(execution)
+    assert run.info.status == "FINISHED" and run.data.metrics["last"] == 1
+    steps = [m.step for m in store.client.get_metric_history(run.info.run_id, "m")]
+    assert steps == list(range(60))
+    assert {"notebook.ipynb", "notebook.html"} <= execution.artifacts()
+
+
+def test_a_server_that_goes_and_stays_away_fails_clearly_and_its_run_is_closed_later(
+    server, tmp_path
+):
+    store = Store(server.uri, tmp_path)
+    execution = store.start(
+        "gone",
+        "import time; open('begun', 'w').write('1'); time.sleep(3)",
+        environment={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
+    )
+    execution.until("begun")
+    server.kill()
+    try:
+        assert (
+            execution.finish().code == 1 and "Traceback" not in execution.printed
+        ), execution.printed
+        assert (
+            "could not be recorded" in execution.printed
+            and execution.output.name in execution.printed
+        )
+        assert nbformat.read(execution.output, as_version=4).cells[1].execution_count
+    finally:
+        server.start()
+    assert execution.run.info.status == "RUNNING"
+    assert store.start("following", "1").finish().code == 0
+    assert check_nothing_left(execution).info.status == "KILLED"
+
+
+class Proxy(ThreadingHTTPServer):
+    """A proxy before the server at `port`; `trouble(method, path, count)` says what happens to a request.
+
+    None: it passes; a number: that status is answered instead; "drop": it passes, but its reply is lost; "slow".
+    """
+
+    daemon_threads = True
+
+    def __init__(self, port, trouble):
+        super().__init__(("127.0.0.1", 0), Relay)
+        self.behind, self.trouble, self.counts = port, trouble, {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def next_trouble(self, method, path):
+        """What happens to this request, counted by its path."""
+        self.counts[path] = self.counts.get(path, 0) + 1
+        return self.trouble(method, path, self.counts[path])
+
+
+class Relay(BaseHTTPRequestHandler):
+    """One request through the Proxy."""
+
+    def relay(self):
+        """Pass the request on, or make the trouble."""
+        length = int(self.headers.get("Content-Length", 0))
+        body, path = self.rfile.read(length), self.path.partition("?")[0]
+        trouble = self.server.next_trouble(self.command, path)
+        if isinstance(trouble, int):
+            return self.answer(trouble, b"{}")
+        if trouble == "slow":
+            time.sleep(3)
+        connection = HTTPConnection("127.0.0.1", self.server.behind, timeout=60)
+        headers = {
+            k: v
+            for k, v in self.headers.items()
+            if k.lower() not in ("host", "connection", "accept-encoding")
+        }
+        connection.request(self.command, self.path, body, headers)
+        reply = connection.getresponse()
+        content = reply.read()
+        if trouble == "drop":
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        return self.answer(reply.status, content, reply.headers.get("Content-Type"))
+
+    def answer(self, status, content, kind="application/json"):
+        """Send the reply."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind or "application/octet-stream")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = (
+        relay  # the names that http.server calls
+    )
+
+    def log_message(self, *_):  # pylint: disable=arguments-differ
+        """Nothing."""
+
+
+TROUBLES = {
+    "reply_lost": lambda method, path, n: (
+        "drop" if path.endswith("/runs/create") and n <= 2 else None
+    ),
+    "errors": lambda method, path, n: 500 if n == 1 and "/health" not in path else None,
+    "too_many": lambda method, path, n: (
+        429 if n <= 2 and path.endswith(("runs/create", "log-metric")) else None
+    ),
+    "slow": lambda method, path, n: (
+        "slow" if path.endswith(("runs/create", "runs/update")) and n == 1 else None
+    ),
+    "lost_elsewhere": lambda method, path, n: (
+        "drop"
+        if n == 1
+        and path.endswith(
+            ("log-batch", "log-metric", "runs/update", "set-tag", "experiments/create")
+        )
+        else None
+    ),
+}
+
+
+@pytest.fixture(scope="module", name="troubled")
+def fixture_troubled(server, tmp_path_factory):
+    """{trouble: Execution}, all side by side, each through a proxy of its own."""
+    proxies = {name: Proxy(server.port, trouble) for name, trouble in TROUBLES.items()}
+    executions = {}
+    for name, proxy in proxies.items():
+        environment = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}"}
+        store = Store(server.uri, tmp_path_factory.mktemp(name))
+        executions[name] = store.start(name, QUICK, environment=environment)
+    yield executions
+    for proxy in proxies.values():
+        proxy.shutdown()
+        proxy.server_close()
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_troubled_server_still_gets_one_whole_run(troubled, trouble):
+    execution = troubled[trouble].finish()
+    assert execution.code == 0 and "Traceback" not in execution.printed, execution.printed
+    alive = [run for run in execution.runs if run.info.lifecycle_stage == "active"]
+    assert [run.info.status for run in alive] == ["FINISHED"], execution.printed
+    assert [
+        m.value for m in execution.store.client.get_metric_history(alive[0].info.run_id, "m")
+    ] == [1]
+    assert len(execution.runs) == 1
+    assert {"notebook.ipynb", "notebook.html"} <= {
+        f.path for f in execution.store.client.list_artifacts(alive[0].info.run_id)
+    }
+
+
+def test_a_server_that_always_fails_is_given_up_soon(server, tmp_path):
+    proxy = Proxy(server.port, lambda method, path, n: None if "/health" in path else 503)
+    store = Store(server.uri, tmp_path)
+    environment = {
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    }
+    execution = store.start("hopeless", QUICK, environment=environment).finish(60)
+    proxy.shutdown()
+    proxy.server_close()
+    assert execution.code == 1 and "Traceback" not in execution.printed, execution.printed
+    assert not store.runs("hopeless")
