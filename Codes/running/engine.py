@@ -19,7 +19,7 @@ import nbformat
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from papermill.engines import Engine, NotebookExecutionManager
-from papermill.iorw import LocalHandler
+from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 from papermill.utils import nb_language
 
@@ -33,13 +33,12 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
 
 
-def _write_whole(_, buf, path):
-    recording.write_atomically(buf, path)
-
-
-LocalHandler.write = (
-    _write_whole  # papermill's own writes in place: a full disk destroys the earlier copy
-)
+def write_whole(handler, buf, path):
+    """Write `buf` to `path` as papermill's handler of local files does, but whole or not at all."""
+    place = Path(handler._cwd or "", path)  # pylint: disable=protected-access
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"output folder {place.parent} doesn't exist.")
+    recording.write_atomically(buf, place)
 
 
 class Manager(NotebookExecutionManager):
@@ -61,7 +60,7 @@ class Manager(NotebookExecutionManager):
     def write(self):
         """Write the notebook to its output path, whole or not at all."""
         if self.output_path:
-            recording.write_atomically(nbformat.writes(self.nb), self.output_path)
+            papermill_io.write(nbformat.writes(self.nb), self.output_path)
 
     def notebook_complete(self, **kwargs):
         """Set the notebook's times; cells that never ran stay pending."""
@@ -88,6 +87,8 @@ class MlflowEngine(Engine):
         **options,
     ):
         """Execute `nb` as one MLflow run. Of `options`, `execution_timeout` limits a cell and `notebook_timeout` all."""
+        # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
+        LocalHandler.write = write_whole
         source = Path(str(input_path or "notebook.ipynb"))
         values = prepare(nb, source)
         execution.require_kernel(kernel_name)

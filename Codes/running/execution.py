@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager, NoSuchKernel
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.log import logger
@@ -195,7 +195,7 @@ def require_kernel(name):
     """Refuse a kernel `name` that is not installed, and list those that are."""
     manager = KernelSpecManager()
     try:
-        manager.get_kernel_spec(name)
+        manager.get_kernel_spec(NATIVE_KERNEL_NAME if name == "python" else name)  # as a start does
     except NoSuchKernel as error:
         there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
         raise WorkbookError(f"there is no kernel '{name}' here; there are: {there}. Choose one with -k.") from error
@@ -277,7 +277,9 @@ def _explain_cell(failure, guard, manager):
         return Outcome("FAILED", "CellTimeoutError", guard.reason, cell, CellTimeoutError(guard.reason))
     if failure.ename == "SystemExit":
         message = f"stopped at cell {cell} of {total} by sys.exit({failure.evalue})"
-        return Outcome("FAILED", "SystemExit", message, cell, WorkbookError(message + "."))
+        clean = failure.evalue in ("", "0")  # papermill raises for the others, but not for these
+        raises = WorkbookError(message + ".") if clean else None
+        return Outcome("FAILED", "SystemExit", message, cell, raises)
     # papermill itself raises for an error that stands in the notebook, as it does for its own engine
     return Outcome("FAILED", failure.ename, f"{failure.ename} in cell {cell} of {total}: {failure.evalue}", cell)
 
