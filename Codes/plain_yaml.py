@@ -40,7 +40,9 @@ def _integer(loader, node):
     """An int; YAML 1.1 reads 012 as ten and 1:30 as ninety, which nobody means."""
     if ":" in node.value or re.match("[+-]?0[0-9_]", node.value):
         word = node.value
-        raise WorkbookError(f'{_line(node)}: {word}: write "{word}" for the text, or a plain number')
+        raise WorkbookError(
+            f'{_line(node)}: {word}: write "{word}" for the text, or a plain number'
+        )
     return yaml.SafeLoader.construct_yaml_int(loader, node)
 
 

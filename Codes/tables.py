@@ -29,17 +29,17 @@ def read(path, sha256=None):
         WorkbookError: one line that names the file, and the column, line or byte where it can.
     """
     parts = _parts(path)
-    raw = [part.read_bytes() for part in parts]
+    raw = [_bytes(part) for part in parts]
     _verify(path, raw, sha256)
-    tables = [_table(part, content) for part, content in zip(parts, raw)]
-    for part, table in zip(parts, tables):
-        if table.column_names != tables[0].column_names:
-            odd = set(table.column_names) ^ set(tables[0].column_names)
-            raise WorkbookError(f"{part}: other columns than {parts[0].name}: {sorted(odd)}")
-    table = pa.concat_tables(tables, promote_options="permissive")
+    read_parts = [_table(part, content) for part, content in zip(parts, raw)]
+    _same_columns(parts, read_parts)
+    try:
+        table = plain(pa.concat_tables(read_parts, promote_options="permissive"))
+    except (WorkbookError, pa.ArrowException) as error:
+        raise WorkbookError(f"{path}: {str(error).splitlines()[0]}") from None
     if not table.num_rows:
         raise WorkbookError(f"{path}: no rows: a header and nothing under it")
-    return plain(table)
+    return table
 
 
 def plain(table):
@@ -80,6 +80,22 @@ def _parts(path):
     return parts
 
 
+def _bytes(path):
+    """What the file holds."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkbookError(f"{path}: it cannot be read: {error.strerror}") from None
+
+
+def _same_columns(paths, read_parts):
+    """Refuse parts whose columns are not those of the first; their order does not matter."""
+    first = set(read_parts[0].column_names)
+    for path, table in zip(paths, read_parts):
+        if odd := sorted(first ^ set(table.column_names)):
+            raise WorkbookError(f"{path}: other columns than {paths[0].name}: {', '.join(odd)}")
+
+
 def _verify(path, raw, sha256):
     """Refuse bytes (`raw`, a list of parts) that are not those the problem was written for."""
     if sha256 is None:
@@ -102,10 +118,9 @@ def _table(path, content):
     try:
         if path.name.lower().endswith(".gz"):
             content = pa.CompressedInputStream(pa.BufferReader(content), "gzip").read()
-        table = plain(_unique(readers[form](content)))
+        return _unique(readers[form](content))
     except (WorkbookError, pa.ArrowException, OSError) as error:
         raise WorkbookError(f"{path}: {str(error).splitlines()[0]}") from None
-    return table
 
 
 def _unique(table):
