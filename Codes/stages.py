@@ -82,6 +82,9 @@ def lint() -> Iterator[Stage]:
         yield binary("secrets", "detect-secrets-hook", *ids, *notebooks)
     yield binary("workflows", "actionlint")
     yield binary("workflow security", "zizmor", "--offline", "--quiet", ".github/workflows")
+    scripts = [path for path in sorted((ROOT / ".ci").iterdir()) if path.is_file()]
+    scripts += sorted((ROOT / ".devcontainer").glob("*.sh"))
+    yield binary("scripts", "shellcheck", *(str(path.relative_to(ROOT)) for path in scripts))
     yield binary("Dockerfile", "hadolint", ".devcontainer/Dockerfile")
 
 
