@@ -18,8 +18,9 @@ import mlflow
 import nbformat
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from papermill import engines
 from papermill.engines import Engine, NotebookExecutionManager
-from papermill.iorw import LocalHandler, papermill_io
+from papermill.iorw import LocalHandler
 from papermill.log import logger
 from papermill.utils import nb_language
 
@@ -60,7 +61,7 @@ class Manager(NotebookExecutionManager):
     def write(self):
         """Write the notebook to its output path, whole or not at all."""
         if self.output_path:
-            papermill_io.write(nbformat.writes(self.nb), self.output_path)
+            engines.write_ipynb(self.nb, self.output_path)
 
     def notebook_complete(self, **kwargs):
         """Set the notebook's times; cells that never ran stay pending."""
@@ -73,6 +74,14 @@ class Manager(NotebookExecutionManager):
 
 class MlflowEngine(Engine):
     """`papermill --engine mlflow`, and what `workbook run` uses."""
+
+    @classmethod
+    def nb_kernel_name(cls, nb, name=None):
+        """The kernel `name`, else the one that the notebook `nb` names."""
+        try:
+            return super().nb_kernel_name(nb, name)
+        except ValueError as error:
+            raise WorkbookError("the notebook names no kernel; choose one, such as -k python3.") from error
 
     @classmethod
     def execute_notebook(
