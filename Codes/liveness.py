@@ -27,7 +27,9 @@ GRACE = "WORKBOOK_GRACE_SECONDS"  # how long a stopped (SIGSTOP) owner is still 
 
 def me():
     """This process, as the value of the tag OWNER."""
-    return json.dumps({"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "start": _start(os.getpid())})
+    return json.dumps(
+        {"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "start": _start(os.getpid())}
+    )
 
 
 def _boot():
@@ -42,7 +44,9 @@ def _boot():
 def _start(pid):
     """When `pid` started, in a unit that no change of the clock moves where the system has one."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+        return (
+            Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+        )
     except FileNotFoundError:
         return str(psutil.Process(pid).create_time()) if psutil.pid_exists(pid) else ""
 
@@ -87,10 +91,18 @@ def close_dead_runs():
     client = MlflowClient()
     here, elsewhere = [], []
     for run in running(client):
-        (here if json.loads(run.data.tags[OWNER])["boot"] == _boot() else elsewhere).append(run)
+        (here if owner_of(run).get("boot") == _boot() else elsewhere).append(run)
     dead = [run for run in here if not _is_alive_here(run)]
     dead += _still(client, [run for run in elsewhere if _age(run) > 2 * PERIOD])
     return [run.info.run_id for run in dead if _close(client, run)]
+
+
+def owner_of(run):
+    """The owner of `run` as it was written down; {} where somebody garbled it: then its heartbeat decides."""
+    try:
+        return dict(json.loads(run.data.tags[OWNER]))
+    except (ValueError, TypeError):
+        return {}
 
 
 def running(client):
@@ -107,8 +119,8 @@ def running(client):
 
 
 def _is_alive_here(run):
-    owner = json.loads(run.data.tags[OWNER])
-    if _start(owner["pid"]) != owner["start"]:
+    owner = owner_of(run)
+    if _start(owner.get("pid")) != owner.get("start"):
         return False
     try:
         status = psutil.Process(owner["pid"]).status()
@@ -120,9 +132,11 @@ def _is_alive_here(run):
 
 def _age(run):
     """Seconds since the last heartbeat, or else since the start."""
-    if beat := run.data.tags.get(HEARTBEAT):
-        return time.time() - datetime.fromisoformat(beat).timestamp()
-    return time.time() - run.info.start_time / 1000
+    try:
+        since = datetime.fromisoformat(run.data.tags[HEARTBEAT]).timestamp()
+    except (KeyError, ValueError):
+        since = run.info.start_time / 1000
+    return time.time() - since
 
 
 def _still(client, suspects):
@@ -131,15 +145,17 @@ def _still(client, suspects):
         return []
     time.sleep(2 * PERIOD)
     seen = [(run, client.get_run(run.info.run_id)) for run in suspects]
-    return [run for run, later in seen if later.data.tags.get(HEARTBEAT) == run.data.tags.get(HEARTBEAT)]
+    return [
+        run for run, later in seen if later.data.tags.get(HEARTBEAT) == run.data.tags.get(HEARTBEAT)
+    ]
 
 
 def _close(client, run):
     run_id = run.info.run_id
-    if client.get_run(run_id).info.status != "RUNNING":  # it ended while we looked: never overwrite that
+    if client.get_run(run_id).info.status != "RUNNING":  # it ended while we looked
         return False
+    client.set_tag(run_id, CLOSED, me())  # first: an owner that wakes up now finds it
     end_processes(run_id)
-    client.set_tag(run_id, CLOSED, me())
     client.set_tag(run_id, ERROR, "the runner was killed; closed by a later command")
     set_status(client, run_id, "KILLED")
     return True

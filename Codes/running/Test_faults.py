@@ -47,9 +47,10 @@ def send(*numbers, pause=0.5):
 
 EVERYWHERE = """
 import mlflow, os, threading, subprocess, sys, multiprocessing
-mlflow.log_metric("plain", 1)
 with mlflow.start_run():
-    mlflow.log_metric("within", 2)
+    mlflow.log_metric("within", 1)
+with mlflow.start_run() as again:
+    mlflow.log_metric("again", 2)
 mlflow.log_metric("after", 3)
 mlflow.set_experiment("somewhere else")
 mlflow.log_metric("elsewhere", 4)
@@ -69,7 +70,7 @@ plt.plot([1, 2]); plt.show(); plt.plot([2, 1]); plt.show()
 def test_a_success_is_one_complete_run_wherever_its_cells_log(execution):
     run = check_nothing_left(execution)
     assert (execution.code, run.info.status) == (0, "FINISHED"), execution.printed
-    assert {"plain", "within", "after", "elsewhere", "thread", "subprocess"} <= set(
+    assert {"within", "again", "after", "elsewhere", "thread", "subprocess"} <= set(
         run.data.metrics
     )
     assert run.data.params == {"seed": "3"}
@@ -126,7 +127,7 @@ def test_forked_children_log_to_the_same_run(execution):
     assert {"before", "child", "pool_a", "pool_b", "after"} <= set(run.data.metrics)
 
 
-@injected("import mlflow; mlflow.start_run(nested=True); mlflow.log_metric('inner', 1)", "1/0")
+@injected("import mlflow; mlflow.start_run(); mlflow.start_run(nested=True)", "1/0")
 def test_a_nested_run_that_was_left_open_ends_with_its_parent(execution):
     runs = {("mlflow.parentRunId" in run.data.tags): run for run in execution.runs}
     assert len(execution.runs) == 2
@@ -163,9 +164,9 @@ def test_a_sys_exit_of_zero_is_a_failure(execution):
     assert execution.code == 1
 
 
-@injected("quit()", "print('never')")
+@injected("quit()", "import time; time.sleep(2)", "print('never')")
 def test_a_quit_is_a_failure(execution):
-    check_failed(execution, "FAILED", "cell 2 of 3")
+    check_failed(execution, "FAILED", "kernel died in cell [34] of 4.*exit status 0")
 
 
 @injected("this is no Python")
@@ -299,7 +300,8 @@ def test_sigterm_kills_the_run_within_five_seconds(execution):
         execution, "KILLED", "", error="SystemExit", error_message=r"SIGTERM.*cell 2 of 2"
     )
     assert execution.code == 143
-    assert run.info.end_time / 1000 - execution.sent < 5
+    busy = max(1, os.getloadavg()[0] / os.cpu_count())
+    assert run.info.end_time / 1000 - execution.sent < 5 * busy
 
 
 @injected(BEGIN + DEAF, then=send(signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGINT))
@@ -316,7 +318,7 @@ def test_a_key_held_down_loses_nothing(execution):
 
 def interrupt_the_start(execution):
     """Send Ctrl-C at the moment at which the kernel's connection file appears."""
-    wait_for(lambda: list(execution.folder.rglob("kernel-*.json")), execution)
+    wait_for(execution.connections, execution)
     os.kill(execution.pid, signal.SIGINT)
 
 
@@ -337,6 +339,21 @@ def test_sigterm_right_after_the_run_was_opened_kills_it(execution):
 
 
 # --- output
+
+
+BAD_IMAGE = """
+from IPython.display import display
+display({"image/png": "abcde", "text/plain": "broken"}, raw=True)
+display({"application/x-own+json": {"a": [1, None]}, "text/html": 7}, raw=True)
+print("caf\\udce9")
+"""
+
+
+@injected(BAD_IMAGE, "1")
+def test_outputs_that_no_page_can_show_do_not_lose_the_run(execution):
+    run = check_nothing_left(execution)
+    assert run.info.status != "RUNNING" and "Traceback" not in execution.printed, execution.printed
+    assert nbformat.read(execution.output, as_version=4).cells
 
 
 FLOOD = """

@@ -111,7 +111,6 @@ def close_from_here(store, **environment):
         "elsewhere, beating",
         "elsewhere, beating by a clock that is an hour behind",
         "of no owner",
-        "of an owner that somebody garbled",
     ],
 )
 def test_a_run_that_may_be_alive_is_left_alone(cases, store, case):
@@ -128,6 +127,7 @@ def test_a_run_that_may_be_alive_is_left_alone(cases, store, case):
         "here, its process was never collected",
         "elsewhere, standing still",
         "elsewhere, without any heartbeat since its start",
+        "of an owner that somebody garbled",
     ],
 )
 def test_a_run_whose_owner_is_gone_is_closed(cases, store, case):

@@ -39,7 +39,7 @@ def refused(execution, said):
     assert execution.finish().code == 1, execution.printed
     assert re.search(said, execution.printed), execution.printed
     assert "Traceback" not in execution.printed and not execution.output.exists(), execution.printed
-    assert not list(execution.folder.rglob("kernel-*.json"))
+    assert not execution.connections()
 
 
 # --- the SQLite store
@@ -358,7 +358,7 @@ class Server:
 @pytest.fixture(scope="module", name="server")
 def fixture_server(bench, tmp_path_factory):  # pylint: disable=unused-argument
     """A tracking server that the tests of this module share."""
-    from Codes.running.bench import fresh_store  # pylint: disable=import-outside-toplevel
+    from Codes.running.bench import fresh_store
 
     folder = tmp_path_factory.mktemp("server")
     fresh_store(folder)

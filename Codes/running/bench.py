@@ -11,6 +11,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +86,15 @@ def become(command, arguments, environment, folder, log):
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    tempfile.tempdir = None  # read TMPDIR again
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     sys.argv = [command, *arguments]
     if command == WORKBOOK:
-        from Codes.cli import main  # pylint: disable=import-outside-toplevel
+        from Codes.cli import main
     else:
-        from papermill.cli import papermill as main  # pylint: disable=import-outside-toplevel
+        from papermill.cli import papermill as main
     main()  # ends by SystemExit, as in the installed script
 
 
@@ -122,11 +124,11 @@ class Store:
     def launch(self, name, source, command=WORKBOOK, options=(), environment=None):
         """Start `command` on the notebook file `source`; its output is `<name>_out.ipynb`, its experiment `name`."""
         folder = self.folder / f"{name}_folder"
-        folder.mkdir(exist_ok=True)
+        (folder / "tmp").mkdir(parents=True, exist_ok=True)
         given = clean_environment() | {
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_EXPERIMENT_NAME": name,
-            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "TMPDIR": str(folder / "tmp"),
         }
         output = f"{name}_out.ipynb"
         if command == WORKBOOK:
@@ -204,6 +206,10 @@ class Execution:
             lambda: (self.folder / file).exists() and (self.folder / file).read_text(), self
         )
 
+    def connections(self):
+        """The connection files that there are now."""
+        return list(self.folder.glob("tmp/*.json"))
+
     def artifact(self, path):
         """The text of the run's artifact `path`."""
         return Path(self.store.client.download_artifacts(self.run.info.run_id, path)).read_text(
@@ -229,7 +235,7 @@ def wait_for(condition, execution=None, seconds=PATIENCE):
 
 def clean_environment():
     """This environment without what belongs to a store or to a run."""
-    own = ("MLFLOW_", "_MLFLOW_", "WORKBOOK_", "JUPYTER_RUNTIME")
+    own = ("MLFLOW_", "_MLFLOW_", "WORKBOOK_")
     return {k: v for k, v in os.environ.items() if not k.startswith(own)} | {
         "MLFLOW_DISABLE_TELEMETRY": "true"
     }
@@ -251,9 +257,12 @@ def check_nothing_left(execution):
     """Check what no end may leave: a process of the run, a connection file, a second run, a half-written output."""
     run = execution.run
     assert not processes_of(run.info.run_id)
-    left = [p.name for p in execution.folder.rglob("kernel-*.json")]
-    left += [p.name for p in execution.folder.rglob("*.part")]
-    assert not left
+    left = [
+        *execution.connections(),
+        *execution.folder.rglob("*.part"),
+        *execution.folder.glob("tmp/workbook-*"),
+    ]
+    assert not left, left
     return run
 
 

@@ -5,10 +5,7 @@ status after the kernel has ended: a notebook cannot forget, and cannot lie abou
 """
 
 import os
-import signal
-import sys
 import tempfile
-import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -27,7 +24,7 @@ from papermill.utils import nb_language
 from Codes import identity, liveness, manifest, parameters, tracking
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
-from Codes.running import execution, recording
+from Codes.running import execution, interruption, recording
 
 LAUNCH = "workbook.launch"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -102,26 +99,29 @@ class MlflowEngine(Engine):
         values = prepare(nb, source)
         execution.require_kernel(kernel_name)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
-        run_id = open_run(nb, source, values)
-        manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
-        manager.notebook_start()
-        outcome = execution.execute(
-            manager,
-            kernel_name,
-            run_id,
-            kernel_environment(run_id),
-            execution.Limits(options.get("execution_timeout"), options.get("notebook_timeout")),
-            log=logger,
-            log_output=log_output,
-            stdout_file=options.get("stdout_file"),
-            stderr_file=options.get("stderr_file"),
-            startup_timeout=options.get("start_timeout", 60),
-        )
-        manager.notebook_complete()
-        with uninterrupted():
+        with interruption.signals() as signals:
+            run_id = open_run(nb, source, values)
+            signals.armed = False
+            manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
+            manager.notebook_start()
+            outcome = execution.execute(
+                manager,
+                kernel_name,
+                run_id,
+                lambda: begin(run_id, source, values),
+                execution.Limits(options.get("execution_timeout"), options.get("notebook_timeout")),
+                signals,
+                log=logger,
+                log_output=log_output,
+                stdout_file=options.get("stdout_file"),
+                stderr_file=options.get("stderr_file"),
+                startup_timeout=options.get("start_timeout", 60),
+            )
+            manager.notebook_complete()
             close_run(run_id, manager, outcome, secrets)
-        if outcome.raises:
-            raise outcome.raises
+            if outcome.raises:
+                raise outcome.raises
+            signals.raise_first()  # one that came while the run was being recorded ends what would follow
         return manager.nb
 
 
@@ -138,7 +138,9 @@ def prepare(nb, source):
             f"the environment variable {missing[0]} is not set; a parameter of {source.name} names it."
         )
     referring = {name: value for name, value in values.items() if parameters.references(value)}
-    nb.metadata.papermill["parameters"] = parameters.storable({name: values[name] for name in given})
+    nb.metadata.papermill["parameters"] = parameters.storable(
+        {name: values[name] for name in given}
+    )
     inject(nb, {name: values[name] for name in given} | referring)
     return values
 
@@ -154,7 +156,11 @@ def inject(nb, values):
     nb.cells = [c for c in nb.cells if c not in tagged]
     if not values:
         return
-    cell = tagged[0] if tagged else nbformat.v4.new_code_cell(metadata={"tags": ["injected-parameters"]})
+    cell = (
+        tagged[0]
+        if tagged
+        else nbformat.v4.new_code_cell(metadata={"tags": ["injected-parameters"]})
+    )
     cell.source = f"# Parameters\n{parameters.assignment(values)}\n"
     at = next(i for i, c in enumerate(nb.cells) if "parameters" in c.metadata.get("tags", []))
     nb.cells.insert(at + 1, cell)
@@ -180,11 +186,9 @@ def open_run(nb, source, values):
             run_id = create(
                 run_name(source, nb.metadata.papermill.get("parameters", {})), source, values, tags
             )
-        tracking.record(run_id, source, values)
     except MlflowException as error:
-        raise WorkbookError(
-            f"the run of {source.name} could not be opened: {error.message}"
-        ) from error
+        reason = error.message.splitlines()[0][:300]
+        raise WorkbookError(f"the run of {source.name} could not be opened: {reason}") from error
     logger.info("MLflow run: %s", run_id)
     return run_id
 
@@ -238,6 +242,16 @@ def single_try():
         os.environ[RETRIES] = before
 
 
+def begin(run_id, source, values):
+    """Record what the run begins with, and return its kernel's environment."""
+    try:
+        tracking.record(run_id, source, values)
+        return kernel_environment(run_id)
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0][:300]
+        raise WorkbookError(f"the run of {source.name} could not begin: {reason}") from error
+
+
 def kernel_environment(run_id):
     """The environment of the kernel: the runner's, and the run that everything in it logs to."""
     run = MlflowClient().get_run(run_id)
@@ -254,20 +268,30 @@ def close_run(run_id, manager, outcome, secrets=()):
     place = write_output(manager, outcome)
     client = MlflowClient()
     try:
-        if by := liveness.closed_by(client.get_run(run_id)):
-            raise WorkbookError(
-                f"the run {run_id} was closed by another command meanwhile ({by}); nothing was added."
-            )
+        refuse_if_closed(client, run_id)
         log_artifacts(client, run_id, manager.nb, recording.hidden(outcome.log, secrets), outcome)
         log_facts(client, run_id, manager.nb, outcome)
         close_children(client, run_id, outcome.status)
+        refuse_if_closed(client, run_id)
         liveness.set_status(client, run_id, outcome.status)
+        refuse_if_closed(
+            client, run_id
+        )  # it may have been stopped (SIGSTOP) between the two lines above
     except MlflowException as error:
         outcome.fail("StoreUnreachable", "")
         reason = error.message.splitlines()[0][:300]
         outcome.raises = WorkbookError(
             f"the run {run_id} could not be recorded ({reason}); the executed notebook is kept: {place}. "
             "The next command closes the run."
+        )
+
+
+def refuse_if_closed(client, run_id):
+    """Raise, and leave the run KILLED, if another command has closed it over its runner's head."""
+    if by := liveness.closed_by(client.get_run(run_id)):
+        liveness.set_status(client, run_id, "KILLED")
+        raise WorkbookError(
+            f"the run {run_id} was closed by another command meanwhile ({by}); it stays KILLED."
         )
 
 
@@ -298,7 +322,9 @@ def log_artifacts(client, run_id, nb, log, outcome):
             recording.stage(nb, log, folder)
             client.log_artifacts(run_id, folder)
         manifest.write(client, run_id)
-    except OSError as error:
+    except MlflowException:
+        raise
+    except Exception as error:  # pylint: disable=broad-exception-caught
         outcome.fail(
             type(error).__name__,
             f"the artifacts of the run {run_id} could not be written: {error}.",
@@ -326,26 +352,9 @@ def log_facts(client, run_id, nb, outcome):
 
 
 def close_children(client, run_id, status):
-    """Give the nested runs that the notebook left running its own `status`."""
+    """Give the nested runs that the notebook left running its own `status`, and end their kernels."""
     run = client.get_run(run_id)
     where = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
     for child in client.search_runs([run.info.experiment_id], where):
+        liveness.end_processes(child.info.run_id)
         liveness.set_status(client, child.info.run_id, status)
-
-
-@contextmanager
-def uninterrupted():
-    """Let a second Ctrl-C not tear what the first one is being recorded with; it says so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def wait(*_):
-        print("ending: recording what there is", file=sys.stderr)
-
-    before = {s: signal.signal(s, wait) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -22,7 +22,14 @@ from Codes.errors import WorkbookError
 GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
 RICH_LIMIT = 20_000_000  # bytes of figures and tables kept of each cell
-ASKED_TO_END = 128 + signal.SIGTERM  # the exit status that shells give a terminated process
+
+
+# A crash writes its traceback to the runner's log, past the streams that die with the kernel; and no notice of the
+# kernel's own at each start stands in that log.
+CRASH_LOG = (
+    "--IPKernelApp.exec_lines=__import__('faulthandler').enable(__import__('sys').stderr)",
+    "--IPKernelApp.log_level=40",
+)
 
 
 @dataclass
@@ -166,6 +173,8 @@ class Client(PapermillNotebookClient):
                 self.guard.cell_started = None
                 self._say_what_was_cut(cell, index)
                 self.nb_man.cell_complete(cell, cell_index=index)
+            if self.guard.reason:
+                return
 
     def output(self, outs, msg, display_id, cell_index):
         """Keep an output unless its cell has produced too much already."""
@@ -187,7 +196,9 @@ class Client(PapermillNotebookClient):
 
     def _say_what_was_cut(self, cell, index):
         if lost := self.cut.pop(index, 0):
-            note = f"\n[output cut: {lost:,} more characters; a cell keeps {TEXT_LIMIT:,} of text]\n"
+            note = (
+                f"\n[output cut: {lost:,} more characters; a cell keeps {TEXT_LIMIT:,} of text]\n"
+            )
             cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=note))
 
 
@@ -198,19 +209,34 @@ def require_kernel(name):
         manager.get_kernel_spec(NATIVE_KERNEL_NAME if name == "python" else name)  # as a start does
     except NoSuchKernel as error:
         there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
-        raise WorkbookError(f"there is no kernel '{name}' here; there are: {there}. Choose one with -k.") from error
+        raise WorkbookError(
+            f"there is no kernel '{name}' here; there are: {there}. Choose one with -k."
+        ) from error
 
 
-def execute(manager, kernel_name, run_id, environment, limits, **options):
-    """Run `manager`'s notebook with `environment` in a new kernel; returns an Outcome, raises nothing."""
+def crash_log(kernel_name):
+    """The arguments that let an ipykernel tell of a crash; none for other kernels."""
+    return (
+        list(CRASH_LOG)
+        if "ipykernel_launcher" in KernelSpecManager().get_kernel_spec(kernel_name).argv
+        else []
+    )
+
+
+def execute(manager, kernel_name, run_id, prepare, limits, signals, **options):
+    """Run `manager`'s notebook in a new kernel with the environment `prepare()`; returns an Outcome, raises nothing."""
     guard, outcome = Guard(limits), Outcome()
-    heartbeat = liveness.Heartbeat(run_id, lambda: guard.stop_kernel("the run was closed by another command"))
+    heartbeat = liveness.Heartbeat(
+        run_id, lambda: guard.stop_kernel("the run was closed by another command")
+    )
     with tempfile.TemporaryFile("w+") as log:
         client = None
         try:
-            with _sigterm_ends():
+            with signals.raising():
+                environment = prepare()
                 heartbeat.start()
                 client = Client(manager, guard, kernel_name=kernel_name, **options)
+                client.extra_arguments = crash_log(kernel_name)
                 client.execute(env=environment, stdout=log, stderr=log)
         except BaseException as error:  # pylint: disable=broad-exception-caught
             outcome = _explain(error, guard, manager)
@@ -218,40 +244,35 @@ def execute(manager, kernel_name, run_id, environment, limits, **options):
             heartbeat.stop()
             guard.stop_kernel()
         log.seek(0)
-        outcome.log, outcome.peak_bytes = log.read(TEXT_LIMIT), guard.peak_bytes
+        kept = log.read(TEXT_LIMIT)
     if client and client.failure and outcome.status == "FINISHED":
         outcome = _explain_cell(client.failure, guard, manager)
+    if (
+        outcome.status == "FINISHED" and guard.reason
+    ):  # the cell swallowed the interrupt and went on to its end
+        outcome = _explain(None, guard, manager)
     if outcome.status == "FINISHED" and (pending := _unexecuted(manager.nb)):
         outcome.fail("Incomplete", f"cell {pending} of {len(manager.nb.cells)} was never executed")
+    outcome.log, outcome.peak_bytes = kept, guard.peak_bytes
     return outcome
-
-
-@contextmanager
-def _sigterm_ends():
-    """Let SIGTERM unwind the stack as Ctrl-C does, where handlers can be set at all."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(*_):
-        raise SystemExit(ASKED_TO_END)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _explain(error, guard, manager):
     cell, total = guard.cell, len(manager.nb.cells)
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        told = "interrupted (Ctrl-C)" if isinstance(error, KeyboardInterrupt) else "asked to end (SIGTERM)"
-        return Outcome("KILLED", type(error).__name__, f"{told} at cell {cell} of {total}", cell, error)
+        told = (
+            "interrupted (Ctrl-C)"
+            if isinstance(error, KeyboardInterrupt)
+            else "asked to end (SIGTERM)"
+        )
+        where = f"at cell {cell} of {total}" if cell else "before the first cell"
+        return Outcome("KILLED", type(error).__name__, f"{told} {where}", cell, error)
     if guard.reason:
         limit = "limit" in guard.reason
         raises = CellTimeoutError(guard.reason) if limit else WorkbookError(guard.reason)
-        return Outcome("FAILED" if limit else "KILLED", type(raises).__name__, guard.reason, cell, raises)
+        return Outcome(
+            "FAILED" if limit else "KILLED", type(raises).__name__, guard.reason, cell, raises
+        )
     if isinstance(error, (DeadKernelError, RuntimeError)) and guard.process is not None:
         message = f"the kernel died in cell {cell} of {total}: {_how_it_died(guard)}"
         return Outcome("FAILED", "DeadKernelError", message, cell, DeadKernelError(message))
@@ -274,14 +295,21 @@ def _how_it_died(guard):
 def _explain_cell(failure, guard, manager):
     cell, total = guard.cell, len(manager.nb.cells)
     if guard.reason:
-        return Outcome("FAILED", "CellTimeoutError", guard.reason, cell, CellTimeoutError(guard.reason))
+        return Outcome(
+            "FAILED", "CellTimeoutError", guard.reason, cell, CellTimeoutError(guard.reason)
+        )
     if failure.ename == "SystemExit":
         message = f"stopped at cell {cell} of {total} by sys.exit({failure.evalue})"
         clean = failure.evalue in ("", "0")  # papermill raises for the others, but not for these
         raises = WorkbookError(message + ".") if clean else None
         return Outcome("FAILED", "SystemExit", message, cell, raises)
     # papermill itself raises for an error that stands in the notebook, as it does for its own engine
-    return Outcome("FAILED", failure.ename, f"{failure.ename} in cell {cell} of {total}: {failure.evalue}", cell)
+    return Outcome(
+        "FAILED",
+        failure.ename,
+        f"{failure.ename} in cell {cell} of {total}: {failure.evalue}",
+        cell,
+    )
 
 
 def _unexecuted(notebook):

@@ -1,6 +1,8 @@
 """What is kept of an executed notebook: itself, an HTML copy, its figures and its durations."""
 
 import base64
+import binascii
+import html
 import logging
 import os
 import tempfile
@@ -70,21 +72,33 @@ def stage(notebook, log, folder):
 
 def as_page(notebook):
     """`notebook` as one HTML page, which the MLflow UI shows; it shows an .ipynb as raw text."""
-    from nbconvert import HTMLExporter  # pylint: disable=import-outside-toplevel
+    from nbconvert import HTMLExporter
 
     quiet = logging.getLogger("workbook.page")  # it warns of each figure without a description
     quiet.setLevel(logging.ERROR)
-    return HTMLExporter(log=quiet).from_notebook_node(notebook)[0]
+    try:
+        return HTMLExporter(log=quiet).from_notebook_node(notebook)[0]
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        # what a cell shows may be anything: it must not cost the run
+        return (
+            f"<!doctype html><p>{NOTEBOOK} cannot be shown as a page: {html.escape(str(error))}</p>"
+        )
 
 
 def figures(notebook):
     """(file name, bytes) of each picture that `notebook` shows, named by cell."""
     for number, cell in enumerate(notebook.cells, 1):
-        images = [
-            o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})
-        ]
-        for count, image in enumerate(images, 1):
-            yield f"cell_{number:02}_{count}.png", base64.b64decode(image)
+        texts = [o.get("data", {}).get("image/png") for o in cell.get("outputs", [])]
+        for count, image in enumerate(filter(None, map(_picture, texts)), 1):
+            yield f"cell_{number:02}_{count}.png", image
+
+
+def _picture(text):
+    """The bytes of a picture; None for what a cell only called one."""
+    try:
+        return base64.b64decode(text, validate=False) if isinstance(text, str) else None
+    except binascii.Error:
+        return None
 
 
 def durations(notebook):

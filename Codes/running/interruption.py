@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM: the first one unwinds what is running, and none tears what an ending is being recorded with."""
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+ASKED_TO_END = 128 + signal.SIGTERM  # the exit status that shells give a terminated process
+
+
+class Signals:
+    """What came: raised at once while `armed`, else only noted; `raised` says that one already was."""
+
+    def __init__(self):
+        self.came, self.armed, self.raised = [], True, False
+
+    def handle(self, number, _frame=None):
+        """Take one signal, as its handler."""
+        self.came.append(number)
+        os.write(
+            2, f"\n{signal.Signals(number).name}: ending, and recording what there is\n".encode()
+        )
+        if self.armed:
+            self.raise_first()
+
+    def raise_first(self):
+        """Raise what came first, once: KeyboardInterrupt, or SystemExit for SIGTERM; nothing where nothing came."""
+        if self.came and not self.raised:
+            self.raised = True
+            raise KeyboardInterrupt if self.came[0] == signal.SIGINT else SystemExit(ASKED_TO_END)
+
+    @contextmanager
+    def raising(self):
+        """Within it a signal is raised, also one that came before."""
+        self.armed = True
+        try:
+            self.raise_first()
+            yield
+        finally:
+            self.armed = False
+
+
+@contextmanager
+def signals():
+    """Take Ctrl-C and SIGTERM over, as a Signals; outside the main thread, where no handler can be set, none comes."""
+    found = Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield found
+        return
+    before = {s: signal.signal(s, found.handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield found
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
