@@ -32,9 +32,15 @@ def _store(tmp_path, monkeypatch):
 
 def write_notebook(path):
     """Write the notebook of CELLS to `path`."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in CELLS]
+    )
     notebook.cells[0].metadata["tags"] = ["parameters"]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, path)
 
 
@@ -42,8 +48,19 @@ def write_notebook(path):
 def _server(tmp_path, store):
     """A Jupyter server over a folder with one notebook; yields a function that asks its REST interface."""
     write_notebook(tmp_path / "experiment.ipynb")
-    environment = os.environ | {"MLFLOW_TRACKING_URI": store, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
-    command = [sys.executable, "-m", "jupyter", "server", "--no-browser", "--ip=127.0.0.1", "--port=0"]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": store,
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "server",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        "--port=0",
+    ]
     options = ["--allow-root", "--IdentityProvider.token=hand", f"--ServerApp.root_dir={tmp_path}"]
     with subprocess.Popen(command + options, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
@@ -71,13 +88,23 @@ def ask(runtime, path, body=None):
 
 
 def test_a_run_opened_by_hand_in_jupyter_has_the_same_identity_and_parameters(server, tmp_path):
-    body = {"path": "experiment.ipynb", "name": "experiment.ipynb", "type": "notebook", "kernel": {"name": "python3"}}
+    body = {
+        "path": "experiment.ipynb",
+        "name": "experiment.ipynb",
+        "type": "notebook",
+        "kernel": {"name": "python3"},
+    }
     session = server("sessions", body)
-    client = BlockingKernelClient(connection_file=str(tmp_path / "runtime" / f"kernel-{session['kernel']['id']}.json"))
+    client = BlockingKernelClient(
+        connection_file=str(tmp_path / "runtime" / f"kernel-{session['kernel']['id']}.json")
+    )
     client.load_connection_file()
     client.start_channels(hb=False)  # its heartbeat needs longer to begin than we wait
     client.wait_for_ready(timeout=60)
-    replies = [client.execute_interactive(source, timeout=120)["content"] for source in [CELLS[0], "alpha = 2.5"]]
+    replies = [
+        client.execute_interactive(source, timeout=120)["content"]
+        for source in [CELLS[0], "alpha = 2.5"]
+    ]
     replies += [client.execute_interactive(source, timeout=120)["content"] for source in CELLS[1:]]
     client.stop_channels()
     assert [reply["status"] for reply in replies] == ["ok"] * 4
@@ -100,14 +127,20 @@ def test_runs_of_an_experiment_that_does_not_exist_are_an_empty_table(store):
 def test_only_finished_runs_of_the_notebook_are_read_back(store):
     assert tracking.use_store() == store
     experiment = tracking.ensure_experiment("one")
-    for notebook, status in [("02_train", "FINISHED"), ("02_train", "FAILED"), ("01_explore", "FINISHED")]:
+    for notebook, status in [
+        ("02_train", "FINISHED"),
+        ("02_train", "FAILED"),
+        ("01_explore", "FINISHED"),
+    ]:
         run = mlflow.MlflowClient().create_run(experiment, tags={"workbook.notebook": notebook})
         mlflow.MlflowClient().set_terminated(run.info.run_id, status)
     assert len(tracking.runs("one")) == 2
     assert list(tracking.runs("one", "02_train")["tags.workbook.notebook"]) == ["02_train"]
 
 
-def test_artifacts_of_a_new_experiment_lie_beside_the_store_and_not_in_the_current_folder(store, tmp_path):
+def test_artifacts_of_a_new_experiment_lie_beside_the_store_and_not_in_the_current_folder(
+    store, tmp_path
+):
     tracking.use_store()
     found = mlflow.get_experiment(tracking.ensure_experiment("a/b ü"))
     assert found.artifact_location == f"{tmp_path}/mlruns/a_b_ü" and store

@@ -6,7 +6,7 @@ leaves the run's status to the runner. MLflow itself loads it, in every process,
 `mlflow.run_context_provider`: the notebook, its subprocesses and its joblib workers need no line of code.
 """
 
-# pylint: disable=import-outside-toplevel,protected-access
+# pylint: disable=protected-access
 # MLflow loads this module while it is itself being imported.
 
 import os
@@ -45,7 +45,9 @@ def remember_the_run():
             return None  # `nested=True` asks for a real child
         # The runner chose the experiment; a cell's `set_experiment` would make MLflow refuse the adoption.
         fluent._active_experiment_id = None
-        os.environ[MLFLOW_RUN_ID.name] = os.environ[OWNED]  # MLflow deletes it right after this call
+        os.environ[MLFLOW_RUN_ID.name] = os.environ[
+            OWNED
+        ]  # MLflow deletes it right after this call
         return os.environ[OWNED]
 
     MLFLOW_RUN_ID.get = get

@@ -24,23 +24,65 @@ def main():
 
 @main.command()
 @click.argument("notebook", required=False)
-@click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter.")
-@click.option("--params", "line", default="", metavar="'A=1 B=2'", help="Several, as make's P= gives them.")
+@click.option(
+    "-p",
+    "--parameter",
+    "pairs",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="One parameter.",
+)
+@click.option(
+    "--params", "line", default="", metavar="'A=1 B=2'", help="Several, as make's P= gives them."
+)
 @click.option("-y", "--yaml", "text", metavar="YAML", help="Parameters as YAML text.")
 @click.option("-f", "--file", "file", metavar="FILE", help="Parameters from a YAML file.")
-@click.option("-o", "--output", metavar="FILE", help="The executed notebook; default: a new file in executed/.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The executed notebook; default: a new file in executed/.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook's.")
-@click.option("--experiment", metavar="NAME", help="The MLflow experiment; default: the problem's name.")
-@click.option("--cell-timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds a cell may take.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Seconds the notebook may take.")
+@click.option(
+    "--experiment", metavar="NAME", help="The MLflow experiment; default: the problem's name."
+)
+@click.option(
+    "--cell-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds a cell may take.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Seconds the notebook may take.",
+)
 @click.option("--system-metrics", is_flag=True, help="Also log processor, memory and disk use.")
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
-def run(notebook, pairs, line, text, file, output, force, kernel, experiment, cell_timeout, timeout, **flags):
+def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
+    notebook,
+    pairs,
+    line,
+    text,
+    file,
+    output,
+    force,
+    kernel,
+    experiment,
+    cell_timeout,
+    timeout,
+    **flags,
+):
     """Run NOTEBOOK (a name such as 02_train, or a path) as one MLflow run; without it the whole lifecycle, in order."""
     given = gather(pairs, line, text, file)
     if output and not notebook:
-        raise WorkbookError("--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE.")
+        raise WorkbookError(
+            "--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE."
+        )
     steps = runner.plan(notebook, given)
     prepare_environment(experiment, flags["system_metrics"], whole=not notebook)
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
@@ -58,14 +100,18 @@ def gather(pairs, line, text, file):
         raise WorkbookError(f"there is no parameter file {file}; give the path of a YAML file.")
     given = plain_yaml.read(Path(file)) if file else {}
     given |= plain_yaml.mapping(text, "--yaml") if text else {}
-    return given | {n: runner.Typed(v) for n, v in split_line(line)} | {n: runner.Typed(v) for n, v in pairs}
+    return (
+        given
+        | {n: runner.Typed(v) for n, v in split_line(line)}
+        | {n: runner.Typed(v) for n, v in pairs}
+    )
 
 
 def split_line(line):
     """(name, value) of each part of `line`, quoted as in a shell; JSON may stand unquoted: `h={"depth": 3} seed=1`."""
     parts = split_json(line)
     if bad := [part for part in parts if "=" not in part]:
-        raise WorkbookError(f"P: {bad[0]!r} is not name=value; write P=\"model=forest seed=3\".")
+        raise WorkbookError(f'P: {bad[0]!r} is not name=value; write P="model=forest seed=3".')
     return [part.split("=", 1) for part in parts]
 
 
@@ -78,7 +124,9 @@ def split_json(line):
             try:
                 _, end = json.JSONDecoder().raw_decode(value)
             except (ValueError, RecursionError) as error:
-                raise WorkbookError(f"P: {name} is not valid JSON: {error}; quote as in a shell.") from error
+                raise WorkbookError(
+                    f"P: {name} is not valid JSON: {error}; quote as in a shell."
+                ) from error
             parts.append(f"{name}={value[:end]}")
             rest = value[end:].strip()
             continue
@@ -106,8 +154,13 @@ def prepare_environment(experiment, system_metrics, whole):
 
 def execute(path, values, place, **options):
     """Run one notebook; its failure becomes one line and the exit status."""
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError  # pylint: disable=import-outside-toplevel
-    from papermill.exceptions import PapermillExecutionError  # pylint: disable=import-outside-toplevel
+    from nbclient.exceptions import (
+        CellTimeoutError,
+        DeadKernelError,
+    )
+    from papermill.exceptions import (
+        PapermillExecutionError,
+    )
 
     try:
         runner.run(path, values, place, **options)
@@ -118,7 +171,9 @@ def execute(path, values, place, **options):
     except WorkbookError as error:
         say_failed(path, error.message, place if Path(place).exists() else None)
     except KeyboardInterrupt:
-        click.echo(f"{path.stem} was interrupted; its run is KILLED; executed so far: {place}", err=True)
+        click.echo(
+            f"{path.stem} was interrupted; its run is KILLED; executed so far: {place}", err=True
+        )
         sys.exit(130)
 
 
@@ -134,14 +189,14 @@ def shown(values):
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
-def show_table(problems):
+def show_table(solved):
     """Print the scored runs of the lifecycle and how to look at them."""
-    if not problems:
+    if not solved:
         click.echo("Look at it:  make ui", err=True)
         return
-    from Codes import tracking  # pylint: disable=import-outside-toplevel
+    from Codes import tracking
 
-    wanted = {p for p in problems if p != "None"} or set(default_problems())
+    wanted = {p for p in solved if p != "None"} or set(default_problems())
     for name in sorted(wanted):
         click.echo(f"\n{name}")
         click.echo(scores(tracking.runs(name, "02_train"), problems_.load(name).metric.name))
@@ -150,7 +205,12 @@ def show_table(problems):
 
 def default_problems():
     """The problems that the lifecycle's notebooks name as their default."""
-    return {p.default for path in runner.notebooks() for p in runner.declared(path) if p.name == "problem"}
+    return {
+        p.default
+        for path in runner.notebooks()
+        for p in runner.declared(path)
+        if p.name == "problem"
+    }
 
 
 def scores(table, metric):
@@ -172,12 +232,20 @@ def describe(notebook):
     found = runner.declared(path)
     if not found:
         raise WorkbookError(f"{path.name} has no cell tagged 'parameters', so it takes none.")
-    rows = [(p.name, (p.type or "any") + (" or None" if p.optional else ""), repr(p.default), p) for p in found]
+    rows = [
+        (p.name, (p.type or "any") + (" or None" if p.optional else ""), repr(p.default), p)
+        for p in found
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     click.echo(f"{path.stem}: workbook run {path.stem} -p NAME VALUE …\n")
     for row in rows:
         about = f"{row[3].help}{f' ({row[3].allowed})' if row[3].allowed else ''}"
-        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths)) + "  " + about)
+        click.echo(
+            "  "
+            + "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths))
+            + "  "
+            + about
+        )
 
 
 @main.command()
@@ -186,7 +254,9 @@ def problems():
     for name in problems_.names():
         found = problems_.load(name)
         metric = found.metric
-        click.echo(f"{name:16} {found.task:15} target {found.target:20} {metric.name} ({metric.direction})  {found.title}")
+        click.echo(
+            f"{name:16} {found.task:15} target {found.target:20} {metric.name} ({metric.direction})  {found.title}"
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ DIFF_LIMIT = 5_000_000  # characters
 
 
 def tags(notebook):
-    """The identity tags of a run of `notebook` (a path): user, source and, inside a git repository, the code version."""
+    """The identity tags of a run of `notebook` (a path): user, source and, inside git, the code version."""
     path = Path(notebook).resolve()
     found = {
         "mlflow.user": _user(),
@@ -35,18 +35,24 @@ def tags(notebook):
 
 
 def uncommitted(notebook):
-    """The uncommitted changes of the repository around `notebook` as text: tracked files' diff, untracked files' names."""
+    """The uncommitted changes of the repository around `notebook` as text: the diff, and untracked names."""
     folder = Path(notebook).resolve().parent
     untracked = git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
     names = "".join(f"# untracked: {name}\n" for name in untracked.splitlines())
     text = names + git(folder, "diff", "HEAD", strip=False)
-    return text if len(text) <= DIFF_LIMIT else text[:DIFF_LIMIT] + f"\n# cut: {len(text)} characters\n"
+    return (
+        text
+        if len(text) <= DIFF_LIMIT
+        else text[:DIFF_LIMIT] + f"\n# cut: {len(text)} characters\n"
+    )
 
 
 def git(folder, *arguments, strip=True):
     """What git prints in `folder`; an empty text where it fails or is not installed."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=30, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     text = done.stdout.decode("utf-8", "replace")

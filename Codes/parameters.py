@@ -7,6 +7,9 @@ The annotation (or else the default) gives the type, the comment the help. A tra
 values (with `*` as in file names), a trailing interval the allowed range: square brackets include their end.
 """
 
+# pylint: disable=unidiomatic-typecheck
+# A bool is an int to isinstance, and to nobody else.
+
 import ast
 import builtins
 import difflib
@@ -247,7 +250,7 @@ def _once(name, pairs):
 
 
 def check(parameters, given, where="the notebook"):
-    """All values, defaults included, once `given` (name → value) has passed; a WorkbookError names the first that fails."""
+    """All values, defaults included, once `given` (name → value) has passed; else a WorkbookError names the first."""
     declared = {p.name: p for p in parameters}
     if given and not parameters:
         raise WorkbookError(
@@ -342,7 +345,7 @@ def _inside(value, interval):
 
 
 def plain(name, value, depth=0):
-    """`value` as what JSON can hold: dates and paths as text, NumPy scalars as numbers; others are refused by `name`."""
+    """`value` as what JSON can hold: dates and paths as text, NumPy scalars as numbers; others refused by `name`."""
     if depth > DEEPEST:
         raise WorkbookError(f"{name}: its value is too deeply nested; allowed is {DEEPEST} deep.")
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:

@@ -12,7 +12,9 @@ from Codes.errors import WorkbookError
 from Codes.paths import DATABASE
 
 URI = "MLFLOW_TRACKING_URI"
-ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"  # where MLflow's SQL store puts a new experiment's artifacts
+ARTIFACT_ROOT = (
+    "_MLFLOW_SERVER_ARTIFACT_ROOT"  # where MLflow's SQL store puts a new experiment's artifacts
+)
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "ceph"}
 
 
@@ -31,7 +33,7 @@ def open_store(wait=60):
 
 
 def sqlite_file(uri):
-    """The absolute file behind a `sqlite:///` URI; WorkbookError for a relative one, which is another file in each folder."""
+    """The absolute file behind a `sqlite:///` URI; a relative one is another in each folder: refused."""
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if not path.is_absolute():
         raise WorkbookError(f"{URI}={uri}: the path must be absolute: sqlite:///{path.absolute()}.")
@@ -46,7 +48,9 @@ def artifact_root(uri):
 def _open_sqlite(uri, wait):
     path = sqlite_file(uri)
     if not path.parent.is_dir():
-        raise WorkbookError(f"{URI}={uri}: the folder {path.parent} does not exist; make it, or correct the address.")
+        raise WorkbookError(
+            f"{URI}={uri}: the folder {path.parent} does not exist; make it, or correct the address."
+        )
     os.environ[ARTIFACT_ROOT] = artifact_root(uri)
     try:
         if not _is_ready(path, wait):
@@ -54,16 +58,20 @@ def _open_sqlite(uri, wait):
                 if not _is_ready(path, wait):
                     _create(uri, path)
     except Timeout as error:
-        raise WorkbookError(f"{path} is being created by another process for over {wait} s; end that one.") from error
+        raise WorkbookError(
+            f"{path} is being created by another process for over {wait} s; end that one."
+        ) from error
     except sqlite3.OperationalError as error:
         raise WorkbookError(_trouble(path, wait, error)) from error
     except sqlite3.DatabaseError as error:
-        raise WorkbookError(f"{path} is not a usable SQLite file ({error}); move it away or restore a copy.") from error
+        raise WorkbookError(
+            f"{path} is not a usable SQLite file ({error}); move it away or restore a copy."
+        ) from error
 
 
 def _trouble(path, wait, error):
     if "locked" in str(error):
-        return f"{path} was locked by another process for over {wait} s; find and end it (fuser {path}), then try again."
+        return f"{path} was locked by another process for over {wait} s; end that one (fuser {path}), then try again."
     if "readonly" in str(error) or "unable to open" in str(error):
         return f"{path} cannot be written ({error}); give yourself write access to it and its folder, or set {URI}."
     return f"{path}: {error}."
@@ -75,24 +83,34 @@ def _is_ready(path, wait):
         return False
     with sqlite3.connect(path, timeout=wait, isolation_level=None) as connection:
         connection.execute("BEGIN IMMEDIATE")  # what a run needs: the right to write, now
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")}
-        revision = "alembic_version" in tables and connection.execute("SELECT * FROM alembic_version").fetchone()
+        tables = {
+            row[0]
+            for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        }
+        revision = (
+            "alembic_version" in tables
+            and connection.execute("SELECT * FROM alembic_version").fetchone()
+        )
         connection.execute("ROLLBACK")
     connection.close()
     if tables and not revision:
-        raise WorkbookError(f"{path} is a SQLite file, but not an MLflow store; set {URI} to another file.")
+        raise WorkbookError(
+            f"{path} is a SQLite file, but not an MLflow store; set {URI} to another file."
+        )
     if revision:
         _check_schema(path, revision[0])
     return bool(revision)
 
 
 def _check_schema(path, revision):
-    import mlflow  # pylint: disable=import-outside-toplevel
+    import mlflow
 
     scripts = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
     known = {file.name.split("_")[0]: file.read_text("utf-8") for file in scripts.glob("*.py")}
     if revision not in known:
-        raise WorkbookError(f"{path} was made by a newer MLflow (schema {revision}); update MLflow, or set {URI}.")
+        raise WorkbookError(
+            f"{path} was made by a newer MLflow (schema {revision}); update MLflow, or set {URI}."
+        )
     if any(f'down_revision = "{revision}"' in text for text in known.values()):
         raise WorkbookError(
             f"{path} has an older schema ({revision}); keep a copy of it, then run: mlflow db upgrade sqlite:///{path}"
@@ -100,7 +118,9 @@ def _check_schema(path, revision):
 
 
 def _create(uri, path):
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # pylint: disable=import-outside-toplevel
+    from mlflow.store.tracking.sqlalchemy_store import (
+        SqlAlchemyStore,
+    )
 
     filesystem = _filesystem(path)
     if filesystem in NETWORK:
@@ -109,18 +129,22 @@ def _create(uri, path):
             f"set {URI} to a local file or to a server."
         )
     SqlAlchemyStore(uri, artifact_root(uri)).engine.dispose()
-    with sqlite3.connect(path) as connection:  # readers and a writer no longer block each other; kept in the file
+    with sqlite3.connect(
+        path
+    ) as connection:  # readers and a writer no longer block each other; kept in the file
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
 
 
 def _filesystem(path):
-    mounts = [m for m in psutil.disk_partitions(all=True) if path.parent.is_relative_to(m.mountpoint)]
+    mounts = [
+        m for m in psutil.disk_partitions(all=True) if path.parent.is_relative_to(m.mountpoint)
+    ]
     return max(mounts, key=lambda m: len(m.mountpoint)).fstype if mounts else ""
 
 
 def _ask_server(uri, seconds=5):
-    import requests  # pylint: disable=import-outside-toplevel
+    import requests
 
     try:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=seconds)
@@ -130,7 +154,9 @@ def _ask_server(uri, seconds=5):
             f"the tracking server {redacted(uri)} does not answer ({reason}); start it, or correct or unset {URI}."
         ) from error
     if answer.status_code >= 500:
-        raise WorkbookError(f"the tracking server {redacted(uri)} answers {answer.status_code}; look at its log.")
+        raise WorkbookError(
+            f"the tracking server {redacted(uri)} answers {answer.status_code}; look at its log."
+        )
 
 
 def redacted(uri):

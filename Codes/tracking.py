@@ -39,7 +39,10 @@ def start_run():
     notebook = notebook_by_hand()
     values = session_values(notebook)
     experiment = ensure_experiment(experiment_name(notebook, values))
-    tags = identity.tags(notebook) | {liveness.OWNER: liveness.me(), liveness.HEARTBEAT: liveness.now()}
+    tags = identity.tags(notebook) | {
+        liveness.OWNER: liveness.me(),
+        liveness.HEARTBEAT: liveness.now(),
+    }
     run = mlflow.start_run(experiment_id=experiment, run_name=Path(notebook).stem, tags=tags)
     liveness.Heartbeat(run.info.run_id).start()
     record(run.info.run_id, notebook, values)
@@ -58,7 +61,7 @@ def notebook_by_hand():
 
 
 def _session():
-    from IPython import get_ipython  # pylint: disable=import-outside-toplevel
+    from IPython.core.getipython import get_ipython
 
     shell = get_ipython()
     return shell.user_ns if shell else {}
@@ -66,13 +69,15 @@ def _session():
 
 def session_values(notebook):
     """The parameters of `notebook`'s parameters cell with the values that they have in this session."""
-    import nbformat  # pylint: disable=import-outside-toplevel
+    import nbformat
 
     if not Path(notebook).is_file():
         return {}
     declared = parameters.of(nbformat.read(notebook, as_version=4), notebook)
     session = _session()
-    return parameters.check(declared, {p.name: session[p.name] for p in declared if p.name in session}, notebook)
+    return parameters.check(
+        declared, {p.name: session[p.name] for p in declared if p.name in session}, notebook
+    )
 
 
 def experiment_name(notebook, values):
@@ -81,7 +86,7 @@ def experiment_name(notebook, values):
 
 
 def ensure_experiment(name):
-    """The id of the experiment `name`, made if it is new; its artifacts lie beside the store, not in the current folder."""
+    """The id of the experiment `name`, made if it is new; its artifacts lie beside the store, whatever the folder."""
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found and found.lifecycle_stage == "deleted":
@@ -110,7 +115,9 @@ def record(run_id, notebook, values):
     texts = {name: text_of(value) for name, value in values.items()}
     known = client.get_run(run_id).data
     new = {n: t for n, t in texts.items() if n not in known.params}
-    client.log_batch(run_id, params=[mlflow.entities.Param(n, shortened(t)) for n, t in new.items()])
+    client.log_batch(
+        run_id, params=[mlflow.entities.Param(n, shortened(t)) for n, t in new.items()]
+    )
     if any(len(t) > PARAMETER_LIMIT for t in texts.values()):
         client.log_text(run_id, json.dumps(values, indent=1, ensure_ascii=False), WHOLE_PARAMETERS)
     if known.tags.get(identity.DIRTY) == "true":
@@ -134,9 +141,13 @@ def runs(experiment=None, notebook=None):
     `experiment` and `notebook` (a stem such as '02_train') keep those of one; the table is empty where there are none.
     """
     use_store()
-    where = "attributes.status = 'FINISHED'" + (f" and tags.`{identity.NOTEBOOK}` = '{notebook}'" if notebook else "")
+    where = "attributes.status = 'FINISHED'" + (
+        f" and tags.`{identity.NOTEBOOK}` = '{notebook}'" if notebook else ""
+    )
     names = [experiment] if experiment else [e.name for e in MlflowClient().search_experiments()]
-    table = mlflow.search_runs(experiment_names=names, filter_string=where, order_by=["start_time DESC"])
+    table = mlflow.search_runs(
+        experiment_names=names, filter_string=where, order_by=["start_time DESC"]
+    )
     if "run_id" not in table:
         table["run_id"] = None
     return table

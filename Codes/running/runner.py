@@ -15,7 +15,9 @@ from Codes.paths import EXECUTED, NOTEBOOKS, RESOURCES
 
 LIFECYCLE = RESOURCES / "lifecycle"
 INVALID = nbformat.ValidationError
-LONGEST = 200  # bytes of an output's name; file systems allow 255, and the part file's name is longer
+LONGEST = (
+    200  # bytes of an output's name; file systems allow 255, and the part file's name is longer
+)
 
 
 def notebooks():
@@ -26,7 +28,9 @@ def notebooks():
 def find(name):
     """The path of the notebook `name`: a path, or a name in `notebooks/`; a WorkbookError suggests the nearest."""
     if "://" in str(name):
-        raise WorkbookError(f"{name}: a notebook is run from a file, not from an address; download and read it first.")
+        raise WorkbookError(
+            f"{name}: a notebook is run from a file, not from an address; download and read it first."
+        )
     for path in (Path(name), NOTEBOOKS / f"{name}", NOTEBOOKS / f"{name}.ipynb"):
         if os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
             return path.resolve()
@@ -42,9 +46,19 @@ def read(path):
         return nbformat.read(path, as_version=4)
     except OSError as error:
         raise WorkbookError(f"{path} cannot be read: {error.strerror}.") from error
-    except (NotJSONError, ValueError, LookupError, AttributeError, TypeError, RecursionError, INVALID) as error:
+    except (
+        NotJSONError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        INVALID,
+    ) as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise WorkbookError(f"{path} is not a valid notebook ({reason}); open and save it in JupyterLab.") from error
+        raise WorkbookError(
+            f"{path} is not a valid notebook ({reason}); open and save it in JupyterLab."
+        ) from error
 
 
 def declared(path):
@@ -53,18 +67,22 @@ def declared(path):
     try:
         nbformat.validate(notebook)
     except INVALID as error:
-        raise WorkbookError(f"{path} is not a valid notebook ({error.message[:100]}); open and save it in JupyterLab.") from error
+        raise WorkbookError(
+            f"{path} is not a valid notebook ({error.message[:100]}); open and save it in JupyterLab."
+        ) from error
     return parameters.of(notebook, Path(path).name)
 
 
 def sets_for(path):
-    """The parameter sets with which the lifecycle runs the notebook at `path`: one empty set unless a file lists them."""
+    """The parameter sets with which the lifecycle runs the notebook at `path`: one empty set if no file lists them."""
     file = LIFECYCLE / f"{path.stem}.yaml"
     if not file.exists():
         return [{}]
     sets = plain_yaml.parse(file.read_text("utf-8"), file.name)
     if not isinstance(sets, list) or not all(isinstance(s, dict) for s in sets):
-        raise WorkbookError(f"{file.name}: it must be a list of parameter sets: - {{model: forest}}.")
+        raise WorkbookError(
+            f"{file.name}: it must be a list of parameter sets: - {{model: forest}}."
+        )
     return sets
 
 
@@ -84,12 +102,14 @@ def plan(name, given):
         steps += [(path, _checked(path, {**s, **mine})) for s in sets_for(path)]
     if unknown := set(given) - used:
         known = sorted({p.name for path in notebooks() for p in declared(path)})
-        raise WorkbookError(f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(known)}.")
+        raise WorkbookError(
+            f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(known)}."
+        )
     return steps
 
 
 def _checked(path, given):
-    """`given` (texts are read by each parameter's type), refused here if it is wrong: before any notebook of a plan runs."""
+    """`given` (texts are read by each parameter's type), refused here if wrong: before anything runs."""
     here = declared(path)
     texts = {k: v.text for k, v in given.items() if isinstance(v, Typed)}
     values = {**given, **parameters.from_text(here, texts)}
@@ -112,9 +132,13 @@ def output_path(path, wanted=None, force=False):
         return EXECUTED / f"{path.stem[:LONGEST // 4]}-{stamp}-{random_names.token_hex(2)}.ipynb"
     wanted = Path(wanted)
     if wanted.is_absolute() or ".." in wanted.parts:
-        raise WorkbookError(f"{wanted}: the output must lie below the current folder; give a path without '..' or '/'.")
+        raise WorkbookError(
+            f"{wanted}: the output must lie below the current folder; give a path without '..' or '/'."
+        )
     if len(os.fsencode(wanted.name)) > LONGEST:
-        raise WorkbookError(f"the output's name is {len(os.fsencode(wanted.name))} bytes long; allowed are {LONGEST}.")
+        raise WorkbookError(
+            f"the output's name is {len(os.fsencode(wanted.name))} bytes long; allowed are {LONGEST}."
+        )
     if wanted.suffix != ".ipynb":
         raise WorkbookError(f"{wanted}: the output is a notebook; its name must end in .ipynb.")
     if wanted.resolve() == path or os.path.isdir(wanted) or (os.path.lexists(wanted) and not force):
@@ -126,7 +150,7 @@ def output_path(path, wanted=None, force=False):
 
 def run(path, values, output, kernel=None, progress=True, **limits):
     """Run the notebook at `path` with `values` as one MLflow run, into the file `output`."""
-    import papermill  # pylint: disable=import-outside-toplevel
+    import papermill
 
     papermill.execute_notebook(
         _literally(path),
