@@ -38,8 +38,8 @@ run: install ## run all notebooks in order, or one: NB=02_train P="model=forest 
 	else exec $(BIN)/workbook run; fi
 
 .PHONY: lab
-lab: install ## open JupyterLab on 127.0.0.1
-	@exec $(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=.
+lab: install ## open JupyterLab on 127.0.0.1; LAB="--no-browser" adds options of its own
+	@exec $(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. $(LAB)
 
 .PHONY: ui
 ui: install ## show the runs in the MLflow UI on 127.0.0.1; PORT=5001 chooses the port
