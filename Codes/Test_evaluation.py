@@ -1,0 +1,123 @@
+"""Evaluation: the metrics are the field's, the gain is honest, the importance finds what matters."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+from threadpoolctl import threadpool_limits
+
+from Codes import data, evaluation, models, problem
+from Codes.errors import WorkbookError
+
+CANCER = problem.load("breast_cancer")
+DIABETES = problem.load("diabetes")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """One thread: OpenMP's threads wait for each other by spinning, for minutes on a busy machine."""
+    with threadpool_limits(1):
+        yield
+
+
+def fitted(which, model="linear"):
+    """(pipeline, train, test) of a problem."""
+    train, test = data.split(data.load(which), which)
+    X = data.features(train, which)
+    return models.build(which, X, model).fit(X, data.target(train, which)), train, test
+
+
+def several_classes():
+    """A problem of three classes, with its predictions and their labels."""
+    wine = CANCER.model_copy(
+        update={"positive": None, "source": problem.Source(sklearn="wine"), "contract": {}}
+    )
+    pipeline, _, test = fitted(wine)
+    found = evaluation.predictions(pipeline, data.features(test, wine), data.target(test, wine))
+    return wine, found, pipeline.classes_
+
+
+def test_binary_metrics_are_scikit_learns():
+    pipeline, _, test = fitted(CANCER)
+    X, y = data.features(test, CANCER), data.target(test, CANCER)
+    found = evaluation.score(CANCER, pipeline, X, y)
+    ill, share = (
+        y == "malignant",
+        pipeline.predict_proba(X)[:, list(pipeline.classes_).index("malignant")],
+    )
+    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(ill, share))
+    assert found["average_precision"] == pytest.approx(metrics.average_precision_score(ill, share))
+    assert found["log_loss"] == pytest.approx(metrics.log_loss(ill, share))
+    assert found["brier"] == pytest.approx(metrics.brier_score_loss(ill, share))
+    assert found["f1"] == pytest.approx(metrics.f1_score(ill, pipeline.predict(X) == "malignant"))
+    assert list(found) == list(evaluation.CLASSIFICATION)
+
+
+def test_several_classes_are_measured_one_against_the_rest():
+    wine, table, classes = several_classes()
+    found = evaluation.measure(wine, table, classes)
+    shares = table.filter(like="probability of ").to_numpy()
+    expected = metrics.roc_auc_score(table.actual, shares, multi_class="ovr", labels=classes)
+    assert found["roc_auc"] == pytest.approx(expected)
+    assert found["log_loss"] == pytest.approx(metrics.log_loss(table.actual, shares))
+
+
+def test_an_estimator_without_probabilities_has_fewer_metrics():
+    pipeline, _, test = fitted(CANCER, "sklearn.svm.LinearSVC")
+    found = evaluation.score(
+        CANCER, pipeline, data.features(test, CANCER), data.target(test, CANCER)
+    )
+    assert "roc_auc" in found and "log_loss" not in found
+
+
+@pytest.mark.parametrize("which", [CANCER, DIABETES], ids=lambda p: p.name)
+@pytest.mark.parametrize("model", ["linear", "forest", "hgb"])
+def test_every_model_beats_the_baseline(which, model):
+    table = evaluation.compare(which, *fitted(which, model))
+    assert table.gain[which.metric.name] > 0
+    flat = evaluation.flat(table)
+    name = which.metric.name
+    assert {f"{part}_{name}" for part in ("train", "test", "baseline", "gain")} <= set(flat)
+    assert all(np.isfinite(list(flat.values())))
+
+
+def test_the_gain_is_positive_where_less_is_better():
+    table = evaluation.compare(DIABETES, *fitted(DIABETES))
+    assert table.test["rmse"] < table.baseline["rmse"] and table.gain["rmse"] > 0
+
+
+@pytest.mark.parametrize(
+    "name, direction, said", [("auc", "maximize", "roc_auc"), ("roc_auc", "minimize", "maximize")]
+)
+def test_an_unknown_or_reversed_metric_is_refused(name, direction, said):
+    wrong = CANCER.model_copy(update={"metric": problem.Metric(name=name, direction=direction)})
+    with pytest.raises(WorkbookError, match=said):
+        evaluation.compare(wrong, *fitted(CANCER))
+
+
+def test_a_class_that_training_never_saw_is_refused_by_name():
+    wine, table, _ = several_classes()
+    with pytest.raises(WorkbookError, match="class_2"):
+        evaluation.measure(wine, table, ["class_0", "class_1"])
+
+
+def test_the_uncertainty_shrinks_with_the_rows_and_is_repeatable():
+    random = np.random.default_rng(0)
+    few = pd.DataFrame({"actual": random.normal(size=200), "predicted": 0.0})
+    many = pd.DataFrame({"actual": random.normal(size=20000), "predicted": 0.0})
+    first, again = (evaluation.uncertainty(DIABETES, None, few) for _ in range(2))
+    assert first == again
+    # the standard error of the root of the mean of n squared normals is 1 / sqrt(2 n)
+    assert first == pytest.approx(1 / np.sqrt(400), rel=0.3)
+    assert evaluation.uncertainty(DIABETES, None, many) == pytest.approx(
+        1 / np.sqrt(40000), rel=0.3
+    )
+
+
+def test_importance_finds_the_column_that_matters_and_not_the_noise():
+    random = np.random.default_rng(0)
+    X = pd.DataFrame({"noise": random.normal(size=500), "signal": random.normal(size=500)})
+    y = X.signal * 3 + random.normal(size=500)
+    pipeline = models.build(DIABETES, X, "linear").fit(X, y)
+    table = evaluation.importance(DIABETES, pipeline, X, y)
+    assert table.index[0] == "signal" and table["mean"]["noise"] < 0.05

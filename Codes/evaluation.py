@@ -1,0 +1,221 @@
+"""Evaluation: predictions as one table, their metrics, the gain over a baseline, and what the model relies on."""
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+from sklearn.inspection import permutation_importance
+
+from Codes import data, models
+from Codes.errors import WorkbookError
+
+# metric -> is more better
+CLASSIFICATION = {
+    "roc_auc": True,
+    "average_precision": True,
+    "log_loss": False,
+    "brier": False,
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "f1": True,
+}
+RANKING = {
+    "roc_auc": metrics.roc_auc_score,
+    "average_precision": metrics.average_precision_score,
+}
+REGRESSION = {"rmse": False, "mae": False, "median_ae": False, "r2": True}
+MORE_IS_BETTER = CLASSIFICATION | REGRESSION
+# Bounds that keep the bootstrap and the permutations at a second or two, whatever the table's size.
+RESAMPLES = 100
+BOOTSTRAP_ROWS = 5000
+IMPORTANCE_ROWS = 2000
+
+
+def predictions(pipeline, X, y):
+    """A row for each row of `X`: `actual`, `predicted` and, of a classifier, a column for each class.
+
+    A class's column is called "probability of <label>", or "score of <label>" where the estimator
+    ranks without giving probabilities; there is none where it does neither.
+    """
+    table = pd.DataFrame({"actual": np.asarray(y), "predicted": pipeline.predict(X)}, index=X.index)
+    for word, method in (("probability", "predict_proba"), ("score", "decision_function")):
+        if hasattr(pipeline, "classes_") and hasattr(pipeline, method):
+            values = getattr(pipeline, method)(X)
+            values = np.column_stack([-values, values]) if values.ndim == 1 else values
+            names = [f"{word} of {label}" for label in pipeline.classes_]
+            return table.join(pd.DataFrame(values, columns=names, index=X.index))
+    return table
+
+
+def positive(problem, labels):
+    """The label that a binary `problem` looks for: as its file says, else the last one in order."""
+    return sorted(labels)[-1] if problem.positive is None else problem.positive
+
+
+def score(problem, pipeline, X, y):
+    """The metrics of `pipeline` on the rows `X` with the targets `y`, as a dict."""
+    return measure(problem, predictions(pipeline, X, y), getattr(pipeline, "classes_", None))
+
+
+def measure(problem, table, classes=None, only=None):
+    """The metrics of a `table` of predictions, as a dict without those that it does not allow.
+
+    Args:
+        classes: the model's labels, in its order; None for regression.
+        only: the name of the one metric that is wanted; None for all.
+    """
+    if problem.task == "regression":
+        kinds = [(tuple(REGRESSION), lambda: _regression(table.actual, table.predicted))]
+    else:
+        _check_classes(table.actual, classes)
+        scores = table.filter(regex="^(probability|score) of ")
+        exact = any(name.startswith("probability of ") for name in scores)
+        kinds = [
+            (
+                ("roc_auc", "average_precision"),
+                lambda: _ranking(problem, table.actual, scores, classes, only),
+            ),
+            (
+                ("log_loss", "brier"),
+                lambda: _probabilities(table.actual, scores, classes) if exact else {},
+            ),
+            (("accuracy", "balanced_accuracy", "f1"), lambda: _labels(problem, table, classes)),
+        ]
+    found = {}
+    for names, compute in kinds:
+        if only is None or only in names:
+            found |= compute()
+    return found
+
+
+def _check_classes(actual, classes):
+    """Refuse rows of a class that training never saw: no metric could count them."""
+    strangers = set(actual) - set(classes)
+    if strangers:
+        raise WorkbookError(
+            f"the rows to score hold the classes {sorted(map(str, strangers))}, which training "
+            f"never saw: split otherwise, or leave those rows out."
+        )
+
+
+def compare(problem, pipeline, train, test, seed=0):
+    """A row for each metric: `train`, `test`, `baseline` (a dummy, on test), `gain` (positive is better).
+
+    Args:
+        train, test: frames with the target, as data.split gives them.
+    """
+    X, y = data.features(train, problem), data.target(train, problem)
+    X_test, y_test = data.features(test, problem), data.target(test, problem)
+    dummy = models.build(problem, X, "dummy", seed=seed).fit(X, y)
+    table = pd.DataFrame(
+        {
+            "train": score(problem, pipeline, X, y),
+            "test": score(problem, pipeline, X_test, y_test),
+            "baseline": score(problem, dummy, X_test, y_test),
+        }
+    ).dropna(subset=["train", "test"])
+    check_metric(problem, table.index)
+    sign = [1 if MORE_IS_BETTER[name] else -1 for name in table.index]
+    return table.assign(gain=(table.test - table.baseline) * sign).rename_axis("metric")
+
+
+def check_metric(problem, known):
+    """Refuse a `problem` whose deciding metric is not among the `known` ones, or goes the other way."""
+    name = problem.metric.name
+    if name not in known:
+        near = models.nearest(name, known)
+        raise WorkbookError(
+            f"{problem.name}: metric '{name}' is not measured{near}; there are {', '.join(known)}."
+        )
+    right = "maximize" if MORE_IS_BETTER[name] else "minimize"
+    if problem.metric.direction != right:
+        raise WorkbookError(f"{problem.name}: metric '{name}' must be one to {right}.")
+
+
+def flat(table):
+    """`compare`'s table as a dict for mlflow.log_metrics: train_roc_auc, test_…, baseline_…, gain_…."""
+    cells = table.stack()
+    return {f"{column}_{metric}": float(cells[metric, column]) for metric, column in cells.index}
+
+
+def uncertainty(problem, pipeline, table, seed=0):
+    """The standard error of the deciding metric over a `table` of `pipeline`'s predictions, by bootstrap.
+
+    Of a long table, m rows are drawn each time and the error shrunk by the root of m / n.
+    """
+    random, size = np.random.default_rng(seed), min(len(table), BOOTSTRAP_ROWS)
+    draws = (table.iloc[random.integers(0, len(table), size)] for _ in range(RESAMPLES))
+    name, classes = problem.metric.name, getattr(pipeline, "classes_", None)
+    values = [measure(problem, draw, classes, only=name).get(name, np.nan) for draw in draws]
+    return float(np.nanstd(values, ddof=1) * np.sqrt(size / len(table)))
+
+
+def importance(problem, pipeline, X, y, seed=0):
+    """How much worse the deciding metric gets when a column is shuffled: mean and std, largest first."""
+
+    def score_of(fitted, shuffled, y_true):
+        table = predictions(fitted, shuffled, y_true)
+        value = measure(problem, table, getattr(fitted, "classes_", None), only=name)[name]
+        return value if MORE_IS_BETTER[name] else -value
+
+    name = problem.metric.name
+    sample = X.sample(min(len(X), IMPORTANCE_ROWS), random_state=seed)
+    y_sample = pd.Series(np.asarray(y), index=X.index)[sample.index]
+    found = permutation_importance(
+        pipeline, sample, y_sample, scoring=score_of, n_repeats=3, random_state=seed
+    )
+    table = pd.DataFrame({"mean": found.importances_mean, "std": found.importances_std}, X.columns)
+    return table.rename_axis("feature").sort_values("mean", ascending=False)
+
+
+def _labels(problem, table, classes):
+    """The metrics of predicted labels."""
+    binary = (
+        {"pos_label": positive(problem, classes)} if len(classes) == 2 else {"average": "macro"}
+    )
+    return {
+        "accuracy": metrics.accuracy_score(table.actual, table.predicted),
+        "balanced_accuracy": metrics.recall_score(
+            table.actual, table.predicted, average="macro", zero_division=0
+        ),
+        "f1": metrics.f1_score(table.actual, table.predicted, zero_division=0, **binary),
+    }
+
+
+def _ranking(problem, actual, scores, classes, only):
+    """The metrics of how rows are ranked; of several classes, the mean over one against the rest."""
+    labels, scores = list(classes), scores.to_numpy()
+    if not scores.size or actual.nunique() < 2:
+        return {}
+    chosen = [labels.index(positive(problem, labels))] if len(labels) == 2 else range(len(labels))
+    seen = [
+        (np.asarray(actual == labels[i]), scores[:, i]) for i in chosen if labels[i] in set(actual)
+    ]
+    return {
+        name: float(np.mean([function(*one) for one in seen]))
+        for name, function in RANKING.items()
+        if only in (None, name)
+    }
+
+
+def _probabilities(actual, scores, classes):
+    """The metrics of probabilities; the Brier score is the squared error summed over the classes, halved.
+
+    Halved, it is the usual one where there are two classes.
+    """
+    hit = np.column_stack([np.asarray(actual == label) for label in classes]).astype(float)
+    scores = scores.to_numpy()
+    likelihood = np.clip((scores * hit).sum(axis=1), 1e-15, 1)
+    return {
+        "log_loss": float(-np.log(likelihood).mean()),
+        "brier": float(((scores - hit) ** 2).sum(axis=1).mean() / 2),
+    }
+
+
+def _regression(actual, predicted):
+    """The metrics of predicted amounts, in the target's unit (r2: none)."""
+    return {
+        "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
+        "mae": float(metrics.mean_absolute_error(actual, predicted)),
+        "median_ae": float(metrics.median_absolute_error(actual, predicted)),
+        "r2": float(metrics.r2_score(actual, predicted)),
+    }

@@ -1,0 +1,282 @@
+"""Models: a scikit-learn pipeline with its preprocessing inside, built by name and logged without pickle."""
+
+import difflib
+import importlib
+import inspect
+import warnings
+from importlib import metadata
+
+import mlflow
+import numpy as np
+import pandas as pd
+import skops.io
+from mlflow.models import infer_signature
+from sklearn import base
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from Codes.errors import WorkbookError
+
+# Short name -> task -> (class, our defaults). Defaults differ from scikit-learn's only where its own
+# fail on a real table: a forest of pure leaves is slow to save, 100 steps do not fit a wide linear model.
+SHORT = {
+    "dummy": {
+        "classification": ("sklearn.dummy.DummyClassifier", {"strategy": "prior"}),
+        "regression": ("sklearn.dummy.DummyRegressor", {}),
+    },
+    "linear": {
+        "classification": ("sklearn.linear_model.LogisticRegression", {"max_iter": 1000}),
+        "regression": ("sklearn.linear_model.Ridge", {}),
+    },
+    "forest": {
+        "classification": ("sklearn.ensemble.RandomForestClassifier", {"min_samples_leaf": 20}),
+        "regression": ("sklearn.ensemble.RandomForestRegressor", {"min_samples_leaf": 20}),
+    },
+    "hgb": {
+        "classification": ("sklearn.ensemble.HistGradientBoostingClassifier", {}),
+        "regression": ("sklearn.ensemble.HistGradientBoostingRegressor", {}),
+    },
+}
+# Types of these packages may sit in a model that we have just built and save ourselves. It is no list
+# for loading a file that somebody else wrote.
+OWN_TYPES = ("sklearn.", "numpy.", "scipy.", "functools.partial")
+# Gradient boosting bins a category into one byte, and some of the 256 values are taken.
+MAX_CATEGORIES = 250
+
+
+def names():
+    """The short names of models; any dotted path of a scikit-learn-compatible class works too."""
+    return list(SHORT)
+
+
+def build(problem, X, model="hgb", hyperparameters=None, seed=0):
+    """An unfitted Pipeline for `problem`: the columns of `X` prepared, then the estimator.
+
+    Args:
+        problem: gives the task and the columns' roles.
+        X: features (a DataFrame); only its columns and types are looked at.
+        model: a short name or the dotted path of a class.
+        hyperparameters: dict for the estimator; `step__name` reaches into a nested one.
+        seed: becomes every `random_state` that the hyperparameters don't set.
+    """
+    path, defaults = _resolve(model, problem.task)
+    estimator = _estimator(path, {**defaults, **_checked_dict(hyperparameters)}, problem.task)
+    _seed(estimator, seed, hyperparameters or {})
+    numeric, categorical = columns(problem, X)
+    prepare = _preparation(model, estimator, numeric, categorical)
+    return Pipeline([("prepare", prepare), ("estimator", estimator)])
+
+
+def columns(problem, X):
+    """(numeric, categorical) column names of `X`: by the problem's roles, else by type.
+
+    Columns without a single value are left out: there is nothing in them, and boosting fails on them.
+    """
+    dates = [name for name in X if pd.api.types.is_datetime64_any_dtype(X[name])]
+    if dates:
+        raise WorkbookError(
+            f"column '{dates[0]}' holds dates, which no model takes: name it as `time` or under "
+            f"`exclude` in the problem's file."
+        )
+    known = [name for name in X if X[name].notna().any()]
+    roles = {name: problem.roles.get(name) or _role(X[name]) for name in known}
+    return tuple(
+        [n for n, role in roles.items() if role == kind] for kind in ("numeric", "categorical")
+    )
+
+
+def log(pipeline, X, name="model", trusted=()):
+    """Log a fitted `pipeline` to the active run with signature, example and pins; returns MLflow's ModelInfo.
+
+    Args:
+        X: features it was fitted on: the signature's columns and types, and three rows as the example.
+        trusted: full names of third-party types that the saved file may hold (an explicit opt-in).
+    """
+    with warnings.catch_warnings():
+        # MLflow advises against integer columns, which may lack values later. Here a column that
+        # lacks values is already a float, and a served 3.5 for a count should be refused.
+        warnings.filterwarnings("ignore", message=".*integer column.*")
+        return mlflow.sklearn.log_model(
+            pipeline,
+            name=name,
+            serialization_format="skops",
+            skops_trusted_types=_trusted_types(pipeline, trusted),
+            signature=_signature(pipeline, X),
+            input_example=X.head(3),
+            pip_requirements=requirements(pipeline),  # inferring them would cost 3 s
+        )
+
+
+def _signature(pipeline, X):
+    """The signature from 50 rows and, for each column that has one, a row that lacks its value.
+
+    MLflow looks at every value in a Python loop, 2 s for 20,000 rows; only types and gaps matter.
+    """
+    gaps = X.isna().to_numpy()
+    first_gaps = gaps.argmax(axis=0)[gaps.any(axis=0)]
+    sample = X.iloc[np.union1d(np.arange(min(50, len(X))), first_gaps)]
+    return infer_signature(sample, pipeline.predict(sample))
+
+
+def requirements(pipeline):
+    """The pins ("name==version") that loading `pipeline` needs: the base, and the estimator's own package."""
+    top = type(pipeline[-1]).__module__.partition(".")[0]
+    # the look-up reads every installed package, 0.5 s
+    own = [] if top == "sklearn" else metadata.packages_distributions().get(top, [])
+    needed = {"mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy", *own}
+    return [f"{name}=={metadata.version(name)}" for name in sorted(needed)]
+
+
+def _role(column):
+    """'numeric' or 'categorical' by type; booleans are categories, so that they may be missing."""
+    is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    return "numeric" if is_number else "categorical"
+
+
+def _preparation(model, estimator, numeric, categorical):
+    """Trees get numbers as they are and codes for categories; the others scaled numbers and one-hot."""
+    native = "categorical_features" in estimator.get_params()
+    if native:
+        estimator.set_params(
+            categorical_features=list(range(len(numeric), len(numeric) + len(categorical)))
+        )
+    if native or model in ("forest", "dummy"):
+        numbers, codes = "passthrough", _ordinal()
+    else:
+        # a dotted path may be any estimator, and most of them take no sparse matrix
+        numbers = make_pipeline(
+            SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+            StandardScaler(),
+        )
+        codes = _one_hot(sparse=model == "linear")
+    parts = [("numeric", numbers, numeric), ("categorical", codes, categorical)]
+    return ColumnTransformer(parts, verbose_feature_names_out=False)
+
+
+def _ordinal():
+    """Codes for categories; one never seen, like a missing one, becomes NaN, which the trees handle."""
+    return OrdinalEncoder(
+        handle_unknown="use_encoded_value",
+        unknown_value=np.nan,
+        encoded_missing_value=np.nan,
+        max_categories=MAX_CATEGORIES,
+    )
+
+
+def _one_hot(sparse):
+    """A column a category (missing is one, too); one never seen joins the infrequent, or is all zero."""
+    return OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=sparse
+    )
+
+
+def _resolve(model, task):
+    """(dotted path, default hyperparameters) of `model`, or a WorkbookError that names the nearest."""
+    if model in SHORT:
+        return SHORT[model][task]
+    if not isinstance(model, str) or "." not in model:
+        raise WorkbookError(
+            f"model '{model}' is unknown{nearest(model, SHORT)}; there are {', '.join(SHORT)}, "
+            f"or the dotted path of a class such as sklearn.svm.SVC."
+        )
+    return model, {}
+
+
+def _load_class(path):
+    """The class at the dotted `path`, or a WorkbookError that says which part of it failed."""
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except (
+        Exception
+    ) as error:  # pylint: disable=broad-exception-caught  # a module may raise anything
+        raise WorkbookError(
+            f"model '{path}': the module '{module_name}' does not import ({error}). Is its package installed?"
+        ) from error
+    found = getattr(module, class_name, None)
+    if found is None:
+        near = nearest(class_name, dir(module))
+        raise WorkbookError(f"model '{path}': '{module_name}' has no '{class_name}'{near}.")
+    return found
+
+
+def _estimator(path, hyperparameters, task):
+    """The estimator of class `path` with its hyperparameters checked, of the kind that `task` needs."""
+    cls = _load_class(path)
+    needed = ("fit", "predict", "get_params", "set_params")
+    if not inspect.isclass(cls) or not all(hasattr(cls, name) for name in needed):
+        raise WorkbookError(f"model '{path}' is not a scikit-learn-compatible estimator class.")
+    _check_names(path, cls, hyperparameters)
+    try:
+        estimator = cls(**{k: v for k, v in hyperparameters.items() if "__" not in k})
+        estimator.set_params(**{k: v for k, v in hyperparameters.items() if "__" in k})
+        if hasattr(estimator, "_parameter_constraints"):
+            estimator._validate_params()  # pylint: disable=protected-access  # fit would find it later
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WorkbookError(
+            f"model '{path}': hyperparameters {hyperparameters}: {error}"
+        ) from error
+    _check_kind(path, estimator, task)
+    return estimator
+
+
+def _check_names(path, cls, hyperparameters):
+    """Refuse a hyperparameter that `cls` doesn't have, with the nearest one that it has."""
+    parameters = inspect.signature(cls).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in hyperparameters:
+        if name.partition("__")[0] not in parameters:
+            raise WorkbookError(
+                f"model '{path}' has no hyperparameter '{name}'{nearest(name, parameters)}; "
+                f"it has {', '.join(parameters) or 'none'}."
+            )
+
+
+def _check_kind(path, estimator, task):
+    """Refuse a regressor for a classification problem, and the reverse."""
+    is_kind = {"classification": base.is_classifier, "regression": base.is_regressor}[task]
+    if not is_kind(estimator):
+        raise WorkbookError(f"model '{path}' does no {task}, and the problem's task is {task}.")
+
+
+def _seed(estimator, seed, hyperparameters):
+    """Give `seed` to every random_state, nested ones too, that the hyperparameters leave open."""
+    states = [name for name in estimator.get_params() if name.split("__")[-1] == "random_state"]
+    estimator.set_params(**{name: seed for name in states if name not in hyperparameters})
+
+
+def _checked_dict(hyperparameters):
+    """`hyperparameters` as a dict, or a WorkbookError."""
+    if hyperparameters is None or isinstance(hyperparameters, dict):
+        return hyperparameters or {}
+    raise WorkbookError(
+        f"hyperparameters must be a mapping such as {{'max_depth': 3}}, not {hyperparameters!r}."
+    )
+
+
+def _trusted_types(pipeline, trusted):
+    """The types that skops must be told to trust, or a WorkbookError that names those nobody vouched for."""
+    try:
+        found = skops.io.get_untrusted_types(data=skops.io.dumps(pipeline))
+    except Exception as error:  # pylint: disable=broad-exception-caught  # skops raises many kinds
+        raise WorkbookError(
+            f"{type(pipeline[-1]).__name__} can't be saved by skops ({error}), and this workbook "
+            f"saves no pickles, since loading one runs its code: choose another estimator."
+        ) from error
+    strangers = [name for name in found if not name.startswith(OWN_TYPES) and name not in trusted]
+    if strangers:
+        raise WorkbookError(
+            f"The model holds types that nobody vouched for: {', '.join(strangers)}. If you trust the "
+            f"package that they come from, name them: models.log(..., trusted={strangers}), or the "
+            f"notebook's parameter `trusted`."
+        )
+    return found
+
+
+def nearest(name, known):
+    """' (did you mean 'x'?)' for the nearest of `known`, else ''."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
