@@ -9,6 +9,7 @@ leaves the run's status to the runner. MLflow itself loads it, in every process,
 # pylint: disable=protected-access
 # MLflow loads this module while it is itself being imported.
 
+import atexit
 import os
 
 OWNED = "WORKBOOK_RUN_ID"
@@ -45,6 +46,11 @@ def remember_the_run():
             return None  # `nested=True` asks for a real child
         # The runner chose the experiment; a cell's `set_experiment` would make MLflow refuse the adoption.
         fluent._active_experiment_id = None
+        if not leaving:
+            leaving.append(False)
+            atexit.register(
+                leaving.append, True
+            )  # after MLflow's own registration, so it runs before
         os.environ[MLFLOW_RUN_ID.name] = os.environ[
             OWNED
         ]  # MLflow deletes it right after this call
@@ -53,14 +59,20 @@ def remember_the_run():
     MLFLOW_RUN_ID.get = get
 
 
+leaving = []  # its last entry is True once the interpreter, and with it the notebook, is ending
+
+
 def leave_the_status():
-    """Let nothing in the notebook end the owned run: the runner knows best whether all cells ran."""
+    """Let nothing in the notebook end the owned run: the runner knows best whether all cells ran.
+
+    Nor does MLflow's farewell end the nested runs that a notebook left open: they get the owned run's status.
+    """
     from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
     set_terminated = TrackingServiceClient.set_terminated
 
     def set_terminated_unless_owned(self, run_id, status=None, end_time=None):
-        if run_id == os.environ.get(OWNED):
+        if run_id == os.environ.get(OWNED) or True in leaving:
             self.store.shut_down_async_logging()
         else:
             set_terminated(self, run_id, status, end_time)

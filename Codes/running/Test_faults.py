@@ -188,7 +188,9 @@ def test_an_os_exit_is_a_dead_kernel(execution):
     )
 
 
-@injected("import os, signal; keep = bytearray(300_000_000); os.kill(os.getpid(), signal.SIGKILL)")
+@injected(
+    "import os, signal, time; keep = b'x' * 300_000_000; time.sleep(1); os.kill(os.getpid(), signal.SIGKILL)"
+)
 def test_a_killed_kernel_is_named_with_its_peak_memory(execution):
     run = check_failed(execution, "FAILED", r"SIGKILL.*out of memory.*peak was [\d,]+ MiB")
     assert run.data.metrics["notebook/peak_memory_mb"] > 300

@@ -235,7 +235,12 @@ def wait_for(condition, execution=None, seconds=PATIENCE):
 
 def clean_environment():
     """This environment without what belongs to a store or to a run."""
-    own = ("MLFLOW_", "_MLFLOW_", "WORKBOOK_")
+    own = (
+        "MLFLOW_",
+        "_MLFLOW_",
+        "WORKBOOK_",
+        "PYTEST_",
+    )  # in the last, ipykernel changes its streams
     return {k: v for k, v in os.environ.items() if not k.startswith(own)} | {
         "MLFLOW_DISABLE_TELEMETRY": "true"
     }

@@ -243,6 +243,10 @@ def execute(manager, kernel_name, run_id, prepare, limits, signals, **options):
         finally:
             heartbeat.stop()
             guard.stop_kernel()
+            if (
+                client and client.km
+            ):  # nbclient forgets it where the start of the kernel is interrupted
+                client.km.cleanup_connection_file()
         log.seek(0)
         kept = log.read(TEXT_LIMIT)
     if client and client.failure and outcome.status == "FINISHED":
@@ -276,7 +280,12 @@ def _explain(error, guard, manager):
     if isinstance(error, (DeadKernelError, RuntimeError)) and guard.process is not None:
         message = f"the kernel died in cell {cell} of {total}: {_how_it_died(guard)}"
         return Outcome("FAILED", "DeadKernelError", message, cell, DeadKernelError(message))
-    return Outcome("FAILED", type(error).__name__, str(error) or repr(error), cell, error)
+    if isinstance(error, WorkbookError):
+        return Outcome("FAILED", type(error).__name__, error.message, cell, error)
+    told = f"{type(error).__name__} at cell {cell} of {total}: {' '.join(str(error).split())[:500]}"
+    raises = WorkbookError(told)
+    raises.__cause__ = error
+    return Outcome("FAILED", type(error).__name__, told, cell, raises)
 
 
 def _how_it_died(guard):
