@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mlflow
 import nbformat
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from papermill import engines
@@ -76,7 +77,8 @@ class MlflowEngine(Engine):
     def nb_kernel_name(cls, nb, name=None):
         """The kernel `name`, else the one that the notebook `nb` names."""
         try:
-            return super().nb_kernel_name(nb, name)
+            found = super().nb_kernel_name(nb, name)
+            return NATIVE_KERNEL_NAME if found == "python" else found  # jupyter's name for this Python
         except ValueError as error:
             raise WorkbookError("the notebook names no kernel; choose one, such as -k python3.") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
-from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager, NoSuchKernel
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.log import logger
@@ -206,7 +206,7 @@ def require_kernel(name):
     """Refuse a kernel `name` that is not installed, and list those that are."""
     manager = KernelSpecManager()
     try:
-        manager.get_kernel_spec(NATIVE_KERNEL_NAME if name == "python" else name)  # as a start does
+        manager.get_kernel_spec(name)
     except NoSuchKernel as error:
         there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
         raise WorkbookError(
