@@ -143,7 +143,9 @@ def split_json(line):
 def prepare_environment(experiment, system_metrics, whole):
     """Set what the engine reads; in a whole lifecycle under `mlflow run`, the run given there becomes the parent."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # we tell of it in one line
     if experiment:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
     if system_metrics:

@@ -128,12 +128,16 @@ def _create(uri, path):
             f"{path} is on a network file system ({filesystem}), where SQLite loses data; "
             f"set {URI} to a local file or to a server."
         )
-    SqlAlchemyStore(uri, artifact_root(uri)).engine.dispose()
-    with sqlite3.connect(
-        path
-    ) as connection:  # readers and a writer no longer block each other; kept in the file
+    part = path.with_name(
+        f".{path.name}.part"
+    )  # a creator that is killed leaves no half store behind
+    part.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{part}", artifact_root(uri)).engine.dispose()
+    # In WAL mode, which the file keeps, readers and a writer do not block each other.
+    with sqlite3.connect(part) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
+    os.replace(part, path)
 
 
 def _filesystem(path):

@@ -1,4 +1,4 @@
-"""Faults of cells, kernels and runners, injected into real kernels: the status, the message, and nothing left behind."""
+"""Faults of cells, kernels and runners, injected into real kernels: status, message, and nothing left behind."""
 
 import os
 import signal

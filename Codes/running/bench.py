@@ -135,7 +135,7 @@ class Store:
             arguments = ["run", str(source), "-o", output, "--force", *options]
         else:
             arguments = ["--engine", "mlflow", "--no-progress-bar", str(source), output, *options]
-        log = folder / f"log_{time.monotonic_ns()}.txt"
+        log = self.folder / f"{name}_{time.monotonic_ns()}.log"
         FORKS.set_forkserver_preload(PRELOAD)
         process = FORKS.Process(
             target=become, args=(command, arguments, given | (environment or {}), folder, log)
@@ -150,7 +150,7 @@ class Execution:
 
     store: Store
     name: str
-    process: object
+    process: multiprocessing.process.BaseProcess
     folder: Path
     log: Path
 

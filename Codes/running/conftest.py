@@ -52,10 +52,10 @@ def executions(request, store):  # pylint: disable=redefined-outer-name
 
 
 def _inject(store, name, *cells, then=None, **options):  # pylint: disable=redefined-outer-name
-    execution = store.start(name, *cells, **options)
+    started = store.start(name, *cells, **options)
     if then:
-        then(execution)
-    return execution.finish()
+        then(started)
+    return started.finish()
 
 
 @pytest.fixture

@@ -78,9 +78,13 @@ class MlflowEngine(Engine):
         """The kernel `name`, else the one that the notebook `nb` names."""
         try:
             found = super().nb_kernel_name(nb, name)
-            return NATIVE_KERNEL_NAME if found == "python" else found  # jupyter's name for this Python
+            return (
+                NATIVE_KERNEL_NAME if found == "python" else found
+            )  # jupyter's name for this Python
         except ValueError as error:
-            raise WorkbookError("the notebook names no kernel; choose one, such as -k python3.") from error
+            raise WorkbookError(
+                "the notebook names no kernel; choose one, such as -k python3."
+            ) from error
 
     @classmethod
     def execute_notebook(
@@ -172,8 +176,6 @@ def open_run(nb, source, values):
     """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns its id."""
     os.environ.setdefault(RETRIES, str(PATIENCE))
     tracking.use_store()
-    for run_id in liveness.close_dead_runs():
-        logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
     tags = identity.tags(source) | {
         liveness.OWNER: liveness.me(),
         liveness.HEARTBEAT: liveness.now(),
@@ -182,6 +184,8 @@ def open_run(nb, source, values):
     if parent:
         tags["mlflow.parentRunId"] = parent
     try:
+        for run_id in liveness.close_dead_runs():
+            logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
         if adopted and not parent:
             run_id = adopt(adopted, tags)
         else:
@@ -309,6 +313,7 @@ def write_output(manager, outcome):
             recording.write_atomically(nbformat.writes(manager.nb), folder / f"{stem}.ipynb")
             kept = f"it is kept as {folder / stem}.ipynb"
         except OSError:
+            folder.rmdir()
             kept = "nor could it be written to the temporary folder"
         outcome.fail(
             type(error).__name__, f"{manager.output_path} could not be written ({error}); {kept}."
