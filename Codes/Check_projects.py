@@ -17,7 +17,7 @@ import yaml
 
 from Codes.paths import ROOT
 
-EXPECTED = [line[4:] for line in __doc__.splitlines()[3:]]
+EXPECTED = [line.strip() for line in __doc__.strip().splitlines()[3:]]
 PARAMETERS = {"problem": "breast_cancer", "model": "dummy", "seed": 3}
 
 
