@@ -62,6 +62,10 @@ lint: install ## check code, notebooks, workflows and the Dockerfile
 test: install ## run everything that proves the workbook; ONLY="unit notebooks" chooses stages
 	@exec $(BIN)/python -m Codes.stages test
 
+.PHONY: proof
+proof: install ## run papermill's own test suite under our engine and compare (fetches it)
+	@exec $(BIN)/python -m Codes.running.proof
+
 .PHONY: summary
 summary: ## print the last test's table as Markdown
 	@cat test-report/summary.md 2>/dev/null || echo "no test report: make test writes one"
