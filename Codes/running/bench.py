@@ -294,3 +294,11 @@ def check_kept(execution):
     assert (
         kept and [c for c in on_disk if c in kept] == kept
     )  # papermill adds cells that point to the error
+
+
+def check_refused(execution, said):
+    """Check that the command ends before a run and a kernel, with one clear line that `said` (a pattern) is in."""
+    assert execution.finish().code == 1, execution.printed
+    assert re.search(said, execution.printed), execution.printed
+    assert "Traceback" not in execution.printed and not execution.output.exists(), execution.printed
+    assert not execution.connections()

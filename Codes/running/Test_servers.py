@@ -1,0 +1,270 @@
+"""Faults of the tracking server: away, silent, killed, failing, slow, losing replies: one whole run, or a clear error."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import nbformat
+import pytest
+
+from Codes.running.bench import (
+    Store,
+    check_nothing_left,
+    check_refused,
+    clean_environment,
+    fresh_store,
+    wait_for,
+)
+
+QUICK = "import mlflow; mlflow.log_metric('m', 1)"
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A real `mlflow server` that can be killed and started again on the same port and store."""
+
+    def __init__(self, folder, port):
+        self.folder, self.port, self.process = folder, port, None
+        self.uri = f"http://127.0.0.1:{port}"
+
+    def start(self):
+        """Start it, and wait until it answers."""
+        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        options += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        options += ["--artifacts-destination", str(self.folder / "mlruns")]
+        environment = clean_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            [sys.executable, "-m", "mlflow", "server", *options],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_for(self.answers)
+        return self
+
+    def answers(self):
+        """Whether it is up."""
+        try:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def kill(self):
+        """Kill it and its workers with SIGKILL."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module", name="server")
+def fixture_server(bench, tmp_path_factory):  # pylint: disable=unused-argument
+    """A tracking server that the tests of this module share."""
+    folder = tmp_path_factory.mktemp("server")
+    fresh_store(folder)
+    server = Server(folder, free_port()).start()
+    yield server
+    server.kill()
+
+
+def test_a_server_that_is_down_or_silent_is_told_within_ten_seconds(own_store):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = {"down": free_port(), "silent": silent.getsockname()[1]}
+        begun = time.monotonic()
+        starts = {
+            name: own_store.start(
+                name, QUICK, environment={"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+            )
+            for name, port in ports.items()
+        }
+        for execution in starts.values():
+            check_refused(execution, "tracking server http://127.0.0.1:.* does not answer")
+        assert time.monotonic() - begun < 20  # ten, and as much for a machine that is busy
+
+
+def test_a_server_killed_in_mid_run_and_restarted_loses_nothing_and_doubles_nothing(
+    server, tmp_path
+):
+    store = Store(server.uri, tmp_path)
+    log = (
+        "import mlflow\nfor i in range(60):\n    mlflow.log_metric('m', i, step=i)\n"
+        "    open('begun', 'w').write(str(i))"
+    )
+    execution = store.start("outage", log, "mlflow.log_metric('last', 1)")
+    wait_for((execution.folder / "begun").exists, execution)
+    server.kill()
+    server.start()
+    assert execution.finish().code == 0, execution.printed
+    run = check_nothing_left(execution)
+    assert run.info.status == "FINISHED" and run.data.metrics["last"] == 1
+    steps = [m.step for m in store.client.get_metric_history(run.info.run_id, "m")]
+    assert steps == list(range(60))
+    assert {"notebook.ipynb", "notebook.html"} <= execution.artifacts()
+
+
+def test_a_server_that_goes_and_stays_away_fails_clearly_and_its_run_is_closed_later(
+    server, tmp_path
+):
+    store = Store(server.uri, tmp_path)
+    execution = store.start(
+        "gone",
+        "import time; open('begun', 'w').write('1'); time.sleep(3)",
+        environment={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
+    )
+    execution.until("begun")
+    server.kill()
+    try:
+        assert (
+            execution.finish().code == 1 and "Traceback" not in execution.printed
+        ), execution.printed
+        assert (
+            "could not be recorded" in execution.printed
+            and execution.output.name in execution.printed
+        )
+        assert nbformat.read(execution.output, as_version=4).cells[1].execution_count
+    finally:
+        server.start()
+    assert execution.run.info.status == "RUNNING"
+    assert store.start("following", "1").finish().code == 0
+    assert check_nothing_left(execution).info.status == "KILLED"
+
+
+class Proxy(ThreadingHTTPServer):
+    """A proxy before the server at `port`; `trouble(method, path, count)` says what happens to a request.
+
+    None: it passes; a number: that status is answered instead; "drop": it passes, but its reply is lost; "slow".
+    """
+
+    daemon_threads = True
+
+    def __init__(self, port, trouble):
+        super().__init__(("127.0.0.1", 0), Relay)
+        self.behind, self.trouble, self.counts = port, trouble, {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def next_trouble(self, method, path):
+        """What happens to this request, counted by its path."""
+        self.counts[path] = self.counts.get(path, 0) + 1
+        return self.trouble(method, path, self.counts[path])
+
+
+class Relay(BaseHTTPRequestHandler):
+    """One request through the Proxy."""
+
+    def relay(self):
+        """Pass the request on, or make the trouble."""
+        length = int(self.headers.get("Content-Length", 0))
+        body, path = self.rfile.read(length), self.path.partition("?")[0]
+        trouble = self.server.next_trouble(self.command, path)
+        if isinstance(trouble, int):
+            return self.answer(trouble, b"{}")
+        if trouble == "slow":
+            time.sleep(3)
+        connection = HTTPConnection("127.0.0.1", self.server.behind, timeout=60)
+        headers = {
+            k: v
+            for k, v in self.headers.items()
+            if k.lower() not in ("host", "connection", "accept-encoding")
+        }
+        connection.request(self.command, self.path, body, headers)
+        reply = connection.getresponse()
+        content = reply.read()
+        if trouble == "drop":
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        return self.answer(reply.status, content, reply.headers.get("Content-Type"))
+
+    def answer(self, status, content, kind="application/json"):
+        """Send the reply."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind or "application/octet-stream")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = (
+        relay  # the names that http.server calls
+    )
+
+    def log_message(self, *_):  # pylint: disable=arguments-differ
+        """Nothing."""
+
+
+TROUBLES = {
+    "reply_lost": lambda method, path, n: (
+        "drop" if path.endswith("/runs/create") and n <= 2 else None
+    ),
+    "errors": lambda method, path, n: 500 if n == 1 and "/health" not in path else None,
+    "too_many": lambda method, path, n: (
+        429 if n <= 2 and path.endswith(("runs/create", "log-metric")) else None
+    ),
+    "slow": lambda method, path, n: (
+        "slow" if path.endswith(("runs/create", "runs/update")) and n == 1 else None
+    ),
+    "lost_elsewhere": lambda method, path, n: (
+        "drop"
+        if n == 1
+        and path.endswith(
+            ("log-batch", "log-metric", "runs/update", "set-tag", "experiments/create")
+        )
+        else None
+    ),
+}
+
+
+@pytest.fixture(scope="module", name="troubled")
+def fixture_troubled(server, tmp_path_factory):
+    """{trouble: Execution}, all side by side, each through a proxy of its own."""
+    proxies = {name: Proxy(server.port, trouble) for name, trouble in TROUBLES.items()}
+    executions = {}
+    for name, proxy in proxies.items():
+        environment = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}"}
+        store = Store(server.uri, tmp_path_factory.mktemp(name))
+        executions[name] = store.start(name, QUICK, environment=environment)
+    yield executions
+    for proxy in proxies.values():
+        proxy.shutdown()
+        proxy.server_close()
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_troubled_server_still_gets_one_whole_run(troubled, trouble):
+    execution = troubled[trouble].finish()
+    assert execution.code == 0 and "Traceback" not in execution.printed, execution.printed
+    alive = [run for run in execution.runs if run.info.lifecycle_stage == "active"]
+    assert [run.info.status for run in alive] == ["FINISHED"], execution.printed
+    assert [
+        m.value for m in execution.store.client.get_metric_history(alive[0].info.run_id, "m")
+    ] == [1]
+    assert len(execution.runs) == 1
+    assert {"notebook.ipynb", "notebook.html"} <= {
+        f.path for f in execution.store.client.list_artifacts(alive[0].info.run_id)
+    }
+
+
+def test_a_server_that_always_fails_is_given_up_soon(server, tmp_path):
+    proxy = Proxy(server.port, lambda method, path, n: None if "/health" in path else 503)
+    store = Store(server.uri, tmp_path)
+    environment = {
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    }
+    execution = store.start("hopeless", QUICK, environment=environment).finish(60)
+    proxy.shutdown()
+    proxy.server_close()
+    assert execution.code == 1 and "Traceback" not in execution.printed, execution.printed
+    assert not store.runs("hopeless")
