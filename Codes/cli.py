@@ -91,7 +91,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
         place = runner.output_path(path, output, force)
         click.echo(f"[{number}/{len(steps)}] {path.stem} {shown(values)}".rstrip(), err=True)
         execute(path, values, place, kernel=kernel, progress=progress, **limits)
-    show_table({str(values.get("problem")) for _, values in steps} if not notebook else set())
+    show_table({problem_of(path, values) for path, values in steps} if not notebook else set())
 
 
 def gather(pairs, line, text, file):
@@ -191,39 +191,34 @@ def shown(values):
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
+def problem_of(path, values):
+    """The problem that the notebook at `path` solves with `values`; None where it has no such parameter."""
+    defaults = {p.name: p.default for p in runner.declared(path)}
+    return values.get("problem", defaults.get("problem"))
+
+
 def show_table(solved):
-    """Print the scored runs of the lifecycle and how to look at them."""
-    if not solved:
-        click.echo("Look at it:  make ui", err=True)
-        return
+    """Print the scored runs on the problems `solved`, and how to look at them."""
     from Codes import tracking
 
-    wanted = {p for p in solved if p != "None"} or set(default_problems())
-    for name in sorted(wanted):
-        click.echo(f"\n{name}")
-        click.echo(scores(tracking.runs(name, "02_train"), problems_.load(name).metric.name))
+    for name in sorted(filter(None, solved)):
+        metric = problems_.load(name).metric
+        table = tracking.runs(name)
+        if f"metrics.test_{metric.name}" in table:
+            click.echo(f"\n{name}: {metric.name}, to {metric.direction}\n{scores(table, metric)}")
     click.echo("\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models)")
-
-
-def default_problems():
-    """The problems that the lifecycle's notebooks name as their default."""
-    return {
-        p.default
-        for path in runner.notebooks()
-        for p in runner.declared(path)
-        if p.name == "problem"
-    }
 
 
 def scores(table, metric):
     """The newest run of each name with its scores of `metric`, best first, as text."""
-    if table.empty:
-        return "no finished training runs yet: workbook run 02_train"
-    columns = {"tags.mlflow.runName": "run", f"metrics.test_{metric}": f"test {metric}"}
-    columns |= {f"metrics.baseline_{metric}": "baseline", f"metrics.train_{metric}": "train"}
-    table = table.drop_duplicates("tags.mlflow.runName")
+    columns = {"tags.mlflow.runName": "run", f"metrics.test_{metric.name}": "test"}
+    columns |= {f"metrics.{part}_{metric.name}": part for part in ("baseline", "train")}
+    table = table.dropna(subset=f"metrics.test_{metric.name}").drop_duplicates(
+        "tags.mlflow.runName"
+    )
     table = table[[c for c in columns if c in table]].rename(columns=columns)
-    return table.to_string(index=False, float_format="{:.4f}".format, na_rep="–")
+    table = table.sort_values("test", ascending=metric.direction == "minimize")
+    return table.to_string(index=False, float_format="{:.4f}".format)
 
 
 @main.command()
