@@ -15,6 +15,7 @@ from Codes.store import artifact_root, open_store
 EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 PARAMETER_LIMIT = 6000  # characters that every MLflow store keeps
 WHOLE_PARAMETERS = "parameters.json"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens it as model training
 
 
 def use_store():
@@ -97,7 +98,8 @@ def ensure_experiment(name):
         return found.experiment_id
     try:
         root = artifact_root(mlflow.get_tracking_uri())
-        return client.create_experiment(name, artifact_location=root and f"{root}/{_folder(name)}")
+        place = root and f"{root}/{_folder(name)}"
+        return client.create_experiment(name, artifact_location=place, tags=KIND)
     except mlflow.MlflowException:
         found = client.get_experiment_by_name(name)  # somebody else was faster
         if found is None:
