@@ -34,6 +34,7 @@ BY_THE_CLOCK = (
     "saved by the clock, which starts with the kernel, and not at each cell: one save more"
 )
 EARLIER = "both refuse it; ours in one line, before a run is opened and a kernel started"
+VARYING = r"\rExecuting.*|\[IPKernelApp\].*\n"  # a notebook that itself runs papermill
 BY_DESIGN = {
     "TestNotebookHelpers.test_backslash_params": UNKNOWN,
     "TestNotebookHelpers.test_backslash_quote_params": UNKNOWN,
@@ -168,7 +169,7 @@ def shown(cell):
     parts, outputs = {}, []
     for part in cell.get("outputs", []):
         if part.output_type == "stream":
-            parts[part.name] = parts.get(part.name, "") + re.sub(r"\rExecuting.*", "", part.text)
+            parts[part.name] = parts.get(part.name, "") + re.sub(VARYING, "", part.text)
         else:
             outputs.append(
                 (part.output_type, part.get("data"), part.get("ename"), part.get("evalue"))
