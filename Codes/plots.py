@@ -62,7 +62,7 @@ def importances(table, metric):
     rest = f" (the first {len(top)}; {left_out} more matter less)" if left_out else ""
     axes.set(
         title=f"What the model relies on{rest}",
-        xlabel=f"{metric} worse by, when the column is shuffled",
+        xlabel=f"{metric}: how much worse when the column is shuffled",
     )
     axes.grid(axis="y", visible=False)
     return figure
