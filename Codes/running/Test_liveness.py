@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -103,6 +104,23 @@ def close_from_here(store, **environment):
         return liveness.close_dead_runs()
 
 
+def stop(execution):
+    """Stop the runner, at a moment at which it does not hold the store's lock: nobody could write until it goes on."""
+    while True:
+        execution.signal(signal.SIGSTOP)
+        try:
+            with sqlite3.connect(
+                execution.store.uri.removeprefix("sqlite:///"), timeout=1
+            ) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            execution.signal(signal.SIGCONT)
+            time.sleep(0.01)
+        finally:
+            connection.close()
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -163,7 +181,7 @@ def test_a_killed_runners_run_is_closed_by_the_next_command_and_its_kernel_ended
 def test_a_stopped_runner_is_stale_after_the_grace_time_and_its_late_write_refused(own_store):
     stopped = own_store.start("stopped", NAP)
     stopped.until("begun")
-    stopped.signal(signal.SIGSTOP)
+    stop(stopped)
     (stopped.folder / "wake").write_text("1")
     time.sleep(2.1)
     assert close_from_here(own_store) == []  # within the grace time: a laptop's lid, a Ctrl-Z
@@ -184,7 +202,7 @@ def test_a_stopped_runner_is_stale_after_the_grace_time_and_its_late_write_refus
 def test_a_runner_stopped_while_it_records_can_not_overwrite_its_closing(own_store):
     slow = own_store.start("slow", BEGIN)
     wait_for(lambda: list(own_store.folder.glob("mlruns/**/notebook.html")), slow)
-    slow.signal(signal.SIGSTOP)
+    stop(slow)
     wait_for(lambda: liveness.psutil.Process(slow.pid).status() == "stopped", slow)
     time.sleep(2.1)
     run_id = slow.run.info.run_id
@@ -210,7 +228,7 @@ def test_a_runner_on_another_machine_is_judged_by_whether_its_heart_stands_still
         run_id, liveness.HEARTBEAT, beat(hours=1)
     )  # so that it is suspected, and watched
     assert close_from_here(own_store) == [] and remote.run.info.status == "RUNNING"
-    remote.signal(signal.SIGSTOP)
+    stop(remote)
     client.set_tag(run_id, liveness.HEARTBEAT, beat(minutes=1))
     assert close_from_here(own_store) == [run_id]
     os.kill(remote.pid, signal.SIGCONT)

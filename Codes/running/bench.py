@@ -208,7 +208,7 @@ class Execution:
 
     def connections(self):
         """The connection files that there are now."""
-        return list(self.folder.glob("tmp/*.json"))
+        return [*self.folder.glob("tmp/*.json"), *self.folder.glob("tmp/*/kernel*.json")]
 
     def artifact(self, path):
         """The text of the run's artifact `path`."""

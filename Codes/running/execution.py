@@ -229,7 +229,10 @@ def execute(manager, kernel_name, run_id, prepare, limits, signals, **options):
     heartbeat = liveness.Heartbeat(
         run_id, lambda: guard.stop_kernel("the run was closed by another command")
     )
-    with tempfile.TemporaryFile("w+") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="workbook-") as folder,
+        tempfile.TemporaryFile("w+") as log,
+    ):
         client = None
         try:
             with signals.raising():
@@ -237,16 +240,15 @@ def execute(manager, kernel_name, run_id, prepare, limits, signals, **options):
                 heartbeat.start()
                 client = Client(manager, guard, kernel_name=kernel_name, **options)
                 client.extra_arguments = crash_log(kernel_name)
+                client.create_kernel_manager()
+                # Here it goes away even where a signal comes before its writer knows that it wrote it.
+                client.km.connection_file = f"{folder}/kernel.json"
                 client.execute(env=environment, stdout=log, stderr=log)
         except BaseException as error:  # pylint: disable=broad-exception-caught
             outcome = _explain(error, guard, manager)
         finally:
             heartbeat.stop()
             guard.stop_kernel()
-            if (
-                client and client.km
-            ):  # nbclient forgets it where the start of the kernel is interrupted
-                client.km.cleanup_connection_file()
         log.seek(0)
         kept = log.read(TEXT_LIMIT)
     if client and client.failure and outcome.status == "FINISHED":
