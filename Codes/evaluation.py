@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from sklearn import metrics
-from sklearn.inspection import permutation_importance
 from threadpoolctl import threadpool_limits
 
 from Codes import data, models
@@ -24,20 +23,25 @@ RANKING = {
     "average_precision": metrics.average_precision_score,
 }
 REGRESSION = {"rmse": False, "mae": False, "median_ae": False, "r2": True}
+FROM_SCORES = {*RANKING, "log_loss", "brier"}  # these need no predicted labels
 MORE_IS_BETTER = CLASSIFICATION | REGRESSION
 # Bounds that keep the bootstrap and the permutations at a second or two, whatever the table's size.
 RESAMPLES = 100
 BOOTSTRAP_ROWS = 5000
 IMPORTANCE_ROWS = 2000
+SHUFFLES = 3
 
 
-def predictions(pipeline, X, y):
+def predictions(pipeline, X, y, labels=True):
     """A row for each row of `X`: `actual`, `predicted` and, of a classifier, a column for each class.
 
     A class's column is called "probability of <label>", or "score of <label>" where the estimator
-    ranks without giving probabilities; there is none where it does neither.
+    ranks without giving probabilities; there is none where it does neither. Without `labels`,
+    `predicted` is left out, which saves half of the time.
     """
-    table = pd.DataFrame({"actual": np.asarray(y), "predicted": pipeline.predict(X)}, index=X.index)
+    table = pd.DataFrame({"actual": np.asarray(y)}, index=X.index)
+    if labels:
+        table["predicted"] = pipeline.predict(X)
     for word, method in (("probability", "predict_proba"), ("score", "decision_function")):
         if hasattr(pipeline, "classes_") and hasattr(pipeline, method):
             values = getattr(pipeline, method)(X)
@@ -152,23 +156,34 @@ def uncertainty(problem, pipeline, table, seed=0):
 
 def importance(problem, pipeline, X, y, seed=0):
     """How much worse the deciding metric gets when a column is shuffled: mean and std, largest first."""
-
-    def score_of(fitted, shuffled, y_true):
-        table = predictions(fitted, shuffled, y_true)
-        value = measure(problem, table, getattr(fitted, "classes_", None), only=name)[name]
-        return value if MORE_IS_BETTER[name] else -value
-
-    name = problem.metric.name
-    sample = X.sample(min(len(X), IMPORTANCE_ROWS), random_state=seed)
-    y_sample = pd.Series(np.asarray(y), index=X.index)[sample.index]
-    # Many predictions of few rows: OpenMP's threads would spend their time waiting for each other
-    # (by spinning: 100 s instead of 3 s on a busy machine).
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(X))[:IMPORTANCE_ROWS]
+    X, y = X.iloc[rows], np.asarray(y)[rows]
+    # One thread: OpenMP's would spend their time waiting for each other, by spinning; on a busy
+    # machine that made 3 s into 100 s.
     with threadpool_limits(1):
-        found = permutation_importance(
-            pipeline, sample, y_sample, scoring=score_of, n_repeats=3, random_state=seed
-        )
-    table = pd.DataFrame({"mean": found.importances_mean, "std": found.importances_std}, X.columns)
+        whole = _losses(problem, pipeline, X, y)[0]
+        worse = {name: _losses(problem, pipeline, _shuffled(X, name, random), y) for name in X}
+    table = pd.DataFrame(worse).T - whole
+    table = pd.DataFrame({"mean": table.mean(axis=1), "std": table.std(axis=1, ddof=0)})
     return table.rename_axis("feature").sort_values("mean", ascending=False)
+
+
+def _shuffled(X, name, random):
+    """`X` SHUFFLES times, one under the other, in each the column `name` in an order of its own."""
+    order = np.concatenate([random.permutation(len(X)) for _ in range(SHUFFLES)])
+    stacked = pd.concat([X] * SHUFFLES, ignore_index=True)
+    return stacked.assign(**{name: X[name].iloc[order].to_numpy()}).astype({name: X[name].dtype})
+
+
+def _losses(problem, pipeline, X, y):
+    """The deciding metric, turned so that less is better, of each stretch of `X` as long as `y`."""
+    name, times = problem.metric.name, len(X) // len(y)
+    table = predictions(pipeline, X, np.tile(y, times), labels=name not in FROM_SCORES)
+    parts = [table.iloc[i * len(y) : (i + 1) * len(y)] for i in range(times)]
+    classes = getattr(pipeline, "classes_", None)
+    values = [measure(problem, part, classes, only=name)[name] for part in parts]
+    return [-value if MORE_IS_BETTER[name] else value for value in values]
 
 
 def _labels(problem, table, classes):
