@@ -201,7 +201,9 @@ def pins() -> dict[str, list[str]]:
     """The versions that requirements.txt pins, by package."""
     found: dict[str, list[str]] = {}
     text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    for name, version in re.findall(r"^([a-z0-9.-]+)==([^ ;\\]+)", text, re.MULTILINE):
+    for name, version in re.findall(
+        r"^([a-z0-9.-]+)(?:\[[^\]]*\])?==([^ ;\\]+)", text, re.MULTILINE
+    ):
         found.setdefault(name, []).append(version)
     return found
 

@@ -1,4 +1,4 @@
-"""Faults of the tracking server: away, silent, killed, failing, slow, losing replies: one whole run, or a clear error."""
+"""Faults of the tracking server: away, silent, killed, failing, slow, losing replies: one whole run, or clear words."""
 
 import os
 import signal

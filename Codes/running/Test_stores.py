@@ -1,12 +1,12 @@
 """Faults of the store and the disk: a clear refusal before the run, or nothing lost; and what is kept is verified."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +14,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from Codes import manifest
+from Codes import manifest, tracking
 from Codes.errors import WorkbookError
 from Codes.running.bench import (
+    FORKS,
+    PATIENCE,
+    PRELOAD,
     Store,
     check_kept,
     check_nothing_left,
     check_refused,
-    clean_environment,
     processes_of,
     wait_for,
 )
@@ -33,20 +35,29 @@ QUICK = "import mlflow; mlflow.log_metric('m', 1)"
 # --- the SQLite store
 
 
+def open_there(uri):
+    """Be a process that opens the store at `uri`, new or not, and makes an experiment in it."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    tracking.use_store()
+    tracking.ensure_experiment("e")
+
+
+def opener(uri):
+    """A process that opens the store at `uri`: everything is imported already, so that several truly meet."""
+    FORKS.set_forkserver_preload(PRELOAD)
+    process = FORKS.Process(target=open_there, args=(uri,))
+    process.start()
+    return process
+
+
 def test_eight_starts_on_an_empty_store_all_succeed(tmp_path):
-    code = "from Codes import tracking; tracking.use_store(); tracking.ensure_experiment('e')"
-    environment = clean_environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new.db"}
-    starts = [
-        subprocess.Popen(  # pylint: disable=consider-using-with
-            [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(8)
-    ]
-    said = [start.communicate()[1] for start in starts]
-    assert [start.returncode for start in starts] == [0] * 8, said
-    assert [
-        e.name for e in Store(f"sqlite:///{tmp_path}/new.db", tmp_path).client.search_experiments()
-    ] == ["e", "Default"]
+    uri = f"sqlite:///{tmp_path}/new.db"
+    starts = [opener(uri) for _ in range(8)]
+    for start in starts:
+        start.join(PATIENCE)
+    assert [start.exitcode for start in starts] == [0] * 8
+    names = [e.name for e in Store(uri, tmp_path).client.search_experiments()]
+    assert sorted(names) == ["Default", "e"]
 
 
 def test_two_runners_on_an_empty_store_make_two_whole_runs(tmp_path):
@@ -189,17 +200,14 @@ def test_lock_files_of_dead_processes_are_recovered(own_store):
 
 
 def test_a_killed_creator_of_a_store_leaves_one_that_the_next_can_use(tmp_path):
-    code = "from Codes.store import open_store; open_store()"
-    environment = clean_environment() | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new.db"}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE
-    ) as first:
-        wait_for(lambda: [f for f in tmp_path.glob("*new.db*") if f.stat().st_size])
-        first.kill()
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    uri = f"sqlite:///{tmp_path}/new.db"
+    first = opener(uri)
+    wait_for(lambda: [f for f in tmp_path.glob("*new.db*") if f.stat().st_size])
+    first.kill()
+    first.join()
+    second = opener(uri)
+    second.join(PATIENCE)
+    assert second.exitcode == 0
 
 
 # --- the disk

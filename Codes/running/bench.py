@@ -81,7 +81,7 @@ def restore(variables):
 
 
 def become(command, arguments, environment, folder, log):
-    """Be the process of `command` (in the forked child): its environment, folder and output, then its main function."""
+    """Be the process of `command`, in the forked child: its environment, folder and output, then its main function."""
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -272,7 +272,7 @@ def check_nothing_left(execution):
 
 
 def check_failed(execution, status, said, **tags):
-    """Check an end that is not a success, all around: `said` (a pattern) is on the terminal, `tags` are patterns too."""
+    """Check an end that is not a success, all around: `said` and `tags` are patterns, of the terminal and the tags."""
     run = check_nothing_left(execution)
     assert execution.code not in (0, None), execution.printed
     assert run.info.status == status, execution.printed
@@ -297,7 +297,7 @@ def check_kept(execution):
 
 
 def check_refused(execution, said):
-    """Check that the command ends before a run and a kernel, with one clear line that `said` (a pattern) is in."""
+    """Check that the command ends before a run and a kernel, with one clear line that matches `said`."""
     assert execution.finish().code == 1, execution.printed
     assert re.search(said, execution.printed), execution.printed
     assert "Traceback" not in execution.printed and not execution.output.exists(), execution.printed

@@ -70,7 +70,7 @@ class Manager(NotebookExecutionManager):
         self.cleanup_pbar()
 
 
-class MlflowEngine(Engine):
+class MlflowEngine(Engine):  # pylint: disable=abstract-method
     """`papermill --engine mlflow`, and what `workbook run` uses."""
 
     @classmethod
@@ -87,7 +87,7 @@ class MlflowEngine(Engine):
             ) from error
 
     @classmethod
-    def execute_notebook(
+    def execute_notebook(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
         cls,
         nb,
         kernel_name,
@@ -98,7 +98,7 @@ class MlflowEngine(Engine):
         input_path=None,
         **options,
     ):
-        """Execute `nb` as one MLflow run. Of `options`, `execution_timeout` limits a cell and `notebook_timeout` all."""
+        """Execute `nb` as one MLflow run. `execution_timeout` limits a cell, `notebook_timeout` all."""
         # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
         LocalHandler.write = write_whole
         source = Path(str(input_path or "notebook.ipynb"))
@@ -132,7 +132,7 @@ class MlflowEngine(Engine):
 
 
 def prepare(nb, source):
-    """Check the parameters that papermill was given and write them into `nb` as data; returns all values, defaults too."""
+    """Check the parameters that papermill was given and write them into `nb` as data; returns all values."""
     given = nb.metadata.papermill.get("parameters", {}) if injected(nb) else {}
     if nb_language(nb) not in ("python", None):
         return dict(given)
@@ -267,7 +267,7 @@ def kernel_environment(run_id):
 
 
 def close_run(run_id, manager, outcome, secrets=()):
-    """Keep everything of the execution, then set the run's terminal status; a failure to keep is a failure of the run."""
+    """Keep everything of the execution, then set the run's terminal status; failing to keep fails the run."""
     liveness.end_processes(run_id)
     recording.hide(manager.nb, secrets)
     outcome.message = recording.hidden(outcome.message, secrets)

@@ -14,7 +14,6 @@ import psutil
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.log import logger
 
 from Codes import liveness
 from Codes.errors import WorkbookError
@@ -42,7 +41,7 @@ class Limits:
 
 @dataclass
 class Outcome:
-    """How an execution ended: `status` is MLflow's; `error`, `message`, `cell` (1-based) and `raises` tell of a failure."""
+    """How an execution ended: `status` is MLflow's; the others tell of a failure, `cell` from 1."""
 
     status: str = "FINISHED"
     error: str = ""
@@ -59,7 +58,7 @@ class Outcome:
             self.raises = raises or WorkbookError(message)
 
 
-class Guard(threading.Thread):
+class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
     """Watches a kernel: its memory, and the time limits, past which it interrupts and then kills."""
 
     def __init__(self, limits):
@@ -112,7 +111,7 @@ def _gone_is_fine():
 
 
 def peak_memory(pid):
-    """The most bytes of memory that `pid` has held so far, or holds where the system keeps no record; 0 once it is gone."""
+    """The most bytes of memory that `pid` has held so far (or holds, without a record); 0 once it is gone."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines():
             if line.startswith("VmHWM:"):
@@ -223,7 +222,9 @@ def crash_log(kernel_name):
     )
 
 
-def execute(manager, kernel_name, run_id, prepare, limits, signals, **options):
+def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
+    manager, kernel_name, run_id, prepare, limits, signals, **options
+):
     """Run `manager`'s notebook in a new kernel with the environment `prepare()`; returns an Outcome, raises nothing."""
     guard, outcome = Guard(limits), Outcome()
     heartbeat = liveness.Heartbeat(
