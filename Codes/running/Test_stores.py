@@ -84,7 +84,7 @@ def locked(store, table="experiments"):
 def test_a_store_that_is_locked_for_seconds_is_waited_for(own_store):
     with locked(own_store):
         waiting = own_store.start("waiting", QUICK)
-        time.sleep(8)
+        time.sleep(5)
         assert waiting.code is None, waiting.printed
     assert waiting.finish().code == 0, waiting.printed
     assert check_nothing_left(waiting).info.status == "FINISHED"
@@ -104,7 +104,7 @@ def test_a_lock_in_mid_run_loses_nothing(own_store):
     running = own_store.start("running", *cells)
     running.until("begun")
     with locked(own_store):
-        time.sleep(8)
+        time.sleep(5)
     assert running.finish().code == 0, running.printed
     run = check_nothing_left(running)
     assert run.info.status == "FINISHED"
