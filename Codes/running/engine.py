@@ -29,6 +29,10 @@ from Codes.running import execution, interruption, recording
 
 LAUNCH = "workbook.launch"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+QUIET = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make kernels side by side 20 times slower
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, in red under each notebook's imports
+}
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
 
 
@@ -263,7 +267,7 @@ def kernel_environment(run_id):
     run = MlflowClient().get_run(run_id)
     owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": run.info.experiment_id}
     given = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
-    return given | owned | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    return QUIET | given | owned | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
 
 
 def close_run(run_id, manager, outcome, secrets=()):
