@@ -254,19 +254,15 @@ def test_the_digest_sees_texts_not_their_codes():
     assert data.digest(one) == data.digest(other)
 
 
-def test_a_run_records_the_dataset_as_its_input(tmp_path):
+def test_a_run_records_the_dataset_as_its_input(tmp_path, monkeypatch):
     store = f"sqlite:///{tmp_path}/mlflow.db"
     shipped = [problem.load(name) for name in ("flights", "diabetes")]
     frames = [data.load(one, rows=300) for one in shipped]
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store)
-    try:
-        experiment = mlflow.create_experiment("data", (tmp_path / "artifacts").as_uri())
-        with mlflow.start_run(experiment_id=experiment) as run:
-            for one, frame in zip(shipped, frames):
-                mlflow.log_input(data.dataset(frame, one), context="training")
-    finally:
-        mlflow.set_tracking_uri(before)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    experiment = mlflow.create_experiment("data", (tmp_path / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=experiment) as run:
+        for one, frame in zip(shipped, frames):
+            mlflow.log_input(data.dataset(frame, one), context="training")
     inputs = mlflow.MlflowClient(store).get_run(run.info.run_id).inputs.dataset_inputs
     logged = {each.dataset.name: each.dataset for each in inputs}
     for one, frame in zip(shipped, frames):

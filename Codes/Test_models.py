@@ -147,14 +147,12 @@ def test_a_date_column_is_refused_by_name():
 
 
 @pytest.fixture(name="run")
-def run_in_fresh_store(tmp_path):
+def run_in_fresh_store(tmp_path, monkeypatch):
     """An active run in a store of its own."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     experiment = mlflow.create_experiment("models", artifact_location=(tmp_path / "a").as_uri())
     with mlflow.start_run(experiment_id=experiment) as run:
         yield run
-    mlflow.set_tracking_uri(before)
 
 
 def test_saved_models_predict_the_same_and_hold_no_pickle(run):  # pylint: disable=unused-argument

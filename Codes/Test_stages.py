@@ -84,8 +84,14 @@ stages.GROUPS["lint"] = lambda: iter([stages.python("slow", "-c", {stage!r})])
 sys.exit(stages.main(["lint"]))
 """
     command = [sys.executable, "-c", runner]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    with subprocess.Popen(  # pylint: disable=subprocess-popen-preexec-fn
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # tests that were started in the background ignore SIGINT, and would hand that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as child:
         deadline = time.monotonic() + 30
         log = tmp_path / "slow.log"
