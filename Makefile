@@ -33,9 +33,7 @@ install: ## make .venv with everything in it; PYTHON=python3.12 chooses the Pyth
 
 .PHONY: run
 run: install ## run all notebooks in order, or one: NB=02_train P="model=forest seed=3"
-	@if [ -n "$$NB" ]; then exec $(BIN)/workbook run "$$NB" --params "$$P"; \
-	elif [ -n "$$P" ]; then echo 'P= needs a notebook: make run NB=02_train P="seed=3"' >&2; exit 2; \
-	else exec $(BIN)/workbook run; fi
+	@exec $(BIN)/workbook run $${NB:+"$$NB"} --params "$$P"
 
 .PHONY: lab
 lab: install ## open JupyterLab on 127.0.0.1; LAB="--no-browser" adds options of its own
