@@ -86,10 +86,11 @@ def test_parameters_reach_the_command_as_they_were_typed(checkout: Path, typed: 
     assert seen.stdout == f"<run><02_train><--params><{typed}>", seen.stderr
 
 
-def test_parameters_without_a_notebook_are_refused(checkout: Path):
+def test_parameters_without_a_notebook_are_for_the_whole_lifecycle(checkout: Path):
     script(checkout / ".ci" / "install", "")
-    seen = call("make", "run", "P=seed=3", folder=checkout)
-    assert seen.returncode != 0 and "make run NB=02_train" in seen.stderr
+    script(checkout / ".venv" / "bin" / "workbook", "printf '<%s>' \"$@\"")
+    seen = call("make", "run", "P=problem=diabetes", folder=checkout)
+    assert seen.stdout == "<run><--params><problem=diabetes>", seen.stderr
 
 
 def test_the_store_is_one_absolute_place_unless_the_caller_names_another(checkout: Path):
