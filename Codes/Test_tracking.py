@@ -8,12 +8,12 @@ import time
 import urllib.request
 
 import mlflow
-import nbformat
 import pytest
 from jupyter_client import BlockingKernelClient
 
 from Codes import tracking
 from Codes.errors import WorkbookError
+from Codes.running.bench import write_notebook
 
 CELLS = [
     "problem: str = 'by_hand'  # which problem\nalpha: float = 0.5  # strength [0, inf)",
@@ -30,24 +30,10 @@ def _store(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
-def write_notebook(path):
-    """Write the notebook of CELLS to `path`."""
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source) for source in CELLS]
-    )
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(notebook, path)
-
-
 @pytest.fixture(name="server")
 def _server(tmp_path, store):
     """A Jupyter server over a folder with one notebook; yields a function that asks its REST interface."""
-    write_notebook(tmp_path / "experiment.ipynb")
+    write_notebook(tmp_path / "experiment.ipynb", *CELLS[1:], parameters=CELLS[0])
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": store,
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),

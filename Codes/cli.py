@@ -143,9 +143,8 @@ def split_json(line):
 def prepare_environment(experiment, system_metrics, whole):
     """Set what the engine reads; in a whole lifecycle under `mlflow run`, the run given there becomes the parent."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.CRITICAL
-    )  # we tell of it in one line
+    # we tell of the store's trouble in one line
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if experiment:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
     if system_metrics:
@@ -156,13 +155,8 @@ def prepare_environment(experiment, system_metrics, whole):
 
 def execute(path, values, place, **options):
     """Run one notebook; its failure becomes one line and the exit status."""
-    from nbclient.exceptions import (
-        CellTimeoutError,
-        DeadKernelError,
-    )
-    from papermill.exceptions import (
-        PapermillExecutionError,
-    )
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
     try:
         runner.run(path, values, place, **options)

@@ -20,7 +20,7 @@ from Codes.paths import ROOT
 from Codes.problem import suggest
 
 __all__ = [
-    *("load", "split", "features", "target", "roles"),
+    *("load", "split", "features", "target", "roles", "role_by_type"),
     *("check", "require", "digest", "dataset"),
 ]
 
@@ -162,11 +162,16 @@ def target(frame, problem):
 def roles(frame, problem):
     """'numeric' or 'categorical' for each feature of `frame`: as `problem` says, or by its type."""
     return {
-        column: problem.roles.get(
-            column, "numeric" if pd.api.types.is_numeric_dtype(values) else "categorical"
-        )
+        column: problem.roles.get(column, role_by_type(values))
         for column, values in features(frame, problem).items()
     }
+
+
+def role_by_type(values):
+    """'numeric' or 'categorical' by the type of `values`; booleans are categories, which may be missing."""
+    types = pd.api.types
+    is_number = types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
+    return "numeric" if is_number else "categorical"
 
 
 def digest(frame):

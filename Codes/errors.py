@@ -1,5 +1,7 @@
 """A user's mistake, told in one line: what was given, what is allowed, what to do."""
 
+import difflib
+
 import click
 
 
@@ -8,3 +10,9 @@ class WorkbookError(click.ClickException):
 
     def __str__(self):
         return self.message
+
+
+def nearest(name, known, form=" Did you mean '{}'?", cutoff=0.6):
+    """`form` filled with that of `known` (names) which is nearest to `name`; an empty text where none is near."""
+    near = difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=cutoff)
+    return form.format(near[0]) if near else ""

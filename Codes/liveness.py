@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
+from Codes.adoption import OWNED
+
 OWNER = "workbook.owner"
 HEARTBEAT = "workbook.heartbeat"
 CLOSED = "workbook.closed_by"
@@ -49,6 +51,11 @@ def _start(pid):
         )
     except FileNotFoundError:
         return str(psutil.Process(pid).create_time()) if psutil.pid_exists(pid) else ""
+
+
+def claim():
+    """The tags by which this process owns a run, from now on."""
+    return {OWNER: me(), HEARTBEAT: now()}
 
 
 def now():
@@ -168,11 +175,11 @@ def set_status(client, run_id, status):
     store.update_run_info(run_id, RunStatus.from_string(status), end, None)
 
 
-def end_processes(run_id, marker="WORKBOOK_RUN_ID"):
+def end_processes(run_id):
     """Kill every process that carries `run_id` in its environment, whatever became of its parents."""
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(marker) == run_id:
+            if process.pid != os.getpid() and process.environ().get(OWNED) == run_id:
                 process.kill()
         except (psutil.Error, OSError):
             continue

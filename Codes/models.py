@@ -1,6 +1,5 @@
 """Models: a scikit-learn pipeline with its preprocessing inside, built by name and logged without pickle."""
 
-import difflib
 import importlib
 import inspect
 import warnings
@@ -17,6 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from Codes import data, errors
 from Codes.errors import WorkbookError
 
 # Short name -> task -> (class, our defaults). Defaults differ from scikit-learn's only where its own
@@ -80,8 +80,7 @@ def columns(problem, X):
             f"column '{dates[0]}' holds dates, which no model takes: name it as `time` or under "
             f"`exclude` in the problem's file."
         )
-    known = [name for name in X if X[name].notna().any()]
-    roles = {name: problem.roles.get(name) or _role(X[name]) for name in known}
+    roles = data.roles(X.loc[:, X.notna().any()], problem)
     return tuple(
         [n for n, role in roles.items() if role == kind] for kind in ("numeric", "categorical")
     )
@@ -127,12 +126,6 @@ def requirements(pipeline):
     own = [] if top == "sklearn" else metadata.packages_distributions().get(top, [])
     needed = {"mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy", *own}
     return [f"{name}=={metadata.version(name)}" for name in sorted(needed)]
-
-
-def _role(column):
-    """'numeric' or 'categorical' by type; booleans are categories, so that they may be missing."""
-    is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    return "numeric" if is_number else "categorical"
 
 
 def _preparation(model, estimator, numeric, categorical):
@@ -189,9 +182,8 @@ def _load_class(path):
     module_name, _, class_name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except (
-        Exception
-    ) as error:  # pylint: disable=broad-exception-caught  # a module may raise anything
+    except Exception as error:  # pylint: disable=broad-exception-caught
+        # a module may raise anything
         raise WorkbookError(
             f"model '{path}': the module '{module_name}' does not import ({error}). Is its package installed?"
         ) from error
@@ -278,5 +270,4 @@ def _trusted_types(pipeline, trusted):
 
 def nearest(name, known):
     """' (did you mean 'x'?)' for the nearest of `known`, else ''."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
+    return errors.nearest(name, known, " (did you mean '{}'?)")

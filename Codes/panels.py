@@ -10,6 +10,8 @@ from matplotlib.patches import FancyArrowPatch
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
+from Codes import data
+
 # Okabe and Ito's colours, which colour-blind people can tell apart; each means one thing everywhere.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#9AA0A6", "#2B2F33"
 CYCLE = [BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY]
@@ -130,8 +132,7 @@ def residuals(left, right, table):
 
 def is_words(values, problem):
     """Does the column hold categories, or yes and no, rather than amounts?"""
-    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return problem.roles.get(values.name) == "categorical" or not is_number
+    return "categorical" in (problem.roles.get(values.name), data.role_by_type(values))
 
 
 def called(problem, label):

@@ -12,7 +12,6 @@ values (with `*` as in file names), a trailing interval the allowed range: squar
 
 import ast
 import builtins
-import difflib
 import fnmatch
 import functools
 import io
@@ -26,7 +25,7 @@ from datetime import date
 from pathlib import Path
 
 from Codes import plain_yaml
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, nearest
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 SECRET_NAME = re.compile(
@@ -269,11 +268,9 @@ def check(parameters, given, where="the notebook"):
 
 
 def _unknown(name, declared, where):
-    near = difflib.get_close_matches(str(name), declared, n=1)
     if not str(name).isidentifier() or keyword.iskeyword(str(name)):
         return f"{name!r} is not a parameter name (a Python name, no keyword); {where} takes {', '.join(declared)}."
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"{where} has no parameter '{name}'; it takes {', '.join(declared)}.{hint}"
+    return f"{where} has no parameter '{name}'; it takes {', '.join(declared)}.{nearest(name, declared)}"
 
 
 def checked(parameter, value):
@@ -323,8 +320,7 @@ def _check_domain(parameter, value):
         if not declared and not closed:
             raise WorkbookError(f"{parameter.name}={told(value)}: numbers must be finite here.")
     if parameter.choices and not any(_matches(value, c) for c in parameter.choices):
-        near = difflib.get_close_matches(str(value), map(str, parameter.choices), n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = nearest(value, parameter.choices)
         raise WorkbookError(
             f"{parameter.name}={told(value)}: it must be {parameter.allowed}.{hint}"
         )

@@ -1,7 +1,6 @@
 """What is predicted from which table: the files Resources/problems/*.yaml, read and checked."""
 
 import datetime
-import difflib
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from Codes import plain_yaml
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, nearest
 from Codes.paths import PROBLEMS
 
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
@@ -37,8 +36,7 @@ Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 def suggest(name, known):
     """', did you mean …?' for the entry of `known` nearest to `name`; '' where none is near."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
-    return f", did you mean '{near[0]}'?" if near else ""
+    return nearest(name, known, ", did you mean '{}'?")
 
 
 class _Part(pydantic.BaseModel):

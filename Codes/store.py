@@ -12,9 +12,8 @@ from Codes.errors import WorkbookError
 from Codes.paths import DATABASE
 
 URI = "MLFLOW_TRACKING_URI"
-ARTIFACT_ROOT = (
-    "_MLFLOW_SERVER_ARTIFACT_ROOT"  # where MLflow's SQL store puts a new experiment's artifacts
-)
+# where MLflow's SQL store puts a new experiment's artifacts
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "ceph"}
 
 
@@ -118,9 +117,7 @@ def _check_schema(path, revision):
 
 
 def _create(uri, path):
-    from mlflow.store.tracking.sqlalchemy_store import (
-        SqlAlchemyStore,
-    )
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     filesystem = _filesystem(path)
     if filesystem in NETWORK:
@@ -128,9 +125,8 @@ def _create(uri, path):
             f"{path} is on a network file system ({filesystem}), where SQLite loses data; "
             f"set {URI} to a local file or to a server."
         )
-    part = path.with_name(
-        f".{path.name}.part"
-    )  # a creator that is killed leaves no half store behind
+    # built beside and renamed: a creator that is killed leaves no half store behind
+    part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
     SqlAlchemyStore(f"sqlite:///{part}", artifact_root(uri)).engine.dispose()
     # In WAL mode, which the file keeps, readers and a writer do not block each other.

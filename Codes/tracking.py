@@ -40,10 +40,7 @@ def start_run():
     notebook = notebook_by_hand()
     values = session_values(notebook)
     experiment = ensure_experiment(experiment_name(notebook, values))
-    tags = identity.tags(notebook) | {
-        liveness.OWNER: liveness.me(),
-        liveness.HEARTBEAT: liveness.now(),
-    }
+    tags = identity.tags(notebook) | liveness.claim()
     run = mlflow.start_run(experiment_id=experiment, run_name=Path(notebook).stem, tags=tags)
     liveness.Heartbeat(run.info.run_id).start()
     record(run.info.run_id, notebook, values)

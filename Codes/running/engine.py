@@ -82,13 +82,12 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         """The kernel `name`, else the one that the notebook `nb` names."""
         try:
             found = super().nb_kernel_name(nb, name)
-            return (
-                NATIVE_KERNEL_NAME if found == "python" else found
-            )  # jupyter's name for this Python
         except ValueError as error:
             raise WorkbookError(
                 "the notebook names no kernel; choose one, such as -k python3."
             ) from error
+        # 'python' is jupyter's other name for this Python's own kernel
+        return NATIVE_KERNEL_NAME if found == "python" else found
 
     @classmethod
     def execute_notebook(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
@@ -180,10 +179,7 @@ def open_run(nb, source, values):
     """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns its id."""
     os.environ.setdefault(RETRIES, str(PATIENCE))
     tracking.use_store()
-    tags = identity.tags(source) | {
-        liveness.OWNER: liveness.me(),
-        liveness.HEARTBEAT: liveness.now(),
-    }
+    tags = identity.tags(source) | liveness.claim()
     parent, adopted = os.environ.get(OWNED), os.environ.pop("MLFLOW_RUN_ID", None)
     if parent:
         tags["mlflow.parentRunId"] = parent
@@ -197,10 +193,15 @@ def open_run(nb, source, values):
                 run_name(source, nb.metadata.papermill.get("parameters", {})), source, values, tags
             )
     except MlflowException as error:
-        reason = error.message.splitlines()[0][:300]
+        reason = first_line(error.message)
         raise WorkbookError(f"the run of {source.name} could not be opened: {reason}") from error
     logger.info("MLflow run: %s", run_id)
     return run_id
+
+
+def first_line(text):
+    """The first line of `text`, not endless; an empty text stays one."""
+    return text.partition("\n")[0][:300]
 
 
 def run_name(source, given):
@@ -258,7 +259,7 @@ def begin(run_id, source, values):
         tracking.record(run_id, source, values)
         return kernel_environment(run_id)
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0][:300]
+        reason = first_line(str(error)) or type(error).__name__
         raise WorkbookError(f"the run of {source.name} could not begin: {reason}") from error
 
 
@@ -284,12 +285,11 @@ def close_run(run_id, manager, outcome, secrets=()):
         close_children(client, run_id, outcome.status)
         refuse_if_closed(client, run_id)
         liveness.set_status(client, run_id, outcome.status)
-        refuse_if_closed(
-            client, run_id
-        )  # it may have been stopped (SIGSTOP) between the two lines above
+        # it may have been stopped (SIGSTOP) between the two lines above
+        refuse_if_closed(client, run_id)
     except MlflowException as error:
         outcome.fail("StoreUnreachable", "")
-        reason = error.message.splitlines()[0][:300]
+        reason = first_line(error.message)
         outcome.raises = WorkbookError(
             f"the run {run_id} could not be recorded ({reason}); the executed notebook is kept: {place}. "
             "The next command closes the run."

@@ -1,6 +1,5 @@
 """Runs notebooks: one by its name, or the whole lifecycle in the order of the numbers in their names."""
 
-import difflib
 import os
 import secrets as random_names
 from datetime import datetime
@@ -10,14 +9,12 @@ import nbformat
 from nbformat.reader import NotJSONError
 
 from Codes import parameters, plain_yaml
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, nearest
 from Codes.paths import EXECUTED, NOTEBOOKS, RESOURCES
 
 LIFECYCLE = RESOURCES / "lifecycle"
 INVALID = nbformat.ValidationError
-LONGEST = (
-    200  # bytes of an output's name; file systems allow 255, and the part file's name is longer
-)
+LONGEST = 200  # bytes of an output's name: file systems allow 255, and the part file's is longer
 
 
 def notebooks():
@@ -35,8 +32,7 @@ def find(name):
         if os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
             return path.resolve()
     stems = [path.stem for path in notebooks()]
-    near = difflib.get_close_matches(Path(name).stem, stems, n=1, cutoff=0.4)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = nearest(Path(name).stem, stems, cutoff=0.4)
     raise WorkbookError(f"there is no notebook '{name}'; there are {', '.join(stems)}.{hint}")
 
 
@@ -93,24 +89,23 @@ def plan(name, given):
     """
     if name is not None:
         path = find(name)
-        return [(path, _checked(path, given))]
-    steps, used = [], set()
+        return [(path, _checked(path, declared(path), given))]
+    steps, known = [], set()
     for path in notebooks():
-        names = {p.name for p in declared(path)}
+        here = declared(path)
+        names = {p.name for p in here}
+        known |= names
         mine = {k: v for k, v in given.items() if k in names}
-        used |= set(mine)
-        steps += [(path, _checked(path, {**s, **mine})) for s in sets_for(path)]
-    if unknown := set(given) - used:
-        known = sorted({p.name for path in notebooks() for p in declared(path)})
+        steps += [(path, _checked(path, here, {**s, **mine})) for s in sets_for(path)]
+    if unknown := set(given) - known:
         raise WorkbookError(
-            f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(known)}."
+            f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(sorted(known))}."
         )
     return steps
 
 
-def _checked(path, given):
-    """`given` (texts are read by each parameter's type), refused here if wrong: before anything runs."""
-    here = declared(path)
+def _checked(path, here, given):
+    """`given`, its texts read by the types of the parameters `here`; refused if wrong, before anything runs."""
     texts = {k: v.text for k, v in given.items() if isinstance(v, Typed)}
     values = {**given, **parameters.from_text(here, texts)}
     parameters.check(here, values, path.name)
