@@ -17,7 +17,16 @@ PYTHON ?=
 # `value` keeps their `$` signs from being read by make.
 override P := $(value P)
 override NB := $(value NB)
-export P NB
+override ROUNDS := $(value ROUNDS)
+override WAYS := $(value WAYS)
+override SECTIONS := $(value SECTIONS)
+override TRIALS := $(value TRIALS)
+override GROWTH := $(value GROWTH)
+override SPACE := $(value SPACE)
+override WORKERS := $(value WORKERS)
+override ARGS := $(value ARGS)
+override MODEL := $(value MODEL)
+export MODEL P NB ROUNDS WAYS SECTIONS TRIALS GROWTH SPACE WORKERS ARGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -35,9 +44,14 @@ install: ## make .venv with everything in it; PYTHON=python3.12 chooses the Pyth
 run: install ## run all notebooks in order, or one: NB=02_train P="model=forest seed=3"
 	@exec $(BIN)/workbook run $${NB:+"$$NB"} --params "$$P"
 
+.PHONY: sweep
+sweep: install ## try a notebook over many values: NB=02_train SPACE=file.yaml TRIALS=20 WORKERS=2 ARGS="--seeds 3"
+	@exec $(BIN)/workbook sweep "$${NB:-02_train}" --space "$${SPACE:-Resources/sweeps/flights_hgb.yaml}" \
+	    --params "$$P" $${TRIALS:+--trials "$$TRIALS"} $${WORKERS:+--workers "$$WORKERS"} $$ARGS
+
 .PHONY: lab
 lab: install ## open JupyterLab on 127.0.0.1; LAB="--no-browser" adds options of its own
-	@exec $(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. $(LAB)
+	@$(BIN)/workbook warm --start >/dev/null 2>&1 & exec $(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. $(LAB)
 
 .PHONY: ui
 ui: install ## show the runs in the MLflow UI on 127.0.0.1; PORT=5001 chooses the port
@@ -48,6 +62,10 @@ ui: install ## show the runs in the MLflow UI on 127.0.0.1; PORT=5001 chooses th
 	    --workers 1 --backend-store-uri "$$MLFLOW_TRACKING_URI" \
 	    --no-serve-artifacts --default-artifact-root "$(CURDIR)/mlruns"
 
+.PHONY: serve
+serve: install ## serve the model in production on 127.0.0.1; MODEL=flights@staging PORT=5001 ARGS="--capture 0"
+	@exec $(BIN)/workbook serve "$${MODEL:-flights@production}" --port $(if $(filter file,$(origin PORT)),5001,$(PORT)) $$ARGS
+
 .PHONY: format
 format: install ## format code and notebooks, strip outputs; CHECK=1 only checks
 	@exec $(BIN)/python -m Codes.stages $(if $(filter-out 0,$(CHECK)),format-check,format)
@@ -57,12 +75,16 @@ lint: install ## check code, notebooks, workflows and the Dockerfile
 	@exec $(BIN)/python -m Codes.stages lint
 
 .PHONY: test
-test: install ## run everything that proves the workbook; ONLY="unit notebooks" chooses stages
+test: install ## run everything that proves the workbook; ONLY="unit" or "lifecycle notebooks" chooses stages
 	@exec $(BIN)/python -m Codes.stages test
 
 .PHONY: proof
 proof: install ## run papermill's own test suite under our engine and compare (fetches it)
 	@exec $(BIN)/python -m Codes.running.proof
+
+.PHONY: bench
+bench: install ## measure what a run and a sweep cost, against papermill, ploomber-engine, a function
+	@exec $(BIN)/python -m Codes.running.bench
 
 .PHONY: summary
 summary: ## print the last test's table as Markdown

@@ -1,7 +1,7 @@
 """MLflow Projects: one command runs a notebook as an entry point, and makes one run, not two.
 
 $ python Codes/Check_projects.py
-entry points: compare, explore, main, start_here, train
+entry points: compare, explore, main, promote, serve, start_here, train
 train: FINISHED, model=dummy, problem=breast_cancer, seed=3
 notebook: 02_train
 runs in the store: 1

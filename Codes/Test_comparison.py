@@ -1,5 +1,7 @@
 """Comparison: the best run, the runs that chance can't part from it, and honest words."""
 
+import json
+
 import pandas as pd
 
 from Codes import comparison, problem
@@ -51,6 +53,34 @@ def test_a_run_no_better_than_the_baseline_is_not_recommended():
 def test_without_runs_it_says_how_to_make_some():
     table = comparison.board(CANCER, pd.DataFrame({"run_id": []}))
     assert table.empty and "make run NB=02_train" in comparison.verdict(CANCER, table)
+
+
+def swept(points, parent="sweep", **columns):
+    """A table such as tracking.runs gives of a sweep's trials, the newest first."""
+    table = runs([(0.7 + i / 100, 0.8, 0.01) for i in range(len(points))])
+    table[comparison.PARENT], table[comparison.POINT] = parent, [json.dumps(p) for p in points]
+    table[comparison.TRIAL] = [str(i) for i in range(len(points))]
+    return table.assign(**columns)[::-1].reset_index(drop=True)
+
+
+def test_the_newest_sweep_is_shown_by_its_trials_and_what_varied():
+    point = {"hyperparameters.learning_rate": 0.1, "model": "hgb"}
+    newer, older = swept([point | {"model": "linear"}, point]), swept([{"x": 1}], "older")
+    table = comparison.trials(CANCER, pd.concat([newer, older, runs([(0.9, 0.9, 0.01)])]))
+    assert list(table) == ["trial", "test", "run_id", "learning_rate", "model"]
+    assert table.trial.tolist() == [0, 1] and table.model.tolist() == ["linear", "hgb"]
+    assert table.test.tolist() == [0.7, 0.71] and table.learning_rate.tolist() == [0.1, 0.1]
+
+
+def test_the_seeds_of_a_point_are_one_trial_and_a_parameter_may_be_called_as_a_column():
+    both = swept([{"trial": 5}, {"trial": 5}]).assign(**{comparison.TRIAL: "3"})
+    table = comparison.trials(CANCER, both)
+    assert table.test.round(9).tolist() == [0.705] and table["trial (varied)"].tolist() == [5]
+
+
+def test_without_a_sweep_there_are_no_trials():
+    for found in (runs([(0.9, 0.9, 0.01)]), pd.DataFrame({"run_id": []})):
+        assert comparison.trials(CANCER, found).empty
 
 
 def test_the_label_names_the_model_and_what_was_changed():

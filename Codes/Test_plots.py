@@ -88,3 +88,17 @@ def test_the_two_colours_of_a_comparison_differ_in_lightness_too():
     red, green, blue = np.array([matplotlib.colors.to_rgb(c) for c in (panels.HIT, panels.MISS)]).T
     lightness = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     assert abs(lightness[0] - lightness[1]) > 0.2
+
+
+def test_a_sweep_is_drawn_over_numbers_and_words_and_said_where_there_is_none():
+    table = pd.DataFrame({"trial": range(3), "test": [0.5, 0.7, 0.6], "run_id": list("abc")})
+    empty = plots.sweep(table.head(0), "roc_auc")
+    assert "no sweep" in empty.axes[0].texts[0].get_text()
+    table = table.assign(rate=[0.001, 0.01, 0.1], deep=[True, False, True], model=["a", None, "c"])
+    figure = plots.sweep(table, "roc_auc")
+    assert labelled(figure) and figure.axes[1].get_xscale() == "log"
+    best = {
+        way: plots.sweep(table, "roc_auc", way).axes[0].lines[0].get_ydata()
+        for way in ("maximize", "minimize")
+    }
+    assert list(best["maximize"]) == [0.5, 0.7, 0.7] and list(best["minimize"]) == [0.5, 0.5, 0.5]

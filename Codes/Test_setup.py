@@ -51,6 +51,7 @@ def a_checkout(tmp_path: Path) -> Path:
     """The set-up files alone, in a folder of their own, with a space in its name."""
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / ".ci", folder / ".ci")
+    shutil.copytree(ROOT / "Resources" / "kernels", folder / "Resources" / "kernels")
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     return folder
@@ -183,11 +184,8 @@ def test_clean_removes_what_was_generated_and_nothing_else(checkout: Path):
         (checkout / name).touch()
     assert call("make", "clean", "YES=1", folder=checkout).returncode == 0
     left = {path.name for path in checkout.iterdir()}
-    assert left == {".ci", "Makefile", "requirements.txt", "pyproject.toml"} | {
-        ".venv",
-        ".env",
-        "notes.txt",
-    }
+    shipped = {".ci", "Resources", "Makefile", "requirements.txt", "pyproject.toml"}
+    assert left == shipped | {".venv", ".env", "notes.txt"}
 
 
 # requirements.txt

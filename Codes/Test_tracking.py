@@ -13,7 +13,7 @@ from jupyter_client import BlockingKernelClient
 
 from Codes import tracking
 from Codes.errors import WorkbookError
-from Codes.running.bench import write_notebook
+from Codes.running.testbed import write_notebook
 
 CELLS = [
     "problem: str = 'by_hand'  # which problem\nalpha: float = 0.5  # strength [0, inf)",

@@ -1,5 +1,7 @@
 """The `workbook` command: a thin face over the helpers and over what runs notebooks."""
 
+import functools
+import importlib
 import json
 import logging
 import os
@@ -9,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from Codes import plain_yaml
+from Codes import model_commands, parameters, plain_yaml
 from Codes import problem as problems_
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
-from Codes.running import runner
+from Codes.running import rendezvous, runner
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -22,47 +24,74 @@ def main():
     """Plain notebooks that become complete, comparable MLflow runs."""
 
 
+NOTEBOOK_OPTIONS = [
+    click.option(
+        "-p",
+        "--parameter",
+        "pairs",
+        nargs=2,
+        multiple=True,
+        metavar="NAME VALUE",
+        help="One parameter.",
+    ),
+    click.option(
+        "--params",
+        "line",
+        default="",
+        metavar="'A=1 B=2'",
+        help="Several, as make's P= gives them.",
+    ),
+    click.option("-y", "--yaml", "text", metavar="YAML", help="Parameters as YAML text."),
+    click.option("-f", "--file", "file", metavar="FILE", help="Parameters from a YAML file."),
+    click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook's."),
+    click.option(
+        "--experiment", metavar="NAME", help="The MLflow experiment; default: the problem's name."
+    ),
+    click.option(
+        "--cell-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="S",
+        help="Seconds a cell may take.",
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="S",
+        help="Seconds the notebook may take.",
+    ),
+    click.option("--system-metrics", is_flag=True, help="Also log processor, memory and disk use."),
+    click.option("--no-progress", is_flag=True, help="No progress bar."),
+    click.option(
+        "--cold", is_flag=True, help=f"Start each kernel from nothing; so does {rendezvous.COLD}=1."
+    ),
+]
+
+
+def notebook_options(command):
+    """`command` with the options of whatever executes notebooks."""
+    return functools.reduce(lambda made, option: option(made), reversed(NOTEBOOK_OPTIONS), command)
+
+
 @main.command()
 @click.argument("notebook", required=False)
-@click.option(
-    "-p",
-    "--parameter",
-    "pairs",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="One parameter.",
-)
-@click.option(
-    "--params", "line", default="", metavar="'A=1 B=2'", help="Several, as make's P= gives them."
-)
-@click.option("-y", "--yaml", "text", metavar="YAML", help="Parameters as YAML text.")
-@click.option("-f", "--file", "file", metavar="FILE", help="Parameters from a YAML file.")
+@notebook_options
 @click.option(
     "-o",
     "--output",
     metavar="FILE",
     help="The executed notebook; default: a new file in executed/.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing output.")
-@click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook's.")
 @click.option(
-    "--experiment", metavar="NAME", help="The MLflow experiment; default: the problem's name."
+    "--force", is_flag=True, help="Replace an existing output; run although nothing has changed."
 )
 @click.option(
-    "--cell-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="S",
-    help="Seconds a cell may take.",
+    "--if-changed",
+    is_flag=True,
+    help="Skip what has a finished run with the same code, parameters and data.",
 )
 @click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="S",
-    help="Seconds the notebook may take.",
+    "--why", is_flag=True, help="With --if-changed (which it implies): say what has changed."
 )
-@click.option("--system-metrics", is_flag=True, help="Also log processor, memory and disk use.")
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
 def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
     notebook,
     pairs,
@@ -84,14 +113,172 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             "--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE."
         )
     steps = runner.plan(notebook, given)
+    warm_up(kernel, flags["cold"])
     prepare_environment(experiment, flags["system_metrics"], whole=not notebook)
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
     progress = sys.stderr.isatty() and not flags["no_progress"]
+    asks = (flags["if_changed"] or flags["why"]) and not force
     for number, (path, values) in enumerate(steps, 1):
-        place = runner.output_path(path, output, force)
         click.echo(f"[{number}/{len(steps)}] {path.stem} {shown(values)}".rstrip(), err=True)
+        if asks and is_known(path, values, flags["why"]):
+            continue
+        place = runner.output_path(path, output, force)
         execute(path, values, place, kernel=kernel, progress=progress, **limits)
     show_table({problem_of(path, values) for path, values in steps} if not notebook else set())
+
+
+def is_known(path, values, why):
+    """Whether the notebook at `path` need not be run with `values` again; says so, or `why` it must."""
+    importlib.import_module("papermill")  # it imports our engine, and must come first
+    from Codes.running import fingerprint
+
+    complete = parameters.check(runner.declared(path), values, path.name)
+    found, reason = fingerprint.already(path, complete)
+    if found:
+        click.echo(
+            f"  unchanged since the run {found.info.run_id}: skipped (--force runs it)", err=True
+        )
+    elif why:
+        click.echo(f"  {reason}", err=True)
+    return found is not None
+
+
+def warm_up(kernel, cold, also=None):
+    """Begin to start a template of warm kernels, unless another `kernel` is asked for, or `cold` ones.
+
+    `also` are variables that the kernels will have beside this process's own.
+    """
+    if cold:
+        os.environ[rendezvous.COLD] = "1"
+    if not kernel and runner.warm_up(also) is not None:
+        click.echo("warming a template that kernels are forked from (some seconds, once)", err=True)
+
+
+@main.command()
+@click.argument("notebook")
+@click.option("--space", metavar="FILE", help="What varies, and fixed values, in a YAML file.")
+@click.option(
+    "-v",
+    "--vary",
+    multiple=True,
+    metavar="NAME=SPEC",
+    help="a,b,c · 1..10 · 0.01..1:log · 0..1:0.1 (a step).",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME[:maximize|:minimize]",
+    help="The objective, a metric that the notebook logs; several: a Pareto front. Default: the problem's own.",
+)
+@click.option(
+    "--trials", type=click.IntRange(min=1), metavar="N", help="Default: 20; for the grid all."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Processes; default: one a processor.",
+)
+@click.option(
+    "--sampler",
+    metavar="NAME",
+    help="grid, random, tpe, … of Optuna; default: grid where the trials suffice for it, else tpe.",
+)
+@click.option(
+    "--sampler-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Of the sampler; default 0.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Run each point with so many seeds.",
+)
+@click.option(
+    "--pruner", default="", metavar="NAME", help="Stop hopeless trials early: median, hyperband, …"
+)
+@click.option(
+    "--watch", default="", metavar="METRIC", help="The metric with steps that the pruner looks at."
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=0,
+    metavar="N",
+    help="Try a failed trial again.",
+)
+@click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What all trials may take together, such as 8GB; default: what is free.",
+)
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Send the trials to a Dask scheduler: tcp://HOST:8786."
+)
+@click.option(
+    "--storage",
+    metavar="URL",
+    help="An Optuna storage, to share the search between several machines.",
+)
+@click.option("--force", is_flag=True, help="A new sweep, in which every point is run.")
+@notebook_options
+def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
+    notebook, space, vary, pairs, line, text, file, **options
+):
+    """Run NOTEBOOK over many values, in parallel; the same command again goes on where it was.
+
+    Each trial is an MLflow run nested under the sweep's own. A point that has a finished run of the same code,
+    parameters, data and environment is not run again.
+    """
+    from Codes.running import space as spaces
+    from Codes.running import workers
+
+    path = runner.find(notebook)
+    declared = runner.declared(path)
+    if space and not os.path.isfile(space):
+        raise WorkbookError(f"there is no space {space}; give the path of a YAML file.")
+    given = gather(pairs, line, text, file)
+    texts = {k: v.text for k, v in given.items() if isinstance(v, runner.Typed)}
+    fixed = {**given, **parameters.from_text(declared, texts)}
+    found = spaces.read(declared, space and Path(space), vary, fixed)
+    found.check(path.name)
+    if not found.varies and options["seeds"] == 1:
+        raise WorkbookError("nothing varies: give --space FILE, --vary NAME=SPEC, or --seeds N.")
+    if not options["cluster"]:
+        count = options["workers"] or workers.processors()
+        warm_up(options["kernel"], options["cold"], workers.thread_limits(count))
+    prepare_environment(options["experiment"], options["system_metrics"], whole=False)
+    importlib.import_module("papermill")  # it imports our engine, and must come first
+    from Codes.running import sweep_command
+
+    sys.exit(sweep_command.run(path, found, objectives(found, options["metrics"]), options))
+
+
+def objectives(space, metrics):
+    """[(metric, direction)] of `metrics` as typed; by default the deciding metric of the space's problem."""
+    defaults = {p.name: p.default for p in space.declared} | space.fixed
+    own = defaults.get("problem")
+    deciding = problems_.load(own).metric if own in problems_.names() else None
+    known = {f"test_{deciding.name}": deciding.direction} if deciding else {}
+    found = []
+    for text in metrics or list(known):
+        name, _, direction = text.rpartition(":") if text.endswith(("imize",)) else (text, "", "")
+        direction = direction or known.get(name)
+        if direction not in ("maximize", "minimize"):
+            raise WorkbookError(
+                f"--metric {text}: say which way is better: {name or text}:maximize or :minimize."
+            )
+        found.append((name, direction))
+    if not found:
+        raise WorkbookError(
+            "the notebook names no problem, so say what to optimize: --metric NAME:maximize."
+        )
+    return found
 
 
 def gather(pairs, line, text, file):
@@ -240,6 +427,25 @@ def describe(notebook):
 
 
 @main.command()
+@click.option("--start", is_flag=True, help="Start one, and wait until it is warm.")
+@click.option("--stop", is_flag=True, help="Let them go; each ends with its last kernel.")
+def warm(start, stop):
+    """List the warm templates, from which kernels are forked: process id, running kernels."""
+    from Codes.running import templates
+
+    if start and (starting := runner.warm_up()):
+        starting.join()
+    try:
+        there = templates.stop() if stop else templates.found()
+    except rendezvous.Unavailable as reason:
+        raise WorkbookError(f"{reason}.") from reason
+    for pid, kernels in there:
+        click.echo(f"template {pid}: {kernels} kernels{', retired' if stop else ''}")
+    if not there:
+        click.echo("there is no template; the next warm kernel starts one")
+
+
+@main.command()
 def problems():
     """List the prediction problems: name, task, target, the metric that decides."""
     for name in problems_.names():
@@ -249,6 +455,9 @@ def problems():
             f"{name:16} {found.task:15} target {found.target:20} {metric.name} ({metric.direction})  {found.title}"
         )
 
+
+for each in model_commands.COMMANDS:
+    main.add_command(each)
 
 if __name__ == "__main__":
     main()

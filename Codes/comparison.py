@@ -19,6 +19,13 @@ COLUMNS = [
     "seed",
 ]
 
+# what a sweep's trials carry in `tracking.runs`
+PARENT, POINT, TRIAL = (
+    "tags.mlflow.parentRunId",
+    "tags.workbook.sweep.point",
+    "tags.workbook.sweep.trial",
+)
+
 
 def board(problem, runs):
     """A row for each of `runs` (tracking.runs' table) that was scored, the best on top.
@@ -72,6 +79,26 @@ def verdict(problem, table):
         _among(close, table),
     ]
     return "  \n".join(sentence for sentence in sentences if sentence)
+
+
+def trials(problem, runs):
+    """The trials of the newest sweep among `runs` (tracking.runs' table), in their order.
+
+    Columns: trial, test (the deciding metric; the mean where a point has several seeds), run_id, and one for each
+    parameter that varied. Empty where there is no sweep.
+    """
+    metric = f"metrics.test_{problem.metric.name}"
+    if not {PARENT, POINT, TRIAL, metric} <= set(runs):
+        return pd.DataFrame(columns=["trial", "test", "run_id"])
+    swept = runs.dropna(subset=[PARENT, POINT, metric])
+    newest = swept[swept[PARENT] == swept[PARENT].iloc[0]]
+    table = {"trial": newest[TRIAL].astype(int), "test": newest[metric], "run_id": newest.run_id}
+    points = pd.DataFrame([json.loads(point) for point in newest[POINT]], index=newest.index)
+    short = points.columns.str.rpartition(".").get_level_values(-1)
+    points.columns = short if short.is_unique else points.columns
+    table = pd.DataFrame(table).join(points, suffixes=("", " (varied)"))
+    columns = {name: "first" for name in table.columns.drop("trial")} | {"test": "mean"}
+    return table.groupby("trial", as_index=False).agg(columns)
 
 
 def _label(run):

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def load(problem, rows=0, seed=0):
-    """The table of `problem` as a frame, without the rows that have no target.
+    """The table of `problem` as a frame, without the rows that have no target; its index numbers the table's rows.
 
     Args:
         rows: how many rows to draw, kept in the table's order; 0 for all.
@@ -42,7 +42,7 @@ def load(problem, rows=0, seed=0):
     kept = np.flatnonzero(~table[problem.target].is_null(nan_is_null=True).to_numpy())
     if 0 < rows < len(kept):
         kept = np.sort(np.random.default_rng(seed).choice(kept, rows, replace=False))
-    frame = _frame(table.take(kept))
+    frame = _frame(table.take(kept)).set_axis(kept)
     _learnable(frame[problem.target], problem)
     return frame
 
@@ -64,6 +64,7 @@ def _named(columns, problem):
     named = {problem.target: "target", problem.time: "time"}
     for part in ("exclude", "roles", "contract"):
         named |= dict.fromkeys(getattr(problem, part), part)
+    named |= dict.fromkeys(problem.gate.slices, "gate.slices")
     for column, part in named.items():
         if column is not None and column not in columns:
             hint = suggest(column, columns) or f"; it has: {', '.join(columns)}"

@@ -2,6 +2,7 @@
 
 import getpass
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from Codes.store import redacted
@@ -16,21 +17,25 @@ def tags(notebook):
     """The identity tags of a run of `notebook` (a path): user, source and, inside git, the code version."""
     path = Path(notebook).resolve()
     found = {
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
         "mlflow.source.name": str(path),
         "mlflow.source.type": "NOTEBOOK",
         NOTEBOOK: path.stem,
     }
-    if commit := git(path.parent, "rev-parse", "HEAD"):
-        root = git(path.parent, "rev-parse", "--show-toplevel")
+    with ThreadPoolExecutor(2) as pool:  # the three side by side: they are on the way to each run
+        status = pool.submit(git, path.parent, "status", "--porcelain")
+        remote = pool.submit(git, path.parent, "config", "--get", "remote.origin.url")
+        version = git(path.parent, "rev-parse", "HEAD", "--show-toplevel", "--abbrev-ref", "HEAD")
+    if version:
+        commit, root, branch = version.splitlines()
         found |= {
             "mlflow.source.name": path.relative_to(Path(root).resolve()).as_posix(),
             "mlflow.source.git.commit": commit,
-            "mlflow.source.git.branch": git(path.parent, "rev-parse", "--abbrev-ref", "HEAD"),
-            DIRTY: str(bool(git(path.parent, "status", "--porcelain"))).lower(),
+            "mlflow.source.git.branch": branch,
+            DIRTY: str(bool(status.result())).lower(),
         }
-        if remote := git(path.parent, "config", "--get", "remote.origin.url"):
-            found["mlflow.source.git.repoURL"] = redacted(remote)
+        if remote.result():
+            found["mlflow.source.git.repoURL"] = redacted(remote.result())
     return found
 
 
@@ -59,7 +64,8 @@ def git(folder, *arguments, strip=True):
     return text.strip() if strip else text
 
 
-def _user():
+def user():
+    """Who is at work, by name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user id may have no name

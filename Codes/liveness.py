@@ -18,10 +18,12 @@ from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 
 from Codes.adoption import OWNED
+from Codes.store import all_runs
 
 OWNER = "workbook.owner"
 HEARTBEAT = "workbook.heartbeat"
 CLOSED = "workbook.closed_by"
+STOP = "workbook.stop"  # its value is the reason for which a run is asked to stop early
 ERROR = "workbook.error"
 PERIOD = 4.0  # seconds between two heartbeats; a watcher waits twice as long
 GRACE = "WORKBOOK_GRACE_SECONDS"  # how long a stopped (SIGSTOP) owner is still taken for alive
@@ -64,19 +66,25 @@ def now():
 
 
 class Heartbeat(threading.Thread):
-    """Writes `run_id`'s heartbeat until stopped; calls `on_lost` once if somebody else closed the run meanwhile."""
+    """Writes `run_id`'s heartbeat until stopped; calls `on_lost` once if somebody else closed the run meanwhile.
 
-    def __init__(self, run_id, on_lost=lambda: None):
+    Where somebody asks the run to stop, by the tag STOP, it calls `on_asked` with the reason given there.
+    """
+
+    def __init__(self, run_id, on_lost=lambda: None, on_asked=lambda reason: None, period=None):
         super().__init__(name="workbook-heartbeat", daemon=True)
-        self.run_id, self.on_lost, self.ended = run_id, on_lost, threading.Event()
+        self.run_id, self.on_lost, self.on_asked = run_id, on_lost, on_asked
+        self.period, self.ended = period or PERIOD, threading.Event()
 
     def run(self):
         client = MlflowClient()
-        while not self.ended.wait(PERIOD):
+        while not self.ended.wait(self.period):
             try:
                 run = client.get_run(self.run_id)
                 if closed_by(run):
                     self.on_lost()
+                if reason := run.data.tags.get(STOP):
+                    self.on_asked(reason)
                 if run.info.status != "RUNNING":
                     return
                 client.set_tag(self.run_id, HEARTBEAT, now())
@@ -99,9 +107,9 @@ def close_dead_runs():
     here, elsewhere = [], []
     for run in running(client):
         (here if owner_of(run).get("boot") == _boot() else elsewhere).append(run)
-    dead = [run for run in here if not _is_alive_here(run)]
+    dead = [run for run in here if not is_alive(run)]
     dead += _still(client, [run for run in elsewhere if _age(run) > 2 * PERIOD])
-    return [run.info.run_id for run in dead if _close(client, run)]
+    return [run.info.run_id for run in dead if close(client, run)]
 
 
 def owner_of(run):
@@ -114,19 +122,15 @@ def owner_of(run):
 
 def running(client):
     """The running runs that have an owner tag, in all experiments."""
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    found, token = [], None
-    while experiments:
-        page = client.search_runs(experiments, "attributes.status = 'RUNNING'", page_token=token)
-        found += [run for run in page if OWNER in run.data.tags]
-        token = page.token
-        if not token:
-            break
-    return found
+    where = "attributes.status = 'RUNNING'"
+    return [run for run in all_runs(client, where) if OWNER in run.data.tags]
 
 
-def _is_alive_here(run):
+def is_alive(run):
+    """Whether the owner of `run` lives: on this boot by its process, else by its heartbeat."""
     owner = owner_of(run)
+    if owner.get("boot") != _boot():
+        return _age(run) <= 2 * PERIOD
     if _start(owner.get("pid")) != owner.get("start"):
         return False
     try:
@@ -135,6 +139,12 @@ def _is_alive_here(run):
         return False
     stopped = status == psutil.STATUS_STOPPED and _age(run) > float(os.environ.get(GRACE, 600))
     return status != psutil.STATUS_ZOMBIE and not stopped
+
+
+def is_gone(text):
+    """Whether the process that `me()` once told of as `text` is known to be gone: of this boot, and ended."""
+    owner = json.loads(text)
+    return owner.get("boot") == _boot() and _start(owner.get("pid")) != owner.get("start")
 
 
 def _age(run):
@@ -157,7 +167,8 @@ def _still(client, suspects):
     ]
 
 
-def _close(client, run):
+def close(client, run):
+    """Close `run` as KILLED over its owner's head, and end its kernel; whether it was running still."""
     run_id = run.info.run_id
     if client.get_run(run_id).info.status != "RUNNING":  # it ended while we looked
         return False

@@ -8,11 +8,14 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 NAME = "manifest.json"
 DIGEST = "workbook.manifest"  # the tag that holds the manifest's own digest
+# MLflow writes it beside a model whenever it loads that by its registered name
+NOTE = "registered_model_meta"
 
 
-def write(client, run_id):
-    """Keep the manifest of `run_id` as an artifact and its digest as a tag, as far as the files are on this machine."""
-    if folders := local_folders(client, run_id):
+def write(client, run):
+    """Keep the manifest of `run` as an artifact and its digest as a tag, as far as the files are on this machine."""
+    if folders := local_folders(client, run):
+        run_id = run.info.run_id
         text = json.dumps(digests(folders), indent=1, sort_keys=True)
         client.log_text(run_id, text, NAME)
         client.set_tag(run_id, DIGEST, _digest(text.encode()))
@@ -23,9 +26,10 @@ def verify(client, run_id):
 
     A run that was killed while it wrote its artifacts has no manifest, which is wrong too.
     """
-    folders = local_folders(client, run_id)
+    run = client.get_run(run_id)
+    folders = local_folders(client, run)
     file = folders.get("run", Path()) / NAME
-    listed = client.get_run(run_id).data.tags.get(DIGEST)
+    listed = run.data.tags.get(DIGEST)
     if not listed or not file.is_file():
         return [f"{NAME}: missing"]
     text = file.read_bytes()
@@ -46,22 +50,26 @@ def _differences(kept, found):
 def digests(folders):
     """{name/path: sha256} of the files under each of `folders` (name → local folder)."""
     files = {
-        f"{name}/{file.relative_to(folder).as_posix()}": file
+        f"{name}/{path}": found
         for name, folder in folders.items()
-        for file in sorted(Path(folder).rglob("*"))
-        if file.is_file()
+        for path, found in of_folder(folder).items()
     }
     files.pop(f"run/{NAME}", None)
-    return {path: _digest(file.read_bytes()) for path, file in files.items()}
+    return files
+
+
+def of_folder(folder):
+    """{path: sha256} of every file under `folder`, but for what MLflow notes there as it loads a model."""
+    files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != NOTE)
+    return {p.relative_to(folder).as_posix(): _digest(p.read_bytes()) for p in files}
 
 
 def _digest(content):
     return hashlib.sha256(content).hexdigest()
 
 
-def local_folders(client, run_id):
-    """{name: folder} of the artifacts of the run and of its models, as far as they are on this machine."""
-    run = client.get_run(run_id)
+def local_folders(client, run):
+    """{name: folder} of the artifacts of `run` and of its models, as far as they are on this machine."""
     places = {"run": run.info.artifact_uri}
     for output in run.outputs.model_outputs if run.outputs else []:
         places[output.model_id] = client.get_logged_model(output.model_id).artifact_location

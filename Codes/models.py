@@ -16,7 +16,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from Codes import data, errors
+from Codes import data, errors, trust
 from Codes.errors import WorkbookError
 
 # Short name -> task -> (class, our defaults). Defaults differ from scikit-learn's only where its own
@@ -44,6 +44,7 @@ SHORT = {
 OWN_TYPES = ("sklearn.", "numpy.", "scipy.", "functools.partial")
 # Gradient boosting bins a category into one byte, and some of the 256 values are taken.
 MAX_CATEGORIES = 250
+EXAMPLE_ROWS = 5
 
 
 def names():
@@ -90,9 +91,12 @@ def log(pipeline, X, name="model", trusted=()):
     """Log a fitted `pipeline` to the active run with signature, example and pins; returns MLflow's ModelInfo.
 
     Args:
-        X: features it was fitted on: the signature's columns and types, and three rows as the example.
+        X: features it was fitted on: the signature's columns and types, and the first rows as the example. What the
+            model answers for these is kept too, so that a later load can be held against it.
         trusted: full names of third-party types that the saved file may hold (an explicit opt-in).
     """
+    example = X.head(EXAMPLE_ROWS)
+    answer = getattr(pipeline, "predict_proba", pipeline.predict)
     with warnings.catch_warnings():
         # MLflow advises against integer columns, which may lack values later. Here a column that
         # lacks values is already a float, and a served 3.5 for a count should be refused.
@@ -103,7 +107,8 @@ def log(pipeline, X, name="model", trusted=()):
             serialization_format="skops",
             skops_trusted_types=_trusted_types(pipeline, trusted),
             signature=_signature(pipeline, X),
-            input_example=X.head(3),
+            input_example=example,
+            metadata={trust.PREDICTED: np.asarray(answer(example)).tolist()},
             pip_requirements=requirements(pipeline),  # inferring them would cost 3 s
         )
 

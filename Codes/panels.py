@@ -13,8 +13,9 @@ from sklearn.calibration import calibration_curve
 from Codes import data
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; each means one thing everywhere.
-BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#9AA0A6", "#2B2F33"
-CYCLE = [BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY]
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+GREY, INK = "#9AA0A6", "#2B2F33"
+CYCLE = [BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", RED, "#F0E442", GREY]
 MODEL, BASELINE, HIT, MISS = BLUE, GREY, ORANGE, BLUE
 STYLE = {
     "figure.dpi": 110,
@@ -208,6 +209,19 @@ def as_numbers(values, problem):
         return values.name, values.astype(float)
     common = values.mode().iloc[0] if values.notna().any() else None
     return f"{values.name} = {common}", (values == common).astype(float)
+
+
+def scores_over(axes, values, scores, order):
+    """A dot a trial: `scores` over the `values` of one parameter, the darker the later in `order`."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.isna().any() or values.map(type).eq(bool).any():
+        values = values.map(lambda v: textwrap.shorten(str(v), 18))
+    else:
+        values = numbers
+        if values.min() > 0 and values.max() > 20 * values.min():
+            axes.set_xscale("log")
+    axes.scatter(values, scores, c=order, cmap="Blues", s=22, edgecolor=MODEL, linewidth=0.6)
+    axes.set(title=values.name, xlabel=f"{values.name} (darker: later)")
 
 
 def nothing(why):

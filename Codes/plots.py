@@ -192,6 +192,35 @@ def leaderboard(table, metric):
 
 
 @styled
+def sweep(table, metric, direction="maximize"):
+    """A sweep's trials: the score of each with the best so far, and the score over each parameter that varied.
+
+    Args:
+        table: columns trial, test, run_id and the varied parameters (see `comparison.trials`).
+    """
+    if table.empty:
+        return panels.nothing("no sweep yet")
+    names = [name for name in table if name not in ("trial", "test", "run_id")][:MOST]
+    columns = min(4, 1 + len(names))
+    rows = -(-(1 + len(names)) // columns)
+    size = (2.9 * columns, 3 * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
+    first, *others = grid.flat
+    best = table.test.cummin() if direction == "minimize" else table.test.cummax()
+    first.scatter(table.trial, table.test, s=22, color=panels.MODEL)
+    first.step(table.trial, best, where="post", color=panels.HIT, label="best so far")
+    first.set(title="In the order of the trials", xlabel="trial")
+    first.legend()
+    for axes, name in zip(others, names):
+        panels.scores_over(axes, table[name], table.test, table.trial)
+    for axes in others[len(names) :]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel(f"{metric}, test")
+    return figure
+
+
+@styled
 def train_against_test(table, metric):
     """A dot a run, coloured by model: the further from the line, the more it learned by heart."""
     if table.empty:
@@ -222,7 +251,7 @@ def flow():
     ]
     figure, axes = plt.subplots(figsize=(11, 2.6))
     for i, step in enumerate(steps):
-        later = i > 3
+        later = i > 5
         face, text = (
             ("#ECEEF0", panels.INK)
             if later
@@ -237,4 +266,61 @@ def flow():
     axes.text(4.9, 0.85, "every arrow is an MLflow run, a model version or an alias", ha="center")
     axes.set(xlim=(-0.2, 10.3), ylim=(-0.95, 1))
     axes.set_axis_off()
+    return figure
+
+
+@styled
+def latencies(columns, what):
+    """How long answers took: of each of `columns` (Series of milliseconds) the share that came within a time."""
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+    for times in columns:
+        middle, late = times.quantile(0.5), times.quantile(0.99)
+        label = f"{times.name}: half within {middle:.1f} ms, 99 of 100 within {late:.1f} ms"
+        axes.ecdf(times, label=f"{label} ({len(times)} answers)")
+    axes.set(
+        title=f"How long an answer takes: {what}",
+        xlabel="milliseconds",
+        ylabel="share of the answers",
+    )
+    axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis("{x:g}")
+    axes.tick_params(axis="x", which="minor", labelsize=7)
+    figure.legend(loc="outside lower center")
+    return figure
+
+
+@styled
+def gate(report, metric):
+    """A gate.Report: which checks passed, and by slice how much better the candidate is than what is in production."""
+    if report is None:
+        return panels.nothing("it was not at the gate")
+    slices = report.slices.head(2 * MOST)[::-1].reset_index(drop=True)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(11, 1.6 + 0.22 * max(len(slices), 2 * len(report.checks)))
+    )
+    for i, check in enumerate(report.checks[::-1]):
+        color = panels.GREEN if check.passed else panels.RED
+        left.scatter(0, i, s=120, color=color, marker="o" if check.passed else "X")
+        told = f"{check.name}\n{textwrap.shorten(check.found, 84)}"
+        left.text(0.05, i, told, va="center", fontsize=8)
+    left.set(xlim=(-0.05, 1), ylim=(-0.7, len(report.checks) - 0.3))
+    left.set_title("Gate: passed" if report.passed else "Gate: refused")
+    left.set_axis_off()
+    if slices.empty:
+        right.text(0.5, 0.5, "no slices", ha="center")
+        right.set_axis_off()
+        return figure
+    names = slices.column + " " + slices.value
+    if "difference" in slices:
+        colors = [panels.GREEN if d >= 0 else panels.HIT for d in slices.difference]
+        right.barh(names, slices.difference, color=colors, height=0.65)
+        right.axvline(0, color=panels.INK, linewidth=0.8)
+        right.set(
+            title="By slice, the worst on top", xlabel=f"{metric}: better than in production by"
+        )
+    else:
+        right.barh(names, slices.candidate, color=panels.MODEL, height=0.65)
+        right.set(title="By slice, the weakest on top", xlabel=metric)
+    right.grid(axis="y", visible=False)
     return figure

@@ -119,6 +119,21 @@ class Rule(_Part):
         return self
 
 
+class Gate(_Part):
+    """What a model must show before it goes to production.
+
+    `thresholds`: the least that a metric may be, or the most where less is better; `slices`: columns by whose values
+    the deciding metric is looked at too, where there are `slice_rows` rows, and where it may be worse than that of the
+    model in production by `slice_loss` at most; `latency_ms`: for an answer to one row, 95 times of 100.
+    """
+
+    thresholds: dict[str, float] = pydantic.Field({}, strict=False)
+    slices: list[str] = []
+    slice_rows: Annotated[int, pydantic.Field(ge=1)] = 500
+    slice_loss: Annotated[float, pydantic.Field(ge=0, strict=False)] = 0.02
+    latency_ms: Annotated[float, pydantic.Field(gt=0, strict=False)] = 100.0
+
+
 class Problem(_Part):
     """A prediction problem: see Resources/problems/flights.yaml for one with every key."""
 
@@ -134,6 +149,7 @@ class Problem(_Part):
     split: Split
     metric: Metric
     contract: dict[str, Rule] = {}
+    gate: Gate = Gate()
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):

@@ -159,7 +159,22 @@ def _ask_server(uri, seconds=5):
         )
 
 
+def all_runs(client, where, experiments=None):
+    """Each run in `experiments` (ids; None: in all) that the filter `where` matches, page after page."""
+    if experiments is None:
+        experiments = [e.experiment_id for e in client.search_experiments()]
+    token = None
+    while experiments:
+        page = client.search_runs(experiments, where, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def redacted(uri):
     """`uri` without a user name and password."""
     parts = urlparse(uri)
+    if "@" not in parts.netloc:
+        return uri  # putting the parts together again would lose slashes of sqlite:////a/b
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

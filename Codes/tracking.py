@@ -43,7 +43,7 @@ def start_run():
     tags = identity.tags(notebook) | liveness.claim()
     run = mlflow.start_run(experiment_id=experiment, run_name=Path(notebook).stem, tags=tags)
     liveness.Heartbeat(run.info.run_id).start()
-    record(run.info.run_id, notebook, values)
+    record(run, notebook, values)
     return run
 
 
@@ -108,11 +108,10 @@ def _folder(name):
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "experiment"
 
 
-def record(run_id, notebook, values):
-    """Log `values` as parameters of `run_id`, those over the limit whole as an artifact, and uncommitted changes."""
-    client = MlflowClient()
+def record(run, notebook, values):
+    """Log `values` as parameters of `run`, those over the limit whole as an artifact, and uncommitted changes."""
+    client, run_id, known = MlflowClient(), run.info.run_id, run.data
     texts = {name: text_of(value) for name, value in values.items()}
-    known = client.get_run(run_id).data
     new = {n: t for n, t in texts.items() if n not in known.params}
     client.log_batch(
         run_id, params=[mlflow.entities.Param(n, shortened(t)) for n, t in new.items()]

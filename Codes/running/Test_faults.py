@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from Codes.running.bench import (
+from Codes.running.testbed import (
     PAPERMILL,
     check_failed,
     check_kept,
@@ -36,7 +36,8 @@ def send(*numbers, pause=0.5):
         execution.until("begun")
         for number in numbers:
             execution.sent = time.time()
-            execution.signal(number)
+            if execution.code is None:  # the first may have ended it
+                execution.signal(number)
             time.sleep(pause * (number != numbers[-1]))
 
     return then

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from Codes import liveness
-from Codes.running.bench import PATIENCE, check_nothing_left, processes_of, wait_for
+from Codes.running.testbed import PATIENCE, check_nothing_left, processes_of, wait_for
 
 BEGIN = "import time; open('begun', 'w').write('1')"
 SLEEP = f"{BEGIN}; time.sleep(600)"

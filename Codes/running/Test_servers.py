@@ -1,10 +1,6 @@
 """Faults of the tracking server: away, silent, killed, failing, slow, losing replies: one whole run, or clear words."""
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from http.client import HTTPConnection
@@ -13,71 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import nbformat
 import pytest
 
-from Codes.running.bench import (
+from Codes.running.testbed import (
     Store,
     check_nothing_left,
     check_refused,
-    clean_environment,
-    fresh_store,
+    free_port,
     wait_for,
 )
 
 QUICK = "import mlflow; mlflow.log_metric('m', 1)"
-
-
-def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Server:
-    """A real `mlflow server` that can be killed and started again on the same port and store."""
-
-    def __init__(self, folder, port):
-        self.folder, self.port, self.process = folder, port, None
-        self.uri = f"http://127.0.0.1:{port}"
-
-    def start(self):
-        """Start it, and wait until it answers."""
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        options += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        options += ["--artifacts-destination", str(self.folder / "mlruns")]
-        environment = clean_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-            [sys.executable, "-m", "mlflow", "server", *options],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        wait_for(self.answers)
-        return self
-
-    def answers(self):
-        """Whether it is up."""
-        try:
-            connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-
-    def kill(self):
-        """Kill it and its workers with SIGKILL."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture(scope="module", name="server")
-def fixture_server(bench, tmp_path_factory):  # pylint: disable=unused-argument
-    """A tracking server that the tests of this module share."""
-    folder = tmp_path_factory.mktemp("server")
-    fresh_store(folder)
-    server = Server(folder, free_port()).start()
-    yield server
-    server.kill()
 
 
 def test_a_server_that_is_down_or_silent_is_told_within_ten_seconds(own_store):
@@ -99,13 +39,16 @@ def test_a_server_killed_in_mid_run_and_restarted_loses_nothing_and_doubles_noth
     server, tmp_path
 ):
     store = Store(server.uri, tmp_path)
+    # killed while it sends its reply's body it would fail a cell: MLflow's client tries again only before that
     log = (
-        "import mlflow\nfor i in range(60):\n    mlflow.log_metric('m', i, step=i)\n"
-        "    open('begun', 'w').write(str(i))"
+        "import mlflow, os, time\nfor i in range(60):\n    mlflow.log_metric('m', i, step=i)\n"
+        "    open('begun', 'w').write(str(i))\n"
+        "    while i == 5 and not os.path.exists('killed'): time.sleep(0.01)"
     )
     execution = store.start("outage", log, "mlflow.log_metric('last', 1)")
-    wait_for((execution.folder / "begun").exists, execution)
+    wait_for(lambda: execution.until("begun") == "5", execution)
     server.kill()
+    (execution.folder / "killed").touch()
     server.start()
     assert execution.finish().code == 0, execution.printed
     run = check_nothing_left(execution)

@@ -16,7 +16,7 @@ import pytest
 
 from Codes import manifest, tracking
 from Codes.errors import WorkbookError
-from Codes.running.bench import (
+from Codes.running.testbed import (
     FORKS,
     PATIENCE,
     PRELOAD,

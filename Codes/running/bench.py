@@ -1,304 +1,209 @@
-"""The tests' bench: runs real commands on notebooks made of a few cells, and looks from outside at what they left.
+"""What a run costs: one small notebook, run in several ways by processes that stay warm, turn about, in one go.
 
-Most runners are forked from one process that has already imported what they need (5 s of processor time each):
-they are processes of their own, with their own environment, folder, output and signals.
+    make bench                                          everything
+    make bench SECTIONS=runs WAYS="a c e" ROUNDS=3      a part of it
+    make bench SECTIONS=sweep TRIALS=50 GROWTH=1000     sweeps: so many trials, and how they slow down as they grow
+    make bench SECTIONS=serve                           a served model's answers, against MLflow's own server
+
+Prints a table, the ratios and the goals, and keeps them with a picture as an MLflow run of the experiment `bench`. The
+runs that are measured go to a private folder, which goes away with every process that belongs to it. The first run of
+each worker does not count: it imports, compiles what was not compiled yet, and makes the warm kernels' template.
 """
 
-import multiprocessing
+import asyncio
+import contextlib
 import os
-import re
 import shutil
 import signal
-import sqlite3
+import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+import uuid
 from pathlib import Path
 
-import nbformat
+import pandas as pd
 import psutil
-from mlflow import MlflowClient
-from mlflow.entities import ViewType
 
-from Codes.adoption import OWNED
-from Codes.store import open_store
+from Codes.errors import WorkbookError
+from Codes.running import bench_costs, bench_lab, bench_report, bench_serve, bench_sweep, bench_ways
+from Codes.running.bench_report import row, say
+from Codes.running.bench_ways import Worker, side_by_side
 
-PATIENCE = 120  # seconds for what must happen, on a machine that is busy with something else
-WORKBOOK, PAPERMILL = "workbook", "papermill"
-FORKS = multiprocessing.get_context("forkserver")
-PRELOAD = ["papermill.cli", "Codes.cli", "nbconvert"]  # papermill imports our engine
-
-
-def write_notebook(path, *cells, parameters="seed: int = 0  # random state"):
-    """Write a notebook of code `cells` (sources) after a parameters cell (or without, if that is empty) to `path`."""
-    tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
-    nodes = [tagged] * bool(parameters) + [nbformat.v4.new_code_cell(source) for source in cells]
-    notebook = nbformat.v4.new_notebook(cells=nodes)
-    notebook.metadata.kernelspec = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(notebook, path)
-    return path
+WAYS = {
+    "a": "papermill, cold kernel",
+    "b": "our engine, cold kernel",
+    "c": "our engine, warm kernel",
+    "d": "ploomber-engine, no isolation",
+    "e": "a function in a loop",
+}
+SLOW = ("a", "b")  # seconds a run: fewer of them
+SECTIONS = ("runs", "stages", "lab", "sweep", "serve")
+PARTS = 3  # rounds of what takes longer
 
 
-def fresh_store(folder):
-    """The URI of a new store in `folder`, copied from one that each test process makes once."""
-    template = _template()
-    shutil.copyfile(template, Path(folder) / "mlflow.db")
-    return f"sqlite:///{folder}/mlflow.db"
-
-
-_made = []
-
-
-def _template():
-    if not _made:
-        folder = Path(os.environ["WORKBOOK_BENCH"])
-        before = {
-            name: os.environ.get(name)
-            for name in ("MLFLOW_TRACKING_URI", "_MLFLOW_SERVER_ARTIFACT_ROOT")
-        }
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/template.db"
-        open_store()
-        with sqlite3.connect(folder / "template.db") as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-        restore(before)
-        _made.append(folder / "template.db")
-    return _made[0]
-
-
-def restore(variables):
-    """Give each of `variables` its value in the environment; None: unset."""
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-def become(command, arguments, environment, folder, log):
-    """Be the process of `command`, in the forked child: its environment, folder and output, then its main function."""
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    tempfile.tempdir = None  # read TMPDIR again
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    sys.argv = [command, *arguments]
-    if command == WORKBOOK:
-        from Codes.cli import main
-    else:
-        from papermill.cli import papermill as main
-    main()  # ends by SystemExit, as in the installed script
-
-
-@dataclass
-class Store:
-    """A tracking store at `uri`, and the folder that its runners work in."""
-
-    uri: str
-    folder: Path
-
-    @property
-    def client(self):
-        """A client of this store, whatever this process's own store is."""
-        return MlflowClient(self.uri)
-
-    def runs(self, experiment=None):
-        """All runs of `experiment` (a name; None: of all), deleted ones too."""
-        found = self.client.search_experiments(view_type=ViewType.ALL)
-        ids = [e.experiment_id for e in found if experiment in (None, e.name)]
-        return list(self.client.search_runs(ids, run_view_type=ViewType.ALL)) if ids else []
-
-    def start(self, name, *cells, command=WORKBOOK, options=(), environment=(), **notebook):
-        """Start `command` on a notebook `name` of `cells` and return the Execution under way."""
-        source = write_notebook(self.folder / f"{name}.ipynb", *cells, **notebook)
-        return self.launch(name, source, command, options, dict(environment))
-
-    def launch(self, name, source, command=WORKBOOK, options=(), environment=None):
-        """Start `command` on the notebook file `source`; its output is `<name>_out.ipynb`, its experiment `name`."""
-        folder = self.folder / f"{name}_folder"
-        (folder / "tmp").mkdir(parents=True, exist_ok=True)
-        given = clean_environment() | {
-            "MLFLOW_TRACKING_URI": self.uri,
-            "MLFLOW_EXPERIMENT_NAME": name,
-            "TMPDIR": str(folder / "tmp"),
-        }
-        output = f"{name}_out.ipynb"
-        if command == WORKBOOK:
-            arguments = ["run", str(source), "-o", output, "--force", *options]
-        else:
-            arguments = ["--engine", "mlflow", "--no-progress-bar", str(source), output, *options]
-        log = self.folder / f"{name}_{time.monotonic_ns()}.log"
-        FORKS.set_forkserver_preload(PRELOAD)
-        process = FORKS.Process(
-            target=become, args=(command, arguments, given | (environment or {}), folder, log)
-        )
-        process.start()
-        return Execution(self, name, process, folder, log)
-
-
-@dataclass
-class Execution:
-    """A runner under way, or ended: what it printed, its run in the store, and what it left behind."""
-
-    store: Store
-    name: str
-    process: multiprocessing.process.BaseProcess
-    folder: Path
-    log: Path
-
-    @property
-    def pid(self):
-        """The runner's process id."""
-        return self.process.pid
-
-    @property
-    def code(self):
-        """The exit code; that of a killed process is minus its signal."""
-        return self.process.exitcode
-
-    @property
-    def printed(self):
-        """Everything that it printed so far."""
-        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
-
-    @property
-    def runs(self):
-        """The runs of its experiment."""
-        return self.store.runs(self.name)
-
-    @property
-    def run(self):
-        """Its one run, as it stands now."""
-        runs = self.runs
-        assert (
-            len(runs) == 1
-        ), f"{len(runs)} runs: {[(r.info.run_name, r.info.status) for r in runs]}"
-        return runs[0]
-
-    @property
-    def output(self):
-        """The executed notebook's file."""
-        return self.folder / f"{self.name}_out.ipynb"
-
-    def signal(self, number):
-        """Send the runner a signal."""
-        os.kill(self.pid, number)
-
-    def finish(self, seconds=PATIENCE):
-        """Wait for its end."""
-        self.process.join(seconds)
-        if self.process.exitcode is None:
-            os.killpg(self.pid, signal.SIGKILL)
-            raise AssertionError(f"still running after {seconds} s: {self.printed[-2000:]}")
-        return self
-
-    def until(self, file):
-        """Wait until a cell has made `file` in the folder (the cells' current one), and return its text."""
-        return wait_for(
-            lambda: (self.folder / file).exists() and (self.folder / file).read_text(), self
-        )
-
-    def connections(self):
-        """The connection files that there are now."""
-        return [*self.folder.glob("tmp/*.json"), *self.folder.glob("tmp/*/kernel*.json")]
-
-    def artifact(self, path):
-        """The text of the run's artifact `path`."""
-        return Path(self.store.client.download_artifacts(self.run.info.run_id, path)).read_text(
-            "utf-8", "replace"
-        )
-
-    def artifacts(self):
-        """The names of the run's artifacts at the top."""
-        return {file.path for file in self.store.client.list_artifacts(self.run.info.run_id)}
-
-
-def wait_for(condition, execution=None, seconds=PATIENCE):
-    """What `condition()` returns once it is true; fails after `seconds`, or when the `execution` has ended before."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        if execution and execution.code is not None and not condition():
-            raise AssertionError(f"ended with {execution.code} before: {execution.printed[-3000:]}")
-        time.sleep(0.05)
-    raise AssertionError(f"nothing after {seconds} s {execution and execution.printed[-3000:]}")
-
-
-def clean_environment():
-    """This environment without what belongs to a store or to a run."""
-    own = (
-        "MLFLOW_",
-        "_MLFLOW_",
-        "WORKBOOK_",
-        "PYTEST_",
-    )  # in the last, ipykernel changes its streams
-    return {k: v for k, v in os.environ.items() if not k.startswith(own)} | {
-        "MLFLOW_DISABLE_TELEMETRY": "true"
-    }
-
-
-def processes_of(run_id):
-    """The processes that carry `run_id`, except those that are only waiting to be collected."""
-    return [p for p in psutil.process_iter() if _carries(p, run_id)]
-
-
-def _carries(process, run_id):
+def main():
+    """Measure what SECTIONS, WAYS, ROUNDS, TRIALS and GROWTH of the environment ask for, and keep it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return process.environ().get(OWNED) == run_id and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, OSError):
-        return False
+        sections = chosen("SECTIONS", SECTIONS)
+        ways, rounds = chosen("WAYS", WAYS), whole_number("ROUNDS", 7)
+        sizes = sweep_sizes() if "sweep" in sections else {}
+        facts = bench_report.facts(rounds) | sizes
+        bench_report.report(measured(sections, ways, rounds, sizes), facts)
+    except WorkbookError as error:
+        sys.exit(f"make bench: {error.message}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
-def check_nothing_left(execution):
-    """Check what no end may leave: a process of the run, a connection file, a second run, a half-written output."""
-    run = execution.run
-    assert not processes_of(run.info.run_id)
-    left = [
-        *execution.connections(),
-        *execution.folder.rglob("*.part"),
-        *execution.folder.glob("tmp/workbook-*"),
+def chosen(variable, allowed):
+    """The words of `allowed` that the environment `variable` names; all where it names none."""
+    words = os.environ.get(variable, "").split()
+    if wrong := [word for word in words if word not in allowed]:
+        raise WorkbookError(f"{variable}={wrong[0]}: allowed are {', '.join(allowed)}.")
+    return [word for word in allowed if word in words or not words]
+
+
+def whole_number(variable, default, least=1):
+    """The whole number in the environment `variable`; refused below `least`."""
+    text = os.environ.get(variable, "").strip() or str(default)
+    if not text.isdecimal() or int(text) < least:
+        raise WorkbookError(f"{variable}={text}: it must be a whole number from {least}.")
+    return int(text)
+
+
+def sweep_sizes():
+    """How many trials the sweeps have: {"trials": of the training, "growth": almost empty ones}."""
+    asked = "sweep" in os.environ.get("SECTIONS", "").split()
+    growth = whole_number("GROWTH", 1000 if asked else 200, least=10)
+    return {"trials": whole_number("TRIALS", 50, least=2), "growth": growth}
+
+
+def measured(sections, ways, rounds, sizes):
+    """The table of `sections`: a row for each thing measured; see `row`."""
+    rows = []
+    with private_place() as environment:
+        if "d" in ways and {"runs", "sweep"} & set(sections) and not has_ploomber():
+            ways = [way for way in ways if way != "d"]
+        if "runs" in sections:
+            rows += measure_runs(ways, rounds, environment)
+        if "stages" in sections:
+            rows += measure_stages(rounds, environment)
+        if "lab" in sections:
+            rows += measure_lab(rounds, environment)
+        if "sweep" in sections:
+            costs = bench_costs.measure(environment, **sizes)
+            again = min(rounds, PARTS)
+            rows += bench_sweep.measure(ways, again, environment, sizes["trials"]) + costs
+        if "serve" in sections:
+            rows += bench_serve.measure(min(rounds, PARTS), environment)
+    return pd.DataFrame(rows)
+
+
+@contextlib.contextmanager
+def private_place():
+    """The environment of everything that is measured; its folder and the processes there go away at the end."""
+    # a template's socket lies in it, and must have a short path
+    folder = tempfile.mkdtemp(prefix="wb", dir="/tmp" if os.path.isdir("/tmp") else None)
+    foreign = ("MLFLOW_", "_MLFLOW_", "WORKBOOK_", "JPY_", "JUPYTER_", "PYTHONDONTWRITE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    try:
+        yield kept | {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLFLOW_EXPERIMENT_NAME": "bench",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "JUPYTER_PREFER_ENV_PATH": "1",
+            "JUPYTER_RUNTIME_DIR": folder,
+            "JUPYTER_TOKEN": uuid.uuid4().hex,
+            "TMPDIR": folder,
+            "XDG_RUNTIME_DIR": folder,
+        }
+    finally:
+        end_processes(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_processes(folder):
+    """End all that name `folder` in their command line, or have it as TMPDIR, until there are none."""
+    while found := [p for p in psutil.process_iter(["cmdline", "environ"]) if _names(p, folder)]:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=5)
+
+
+def _names(process, folder):
+    given = (process.info["environ"] or {}).get("TMPDIR")  # of a sweep's workers, which are forked
+    return given == folder or any(folder in part for part in process.info["cmdline"] or ())
+
+
+def has_ploomber():
+    """Whether ploomber-engine is beside the environment, after fetching it if it is not."""
+    if bench_ways.PLOOMBER.exists():
+        return True
+    with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
+        pins, made = Path(folder, "pins.txt"), Path(folder, "made")
+        pins.write_text(bench_ways.PLOOMBER_PINS, "utf-8")
+        options = ["--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+        command = [sys.executable, "-m", "pip", "install", *options, "-r", pins, "--target", made]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            print(f"bench: without ploomber-engine, which cannot be fetched: {reason}")
+            return False
+        bench_ways.PLOOMBER.parent.mkdir(exist_ok=True)
+        shutil.move(made, bench_ways.PLOOMBER)
+    return True
+
+
+def measure_runs(ways, rounds, environment):
+    """The rows of `ways`: run by one worker each, then by two each."""
+    first = {way: Worker(way, environment) for way in ways}
+    alone = {way: [] for way in ways}
+    for number in range(rounds + 1):
+        for way in ways:
+            if number <= (PARTS if way in SLOW else rounds):
+                seconds = first[way].run()[0]["total"]
+                alone[way] += [seconds] if number else []
+                say("one worker", number, rounds, way, seconds)
+    pairs = {way: (first[way], Worker(way, environment)) for way in ways}
+    together = {way: [] for way in ways}
+    for number in range(min(rounds, PARTS) + 1):
+        for way in ways:
+            if number <= (2 if way in SLOW else PARTS):
+                runs = 6 if number and way not in SLOW else 1
+                seconds = side_by_side(pairs[way], runs)
+                together[way] += [seconds] if number else []
+                say("two workers", number, min(rounds, PARTS), way, seconds)
+    found = ((1, alone), (2, together))
+    return [
+        row("runs", way, f"{way}: {WAYS[way]}", n, each[way]) for n, each in found for way in ways
     ]
-    assert not left, left
-    return run
 
 
-def check_failed(execution, status, said, **tags):
-    """Check an end that is not a success, all around: `said` and `tags` are patterns, of the terminal and the tags."""
-    run = check_nothing_left(execution)
-    assert execution.code not in (0, None), execution.printed
-    assert run.info.status == status, execution.printed
-    assert run.info.end_time >= run.info.start_time
-    assert re.search(said, execution.printed), execution.printed
-    assert "Traceback" not in execution.printed, execution.printed
-    for name, pattern in {"error": ".", "error.message": said, **tags}.items():
-        value = run.data.tags.get(f"workbook.{name.replace('_', '.')}", "")
-        assert re.search(pattern, value), f"{name}: {value}"
-    check_kept(execution)
-    return run
+def measure_stages(rounds, environment):
+    """The rows of the stages of a warm run, in their order, and of all of it."""
+    worker = Worker("stages", environment)
+    worker.run()
+    runs = worker.run(2 * rounds)
+    say("stages", rounds, rounds, "c", runs[-1]["total"])
+    names = [*(name for name in runs[0] if name != "total"), "total"]
+    return [row("stages", "c", name, 1, [run[name] for run in runs]) for name in names]
 
 
-def check_kept(execution):
-    """Check that the executed notebook is whole: on disk, and as an artifact beside its page."""
-    on_disk = nbformat.read(execution.output, as_version=4).cells
-    assert {"notebook.ipynb", "notebook.html", "manifest.json"} <= execution.artifacts()
-    kept = nbformat.reads(execution.artifact("notebook.ipynb"), as_version=4).cells
-    assert (
-        kept and [c for c in on_disk if c in kept] == kept
-    )  # papermill adds cells that point to the error
+def measure_lab(rounds, environment):
+    """The rows of JupyterLab: from 'new notebook' until its first cell was executed."""
+    found, rounds = {kernel: [] for kernel in bench_lab.KERNELS}, min(rounds, PARTS)
+    with bench_lab.server(environment) as address:
+        for number in range(rounds + 1):
+            for kernel, seconds in found.items():
+                spent = asyncio.run(
+                    bench_lab.first_cell(address, environment["JUPYTER_TOKEN"], kernel)
+                )
+                seconds += [spent] if number else []
+                say("lab", number, rounds, kernel, spent)
+    return [row("lab", k, f"first cell, kernel {k}", 1, found[k]) for k in found]
 
 
-def check_refused(execution, said):
-    """Check that the command ends before a run and a kernel, with one clear line that matches `said`."""
-    assert execution.finish().code == 1, execution.printed
-    assert re.search(said, execution.printed), execution.printed
-    assert "Traceback" not in execution.printed and not execution.output.exists(), execution.printed
-    assert not execution.connections()
+if __name__ == "__main__":
+    main()

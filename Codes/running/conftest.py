@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from Codes.running.bench import Store, fresh_store
+from Codes.running.testbed import Server, Store, free_port, fresh_store
 
 AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
 
@@ -18,22 +18,32 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def bench(tmp_path_factory):
+def testbed(tmp_path_factory):
     """The folder of this test process, where the stores' template is made."""
-    os.environ["WORKBOOK_BENCH"] = str(tmp_path_factory.mktemp("bench"))
+    os.environ["WORKBOOK_TESTBED"] = str(tmp_path_factory.mktemp("testbed"))
 
 
 @pytest.fixture(scope="module")
-def store(bench, tmp_path_factory):  # pylint: disable=redefined-outer-name,unused-argument
+def store(testbed, tmp_path_factory):  # pylint: disable=redefined-outer-name,unused-argument
     """A store that the tests of a module share: each run has an experiment of its own."""
     folder = tmp_path_factory.mktemp("store")
     return Store(fresh_store(folder), folder)
 
 
 @pytest.fixture
-def own_store(bench, tmp_path):  # pylint: disable=redefined-outer-name,unused-argument
+def own_store(testbed, tmp_path):  # pylint: disable=redefined-outer-name,unused-argument
     """A store for one test alone."""
     return Store(fresh_store(tmp_path), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(testbed, tmp_path_factory):  # pylint: disable=redefined-outer-name,unused-argument
+    """A tracking server that the tests of a module share."""
+    folder = tmp_path_factory.mktemp("server")
+    fresh_store(folder)
+    started = Server(folder, free_port()).start()
+    yield started
+    started.kill()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,9 @@ status after the kernel has ended: a notebook cannot forget, and cannot lie abou
 """
 
 import os
+import platform
 import tempfile
+import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -25,14 +27,13 @@ from papermill.utils import nb_language
 from Codes import identity, liveness, manifest, parameters, tracking
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
-from Codes.running import execution, interruption, recording
+from Codes.running import execution, fingerprint, interruption, recording
+from Codes.running.rendezvous import QUIET
 
 LAUNCH = "workbook.launch"
+PRUNED_BECAUSE = "pruned"  # so begins the reason
+PRUNED = "workbook.pruned"  # a run that was asked to stop early, and why
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-QUIET = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make kernels side by side 20 times slower
-    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, in red under each notebook's imports
-}
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
 
 
@@ -46,6 +47,12 @@ def write_whole(handler, buf, path):
 
 class Manager(NotebookExecutionManager):
     """papermill's manager, which saves at intervals instead of at each cell, and marks no cell as run that was not."""
+
+    page = ""
+
+    def make_page(self):
+        """Make the notebook's page ahead of its recording."""
+        self.page = recording.as_page(self.nb)
 
     def save(self, **kwargs):
         """Nothing: the engine saves by `autosave_cell` and at the end."""
@@ -101,7 +108,11 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         input_path=None,
         **options,
     ):
-        """Execute `nb` as one MLflow run. `execution_timeout` limits a cell, `notebook_timeout` all."""
+        """Execute `nb` as one MLflow run. `execution_timeout` limits a cell, `notebook_timeout` all.
+
+        A sweep also gives `tags`, `run_name` and `experiment_id` of its trial's run, `expected` (the fingerprint's
+        parts that it must have here), `beat` (seconds between two heartbeats) and `opened` (called with the run).
+        """
         # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
         LocalHandler.write = write_whole
         source = Path(str(input_path or "notebook.ipynb"))
@@ -109,17 +120,24 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         execution.require_kernel(kernel_name)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
         with interruption.signals() as signals:
-            run_id = open_run(nb, source, values)
+            run = open_run(nb, source, values, options)
+            run_id = run.info.run_id
+            options.get("opened", bool)(run)
             signals.armed = False
             manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
             manager.notebook_start()
+            # a second of imports and templates, while the kernel works
+            threading.Thread(target=recording.exporter, daemon=True).start()
             outcome = execution.execute(
                 manager,
                 kernel_name,
                 run_id,
-                lambda: begin(run_id, source, values),
+                lambda: begin(run, source, values),
                 execution.Limits(options.get("execution_timeout"), options.get("notebook_timeout")),
                 signals,
+                beat=options.get("beat"),
+                # the page takes as long as the kernel's end; with secrets it must wait until they are hidden
+                meanwhile=lambda: secrets or manager.make_page(),
                 log=logger,
                 log_output=log_output,
                 stdout_file=options.get("stdout_file"),
@@ -175,11 +193,15 @@ def inject(nb, values):
     nb.cells.insert(at + 1, cell)
 
 
-def open_run(nb, source, values):
-    """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns its id."""
+def open_run(nb, source, values, options):
+    """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns it."""
     os.environ.setdefault(RETRIES, str(PATIENCE))
     tracking.use_store()
-    tags = identity.tags(source) | liveness.claim()
+    parts = fingerprint.parts(nb, source, values)
+    fingerprint.require(options.get("expected"), parts, f"{platform.node()}, {Path.cwd()},")
+    tags = (
+        identity.tags(source) | liveness.claim() | fingerprint.tags(parts) | options.get("tags", {})
+    )
     parent, adopted = os.environ.get(OWNED), os.environ.pop("MLFLOW_RUN_ID", None)
     if parent:
         tags["mlflow.parentRunId"] = parent
@@ -187,16 +209,16 @@ def open_run(nb, source, values):
         for run_id in liveness.close_dead_runs():
             logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
         if adopted and not parent:
-            run_id = adopt(adopted, tags)
+            run = adopt(adopted, tags)
         else:
-            run_id = create(
-                run_name(source, nb.metadata.papermill.get("parameters", {})), source, values, tags
-            )
+            given = nb.metadata.papermill.get("parameters", {})
+            name = options.get("run_name") or run_name(source, given)
+            run = create(name, options.get("experiment_id") or experiment_of(source, values), tags)
     except MlflowException as error:
         reason = first_line(error.message)
         raise WorkbookError(f"the run of {source.name} could not be opened: {reason}") from error
-    logger.info("MLflow run: %s", run_id)
-    return run_id
+    logger.info("MLflow run: %s", run.info.run_id)
+    return run
 
 
 def first_line(text):
@@ -214,21 +236,23 @@ def adopt(run_id, tags):
     """Make the run that `mlflow run` (or another launcher) has opened ours."""
     client = MlflowClient()
     client.log_batch(run_id, tags=[mlflow.entities.RunTag(k, v) for k, v in tags.items()])
-    return run_id
+    return client.get_run(run_id)
 
 
-def create(name, source, values, tags):
-    """Create one run, also where the server loses its reply: each try looks first whether an earlier one succeeded."""
-    client, launch = MlflowClient(), uuid.uuid4().hex
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or tracking.ensure_experiment(
+def experiment_of(source, values):
+    """The id of the experiment that a run of the notebook `source` with `values` belongs to."""
+    return os.environ.get("MLFLOW_EXPERIMENT_ID") or tracking.ensure_experiment(
         tracking.experiment_name(source, values)
     )
+
+
+def create(name, experiment, tags):
+    """Create one run, also where the server loses its reply: each try looks first whether an earlier one succeeded."""
+    client, launch = MlflowClient(), uuid.uuid4().hex
     for attempt in range(PATIENCE):
         try:
             with single_try():
-                return client.create_run(
-                    experiment, run_name=name, tags=tags | {LAUNCH: launch}
-                ).info.run_id
+                return client.create_run(experiment, run_name=name, tags=tags | {LAUNCH: launch})
         except MlflowException:
             time.sleep(2**attempt)
             if found := client.search_runs(
@@ -236,7 +260,7 @@ def create(name, source, values, tags):
             ):
                 for double in found[1:]:
                     client.delete_run(double.info.run_id)
-                return found[0].info.run_id
+                return found[0]
             if attempt == PATIENCE - 1:
                 raise
     return None
@@ -253,19 +277,19 @@ def single_try():
         os.environ[RETRIES] = before
 
 
-def begin(run_id, source, values):
-    """Record what the run begins with, and return its kernel's environment."""
+def begin(run, source, values):
+    """Record what the `run` begins with, and return its kernel's environment."""
     try:
-        tracking.record(run_id, source, values)
-        return kernel_environment(run_id)
+        tracking.record(run, source, values)
+        return kernel_environment(run)
     except (MlflowException, OSError) as error:
         reason = first_line(str(error)) or type(error).__name__
         raise WorkbookError(f"the run of {source.name} could not begin: {reason}") from error
 
 
-def kernel_environment(run_id):
-    """The environment of the kernel: the runner's, and the run that everything in it logs to."""
-    run = MlflowClient().get_run(run_id)
+def kernel_environment(run):
+    """The environment of the kernel: the runner's, and the `run` that everything in it logs to."""
+    run_id = run.info.run_id
     owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": run.info.experiment_id}
     given = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
     return QUIET | given | owned | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
@@ -273,16 +297,15 @@ def kernel_environment(run_id):
 
 def close_run(run_id, manager, outcome, secrets=()):
     """Keep everything of the execution, then set the run's terminal status; failing to keep fails the run."""
-    liveness.end_processes(run_id)
     recording.hide(manager.nb, secrets)
     outcome.message = recording.hidden(outcome.message, secrets)
     place = write_output(manager, outcome)
     client = MlflowClient()
     try:
-        refuse_if_closed(client, run_id)
-        log_artifacts(client, run_id, manager.nb, recording.hidden(outcome.log, secrets), outcome)
+        run = refuse_if_closed(client, run_id)
+        log_artifacts(client, run, manager, outcome, recording.hidden(outcome.log, secrets))
         log_facts(client, run_id, manager.nb, outcome)
-        close_children(client, run_id, outcome.status)
+        close_children(client, run, outcome.status)
         refuse_if_closed(client, run_id)
         liveness.set_status(client, run_id, outcome.status)
         # it may have been stopped (SIGSTOP) between the two lines above
@@ -297,12 +320,14 @@ def close_run(run_id, manager, outcome, secrets=()):
 
 
 def refuse_if_closed(client, run_id):
-    """Raise, and leave the run KILLED, if another command has closed it over its runner's head."""
-    if by := liveness.closed_by(client.get_run(run_id)):
+    """The run as it stands; raise, and leave it KILLED, if another command has closed it over its runner's head."""
+    run = client.get_run(run_id)
+    if by := liveness.closed_by(run):
         liveness.set_status(client, run_id, "KILLED")
         raise WorkbookError(
             f"the run {run_id} was closed by another command meanwhile ({by}); it stays KILLED."
         )
+    return run
 
 
 def write_output(manager, outcome):
@@ -326,13 +351,14 @@ def write_output(manager, outcome):
         return kept
 
 
-def log_artifacts(client, run_id, nb, log, outcome):
-    """Log the notebook, its page and its figures, and the manifest of everything that the run has kept."""
+def log_artifacts(client, run, manager, outcome, log):
+    """Log the notebook, its page and its figures, and the manifest of everything that the `run` has kept."""
+    run_id = run.info.run_id
     try:
         with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
-            recording.stage(nb, log, folder)
+            recording.stage(manager.nb, log, folder, manager.page)
             client.log_artifacts(run_id, folder)
-        manifest.write(client, run_id)
+        manifest.write(client, run)
     except MlflowException:
         raise
     except Exception as error:  # pylint: disable=broad-exception-caught
@@ -356,16 +382,17 @@ def log_facts(client, run_id, nb, outcome):
                 "notebook/peak_memory_mb", outcome.peak_bytes / 1e6, metrics[-1].timestamp, 0
             )
         )
+    if outcome.message.startswith(PRUNED_BECAUSE):
+        facts[PRUNED] = outcome.message
     tags = [
         mlflow.entities.RunTag(k, v) for k, v in facts.items() if v and outcome.status != "FINISHED"
     ]
     client.log_batch(run_id, metrics=metrics, tags=tags)
 
 
-def close_children(client, run_id, status):
-    """Give the nested runs that the notebook left running its own `status`, and end their kernels."""
-    run = client.get_run(run_id)
-    where = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
+def close_children(client, run, status):
+    """Give the nested runs that the notebook of `run` left running its own `status`, and end their kernels."""
+    where = f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
     for child in client.search_runs([run.info.experiment_id], where):
         liveness.end_processes(child.info.run_id)
         liveness.set_status(client, child.info.run_id, status)

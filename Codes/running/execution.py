@@ -1,34 +1,34 @@
 """Executes a notebook's cells in a kernel of its own, and tells how that ended: whatever happens, it ends."""
 
+import contextlib
 import os
 import signal
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty
 
 import nbformat
 import psutil
+from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 
 from Codes import liveness
 from Codes.errors import WorkbookError
+from Codes.running.rendezvous import CRASH_LOG
 
 GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
 RICH_LIMIT = 20_000_000  # bytes of figures and tables kept of each cell
 
 
-# A crash writes its traceback to the runner's log, past the streams that die with the kernel; and no notice of the
-# kernel's own at each start stands in that log.
-CRASH_LOG = (
-    "--IPKernelApp.exec_lines=__import__('faulthandler').enable(__import__('sys').stderr)",
-    "--IPKernelApp.log_level=40",
-)
+# no notice of the kernel's own at each start stands in the runner's log, and no history of runs in the user's
+ARGUMENTS = ["--IPKernelApp.log_level=40", "--HistoryManager.hist_file=:memory:"]
 
 
 @dataclass
@@ -74,10 +74,14 @@ class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
 
     def run(self):
         while not self.ended.wait(0.2):
-            self.peak_bytes = max(self.peak_bytes, peak_memory(self.process.pid))
+            self.measure()
             if reason := self._overdue():
                 self.stop_kernel(reason, GRACE)
                 return
+
+    def measure(self):
+        """Take the most memory that the kernel has held so far."""
+        self.peak_bytes = max(self.peak_bytes, peak_memory(self.process.pid))
 
     def _overdue(self):
         seconds, cell, begun = time.monotonic(), self.cell, self.cell_started
@@ -102,7 +106,7 @@ class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _gone_is_fine():
     try:
         yield
@@ -126,11 +130,19 @@ def peak_memory(pid):
         return 0
 
 
-class Client(PapermillNotebookClient):
+class Kernel(AsyncKernelManager):
+    """jupyter_client's manager, which sees a kernel's end at once instead of after up to 0.1 s."""
+
+    async def _async_wait(self, pollinterval=0.1):
+        await super()._async_wait(min(pollinterval, 0.002))
+
+
+class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attributes
     """papermill's client, which stops at the first failing cell, caps outputs, and lets no kernel outlive it."""
 
-    def __init__(self, manager, guard, **options):
+    def __init__(self, manager, guard, meanwhile, **options):
         super().__init__(manager, **options)
+        self.meanwhile = meanwhile
         self.guard, self.failure, self.kept, self.cut = guard, None, {}, {}
 
     def execute(self, **kwargs):
@@ -140,7 +152,8 @@ class Client(PapermillNotebookClient):
             try:
                 self.guard.watch(self.km.provisioner.process)
                 self.papermill_execute_cells()
-                self._take_language()
+                self.set_widgets_metadata()
+                self.end_kernel()
             except BaseException:
                 self.guard.stop_kernel()
                 raise
@@ -148,11 +161,48 @@ class Client(PapermillNotebookClient):
                 self.guard.ended.set()
         return self.nb
 
-    def _take_language(self):
-        info = self.wait_for_reply(self.kc.kernel_info())
-        if info:
-            self.nb.metadata["language_info"] = info["content"]["language_info"]
-        self.set_widgets_metadata()
+    async def async_end_kernel(self):
+        """Ask the kernel to end, do what can be done meanwhile, and see that it has ended."""
+        if await self.km.is_alive():
+            self.guard.measure()
+            await self.km.request_shutdown()
+            self.meanwhile()
+            await self.km.finish_shutdown()
+
+    end_kernel = run_sync(async_end_kernel)
+
+    async def async_start_new_kernel_client(self):
+        """Connect to the kernel, and wait until it answers and its outputs arrive; returns the client."""
+        self.kc = self.km.client()
+        self.kc.start_channels()
+        self.kc.allow_stdin = False
+        end = time.monotonic() + self.startup_timeout
+        while not await self._is_ready():
+            if not await self.km.is_alive():
+                raise DeadKernelError("the kernel died before it was ready")
+            if time.monotonic() > end:
+                raise RuntimeError(f"the kernel was not ready within {self.startup_timeout} s")
+        return self.kc
+
+    start_new_kernel_client = run_sync(async_start_new_kernel_client)
+
+    async def _is_ready(self):
+        """Ask for the kernel's information; whether its reply came, and over the other channel that it is idle again.
+
+        jupyter_client itself waits instead until no output has come for 0.2 s.
+        """
+        asked = self.kc.kernel_info()
+        with contextlib.suppress(Empty):
+            reply = await self.kc.get_shell_msg(timeout=1)
+            while reply["parent_header"].get("msg_id") != asked:
+                reply = await self.kc.get_shell_msg(timeout=1)
+            self.nb.metadata["language_info"] = reply["content"]["language_info"]
+            while True:
+                output = await self.kc.get_iopub_msg(timeout=0.05)
+                is_mine = output["parent_header"].get("msg_id") == asked
+                if is_mine and output["content"].get("execution_state") == "idle":
+                    return True
+        return False
 
     def papermill_execute_cells(self):
         """Execute cell after cell, and stop at the first that does not run to its end."""
@@ -163,6 +213,7 @@ class Client(PapermillNotebookClient):
                 self.execute_cell(cell, index)
             except CellExecutionError as error:
                 self.failure = error
+                _show(cell, error)
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
                 return
             except BaseException:
@@ -201,6 +252,13 @@ class Client(PapermillNotebookClient):
             cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=note))
 
 
+def _show(cell, error):
+    """Let `cell` show its `error`, where the kernel had not even the memory left to format it."""
+    if not any(output.output_type == "error" for output in cell.outputs):
+        facts = {"ename": error.ename, "evalue": error.evalue, "traceback": [str(error.traceback)]}
+        cell.outputs.append(nbformat.v4.new_output("error", **facts))
+
+
 def require_kernel(name):
     """Refuse a kernel `name` that is not installed, and list those that are."""
     manager = KernelSpecManager()
@@ -213,22 +271,24 @@ def require_kernel(name):
         ) from error
 
 
-def crash_log(kernel_name):
-    """The arguments that let an ipykernel tell of a crash; none for other kernels."""
-    return (
-        list(CRASH_LOG)
-        if "ipykernel_launcher" in KernelSpecManager().get_kernel_spec(kernel_name).argv
-        else []
-    )
+def arguments(spec):
+    """What an ipykernel with the kernel spec `spec` is started with here; nothing for other kernels."""
+    if "ipykernel_launcher" not in spec.argv:
+        return []
+    tells_itself = spec.metadata.get("kernel_provisioner")
+    return ARGUMENTS + ([] if tells_itself else [CRASH_LOG])
 
 
 def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
-    manager, kernel_name, run_id, prepare, limits, signals, **options
+    manager, kernel_name, run_id, prepare, limits, signals, beat=None, **options
 ):
     """Run `manager`'s notebook in a new kernel with the environment `prepare()`; returns an Outcome, raises nothing."""
     guard, outcome = Guard(limits), Outcome()
     heartbeat = liveness.Heartbeat(
-        run_id, lambda: guard.stop_kernel("the run was closed by another command")
+        run_id,
+        on_lost=lambda: guard.stop_kernel("the run was closed by another command"),
+        on_asked=guard.stop_kernel,
+        period=beat,
     )
     with (
         tempfile.TemporaryDirectory(prefix="workbook-") as folder,
@@ -240,8 +300,9 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
                 environment = prepare()
                 heartbeat.start()
                 client = Client(manager, guard, kernel_name=kernel_name, **options)
-                client.extra_arguments = crash_log(kernel_name)
+                client.kernel_manager_class = Kernel
                 client.create_kernel_manager()
+                client.extra_arguments = arguments(client.km.kernel_spec)
                 # Here it goes away even where a signal comes before its writer knows that it wrote it.
                 client.km.connection_file = f"{folder}/kernel.json"
                 client.execute(env=environment, stdout=log, stderr=log)
@@ -250,6 +311,7 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         finally:
             heartbeat.stop()
             guard.stop_kernel()
+            liveness.end_processes(run_id)
         log.seek(0)
         kept = log.read(TEXT_LIMIT)
     if client and client.failure and outcome.status == "FINISHED":

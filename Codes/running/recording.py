@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import html
 import logging
 import os
@@ -58,11 +59,14 @@ def hidden(text, secrets):
     return text
 
 
-def stage(notebook, log, folder):
-    """Lay out in `folder` the artifacts of the executed `notebook` and of `log`, its kernel's own messages."""
+def stage(notebook, log, folder, page=""):
+    """Lay out in `folder` the artifacts of the executed `notebook` and of `log`, its kernel's own messages.
+
+    `page` is the notebook's page, where it was made already.
+    """
     folder = Path(folder)
     (folder / NOTEBOOK).write_text(nbformat.writes(notebook), "utf-8")
-    (folder / PAGE).write_text(as_page(notebook), "utf-8")
+    (folder / PAGE).write_text(page or as_page(notebook), "utf-8")
     for name, image in figures(notebook):
         (folder / FIGURES).mkdir(exist_ok=True)
         (folder / FIGURES / name).write_bytes(image)
@@ -72,17 +76,44 @@ def stage(notebook, log, folder):
 
 def as_page(notebook):
     """`notebook` as one HTML page, which the MLflow UI shows; it shows an .ipynb as raw text."""
-    from nbconvert import HTMLExporter
-
-    quiet = logging.getLogger("workbook.page")  # it warns of each figure without a description
-    quiet.setLevel(logging.ERROR)
     try:
-        return HTMLExporter(log=quiet).from_notebook_node(notebook)[0]
+        return exporter().from_notebook_node(notebook)[0]
     except Exception as error:  # pylint: disable=broad-exception-caught
         # what a cell shows may be anything: it must not cost the run
         return (
             f"<!doctype html><p>{NOTEBOOK} cannot be shown as a page: {html.escape(str(error))}</p>"
         )
+
+
+@functools.cache
+def exporter():
+    """The maker of pages, made once: compiling its templates takes longer than filling them."""
+    from nbconvert import HTMLExporter
+    from nbconvert.exporters.templateexporter import TemplateExporter
+    from nbconvert.filters import Highlight2HTML, clean_html
+    from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
+
+    class Pages(HTMLExporter):
+        """nbconvert's exporter without its second pass, which parses each page whole to make figures focusable."""
+
+        def from_notebook_node(self, nb, resources=None, **options):
+            """The page of `nb`, and the resources."""
+            resources = self._init_resources(resources)
+            lexer = nb.metadata.get("language_info", {}).get("pygments_lexer", "ipython3")
+            self.register_filter(
+                "highlight_code", Highlight2HTML(pygments_lexer=lexer, parent=self)
+            )
+            types = {"notebook_metadata": self._nb_metadata, "resources": resources}
+            self.register_filter("filter_data_type", WidgetsDataTypeFilter(parent=self, **types))
+            return TemplateExporter.from_notebook_node(self, nb, resources, **options)
+
+    quiet = logging.getLogger("workbook.page")  # it warns of each figure without a description
+    quiet.setLevel(logging.ERROR)
+    made = Pages(log=quiet)
+    # the runs of a sweep share nearly all of their sources
+    made.register_filter("clean_html", functools.lru_cache(500)(clean_html))
+    made.from_notebook_node(nbformat.v4.new_notebook())
+    return made
 
 
 def figures(notebook):

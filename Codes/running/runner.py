@@ -11,6 +11,7 @@ from nbformat.reader import NotJSONError
 from Codes import parameters, plain_yaml
 from Codes.errors import WorkbookError, nearest
 from Codes.paths import EXECUTED, NOTEBOOKS, RESOURCES
+from Codes.running import rendezvous
 
 LIFECYCLE = RESOURCES / "lifecycle"
 INVALID = nbformat.ValidationError
@@ -143,16 +144,37 @@ def output_path(path, wanted=None, force=False):
     return wanted
 
 
+def warm_up(also=None):
+    """Begin to start the template of warm kernels with the variables `also`; returns the thread, None where one is."""
+    from Codes.running import provisioner
+
+    return provisioner.warm_up(also)
+
+
+def kernel_of(path):
+    """The kernel to run the notebook at `path` with: the warm one where it names this Python's own and that can be."""
+    from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager, NoSuchKernel
+
+    named = read(path).metadata.get("kernelspec", {}).get("name")
+    if named not in (NATIVE_KERNEL_NAME, "python") or rendezvous.is_off(os.environ):
+        return named
+    try:
+        KernelSpecManager().get_kernel_spec(rendezvous.SPEC)
+        return rendezvous.SPEC
+    except NoSuchKernel:  # an environment that `make install` has not made
+        return named
+
+
 def run(path, values, output, kernel=None, progress=True, **limits):
-    """Run the notebook at `path` with `values` as one MLflow run, into the file `output`."""
+    """Run the notebook at `path` with `values` as one MLflow run, into the file `output` (None: into none)."""
     import papermill
 
     papermill.execute_notebook(
         _literally(path),
-        _literally(output),
+        output and _literally(output),
         parameters=values,
         engine_name="mlflow",
-        kernel_name=kernel,
+        kernel_name=kernel or kernel_of(path),
         progress_bar=progress,
         **limits,
     )

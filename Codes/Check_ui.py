@@ -1,0 +1,83 @@
+"""The MLflow UI: the page that `make ui` opens, and what it is given to show.
+
+    python Codes/Check_ui.py
+
+Expected output:
+
+    health      OK
+    page        200 text/html
+    experiments Default, tiny
+    runs        02_train FINISHED score=0.9
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import requests
+from mlflow import MlflowClient
+
+from Codes import client, samples, tracking
+
+PATIENCE = 120  # seconds until the server answers
+
+
+def fill():
+    """A store with one run in it."""
+    tracking.use_store()
+    store = MlflowClient()
+    run = store.create_run(tracking.ensure_experiment("tiny"), run_name="02_train")
+    store.log_metric(run.info.run_id, "score", 0.9)
+    store.set_terminated(run.info.run_id)
+
+
+def start(port):
+    """`mlflow server` as `make ui` starts it."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def answers(url):
+    """Whether the server at `url` is up, after a while."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            return requests.get(f"{url}/health", timeout=5).text
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    return "nothing"
+
+
+def report(url):
+    """The lines of the expected output, from the server at `url`."""
+    yield f"health      {answers(url)}"
+    page = requests.get(url, timeout=30)
+    yield f"page        {page.status_code} {page.headers['Content-Type'].partition(';')[0]}"
+    store = MlflowClient(url)
+    found = {e.name: e.experiment_id for e in store.search_experiments()}
+    yield f"experiments {', '.join(sorted(found))}"
+    run = store.search_runs([found["tiny"]])[0]
+    yield f"runs        {run.info.run_name} {run.info.status} score={run.data.metrics['score']}"
+
+
+def main():
+    """Start a server on a store of its own; exit 1 where the output is not the expected one."""
+    port = client.free_port()
+    with samples.own_store():
+        fill()
+        server = start(port)
+        try:
+            lines = list(report(f"http://127.0.0.1:{port}"))
+        finally:
+            server.terminate()
+            server.wait(60)
+    samples.tell(lines, __doc__)
+
+
+if __name__ == "__main__":
+    main()

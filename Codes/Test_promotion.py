@@ -1,0 +1,352 @@
+"""From a run to production and back: what is registered, what the gate lets through, and what a mistake costs."""
+
+import os
+import signal
+import time
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from Codes import client as clients
+from Codes import data, evaluation, identity, manifest, models, promotion, registry, tracking
+from Codes import problem as problems
+from Codes.errors import WorkbookError
+from Codes.running.testbed import FORKS, PATIENCE, fresh_store, wait_for
+
+CANCER = problems.load("breast_cancer")
+PATIENT = CANCER.model_copy(
+    update={"gate": problems.Gate(latency_ms=60_000)}
+)  # the machine may be busy
+
+
+@pytest.fixture(name="store", scope="module")
+def fixture_store(tmp_path_factory):
+    """A store of this module's own, as the environment names it."""
+    os.environ.setdefault("WORKBOOK_TESTBED", str(tmp_path_factory.mktemp("testbed")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path_factory.mktemp("store")))
+        patch.setattr(problems, "load", lambda name: PATIENT)
+        yield tracking.use_store()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(name="runs", scope="module")
+def fixture_runs(store):  # pylint: disable=unused-argument
+    """{model: id of a finished run of it}, as the runner leaves one."""
+    good = {"max_depth": 3, "max_iter": 60}
+    return {"dummy": train("dummy"), "weak": train("hgb", max_iter=1), "good": train("hgb", **good)}
+
+
+def train(model, status="FINISHED", seed=0, **hyperparameters):
+    """The id of a run that trained `model` on breast cancer, with all that the runner and 02_train keep of it."""
+    tracking.use_store()
+    tags = {identity.NOTEBOOK: "02_train", "mlflow.source.git.commit": "c0ffee"}
+    experiment = tracking.ensure_experiment(CANCER.name)
+    with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
+        train_rows, test = data.split(data.load(CANCER), CANCER, seed)
+        X, y = data.features(train_rows, CANCER), data.target(train_rows, CANCER)
+        pipeline = models.build(CANCER, X, model, hyperparameters, seed).fit(X, y)
+        mlflow.log_params({"problem": CANCER.name, "model": model, "rows": 0, "seed": seed})
+        mlflow.log_input(data.dataset(train_rows, CANCER), context="training")
+        mlflow.log_metrics(evaluation.flat(evaluation.compare(CANCER, pipeline, train_rows, test)))
+        models.log(pipeline, X)
+    client = MlflowClient()
+    manifest.write(client, client.get_run(run.info.run_id))
+    if status != "FINISHED":
+        client.set_terminated(run.info.run_id, status)
+    return run.info.run_id
+
+
+def outcome(name):
+    """What the last transition of the model `name` says."""
+    return registry.settled(name)[-1].outcome
+
+
+def test_a_version_tells_where_it_comes_from_and_what_it_is_good_for(runs):
+    version = promotion.register(runs["good"], "told")
+    kept = MlflowClient().get_model_version("told", "1")
+    assert version.number == 1 and kept.run_id == runs["good"]
+    assert kept.tags["git.commit"] == "c0ffee" and "breast_cancer" in kept.tags["dataset"]
+    assert (
+        "scikit-learn==" in kept.tags["environment"]
+        and "mean radius: double" in kept.tags["signature"]
+    )
+    for part in (
+        CANCER.title,
+        "roc_auc",
+        "## Where it is weak",
+        "## Limits",
+        runs["good"],
+        "digest",
+    ):
+        assert part in kept.description
+    assert promotion.register(runs["good"], "told").number == 1, "once a run, however often"
+    mlflow.pyfunc.load_model("models:/told/1")  # which leaves a note beside the model
+    assert registry.load(version).schema.input_names()[0] == "mean radius"
+
+
+def test_what_is_no_finished_whole_run_of_this_workbook_is_not_registered(store, runs):
+    client = MlflowClient()
+    foreign = client.create_run(client.create_experiment("foreign")).info.run_id
+    failed = train("dummy", status="FAILED")
+    bare = client.create_run("0", tags={identity.NOTEBOOK: "01_explore"}).info.run_id
+    client.set_terminated(bare)
+    for run_id, said in {
+        "nothing": "there is no run 'nothing'",
+        foreign: "none of this workbook's",
+        failed: "is FAILED",
+        bare: "saved no model",
+    }.items():
+        with pytest.raises(WorkbookError, match=said):
+            promotion.register(run_id, "refused")
+    for name in ("a/b", "a:b", "a\nb", "x" * 300, "", "<b>", "a.lock"):
+        with pytest.raises(WorkbookError, match="cannot be a model's name"):
+            registry.check_name(name)
+    with pytest.raises(WorkbookError, match="cannot be a model's name"):
+        promotion.register(runs["good"], "a/b")
+    assert "refused" not in registry.names() and store
+
+
+def test_a_run_with_an_altered_or_missing_artifact_is_not_registered_nor_promoted_nor_loaded():
+    run_id = train("dummy")
+    version = promotion.register(run_id, "altered")
+    folder = registry.files(version)
+    for file in (folder / "model.skops", folder / "MLmodel"):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(WorkbookError, match=f"{file.name}: altered"):
+            promotion.register(run_id, "again")
+        with pytest.raises(WorkbookError, match="not those that were registered"):
+            promotion.promote("altered", "staging")
+        file.write_bytes(content)
+    promotion.promote("altered", "staging")
+    unfinished = train("dummy")
+    client = MlflowClient()
+    manifest_file = (
+        manifest.local_folders(client, client.get_run(unfinished))["run"] / manifest.NAME
+    )
+    manifest_file.unlink()  # killed while its artifacts were copied
+    with pytest.raises(WorkbookError, match="manifest.json: missing"):
+        promotion.register(unfinished, "again")
+
+
+def test_the_gate_stands_before_production_and_a_refusal_names_both_numbers(runs):
+    good, weak, dummy = (promotion.register(runs[n], "gated") for n in ("good", "weak", "dummy"))
+    assert (good.number, weak.number, dummy.number) == (1, 2, 3)
+    _, report = promotion.promote("gated", "production", weak.number, why="the first")
+    assert report.passed and registry.pointed("gated", "production") == 2
+    with pytest.raises(
+        promotion.Refused, match=r"better than the one in production: roc_auc 0.5\d* against 0.9"
+    ):
+        promotion.promote("gated", "production", dummy.number)
+    assert registry.pointed("gated", "production") == 2 and outcome("gated").startswith("refused:")
+    _, report = promotion.promote("gated", "production", good.number)
+    assert report.passed and report.metrics.low.dropna().iloc[0] > 0
+    stages = {v.number: v.tags.get(registry.STAGE) for v in registry.versions("gated")}
+    assert stages == {1: "production", 2: "archived", 3: None}
+    with pytest.raises(WorkbookError, match="is in production already"):
+        promotion.promote("gated", "production", good.number)
+    # the same model again is no better, but for luck
+    twin = promotion.register(train("hgb", max_depth=3, max_iter=60), "gated")
+    with pytest.raises(
+        promotion.Refused, match="better than the one in production.*the interval above 0"
+    ):
+        promotion.promote("gated", "production", twin.number)
+    _, report = promotion.promote("gated", "production", dummy.number, override="we must")
+    assert not report.passed and registry.pointed("gated", "production") == 3
+    assert registry.settled("gated")[-1].override == "we must"
+    assert promotion.rollback("gated", why="a mistake") == (3, 1)
+    assert promotion.rollback("gated") == (1, 2), "and once more: what was there before that"
+    with pytest.raises(WorkbookError, match="before version 2 nothing was in production"):
+        promotion.rollback("gated")
+    assert promotion.rollback("gated", 1) == (2, 1)
+    kept = registry.settled("gated")[0]
+    assert (kept.why, kept.before, kept.after, kept.outcome) == ("the first", None, 2, "done")
+    assert "# Gate: passed" in mlflow.artifacts.load_text(f"runs:/{kept.gate}/gate.md")
+    run = MlflowClient().get_run(kept.gate)
+    assert run.info.status == "FINISHED" and run.data.tags[promotion.GATE] == "gated/2"
+    table, moves = promotion.story("gated")
+    assert table.set_index("version").gate[3] == "refused" and len(moves) == 8
+
+
+def test_staging_needs_no_gate_and_what_is_there_is_the_next_for_production(runs):
+    weak, good = (promotion.register(runs[n], "staged") for n in ("weak", "good"))
+    assert promotion.promote("staged", "staging", weak.number)[1] is None
+    version, _ = promotion.promote("staged", "production")
+    assert version.number == weak.number, "not the newest: the one that was tried in staging"
+    version, _ = promotion.promote("staged", "staging")
+    assert version.number == good.number
+    for alias in ("latest", "v1", "1", "Production"):
+        with pytest.raises(WorkbookError, match="there are staging and production"):
+            promotion.promote("staged", alias)
+    with pytest.raises(WorkbookError, match="no version 9; there are 1, 2"):
+        promotion.promote("staged", "staging", 9)
+    with pytest.raises(WorkbookError, match="did you mean 'staged'|Did you mean 'staged'"):
+        promotion.promote("stagd", "staging")
+    for spec in ("staged", "staged/x", "staged@", "@production", "a/b/c"):
+        with pytest.raises(WorkbookError, match="names no version"):
+            registry.find(spec)
+    assert registry.find("staged@staging").number == registry.find("staged/2").number == 2
+
+
+# --- several at once, and killed in the middle
+
+
+def be_in(uri):
+    """Use the store at `uri` in a process that was forked from one that knows nothing of it."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    tracking.use_store()
+
+
+def try_to_move(uri, name, after, before, barrier, results):  # pylint: disable=R0913,R0917
+    """Be somebody who moves production at the same moment as others."""
+    be_in(uri)
+    barrier.wait(PATIENCE)
+    try:
+        registry.move(name, "production", after, before)
+        results.put((after, "won"))
+    except WorkbookError as error:
+        results.put((after, error.message))
+
+
+def test_of_several_promotions_at_once_one_wins_and_the_others_are_told(store, runs):
+    for model in ("good", "weak", "dummy"):
+        promotion.register(runs[model], "raced")
+    registry.move("raced", "production", 1, None)
+    before = 1
+    for _ in range(2):
+        others = [n for n in (1, 2, 3) if n != before]
+        barrier, results = FORKS.Barrier(2), FORKS.Queue()
+        processes = [
+            FORKS.Process(
+                target=try_to_move, args=(store, "raced", after, before, barrier, results)
+            )
+            for after in others
+        ]
+        for process in processes:
+            process.start()
+        told = dict(results.get(timeout=PATIENCE) for _ in processes)
+        for process in processes:
+            process.join()
+        won = [after for after, what in told.items() if what == "won"]
+        lost = next(what for what in told.values() if what != "won")
+        assert len(won) == 1 and f"moved to version {won[0]}" in lost
+        assert registry.pointed("raced", "production") == won[0]
+        before = won[0]
+    outcomes = [t.outcome.partition(":")[0] for t in registry.settled("raced")]
+    assert sorted(outcomes) == ["done"] * 3 + ["refused"] * 2
+    assert "raced.lock" not in registry.names()
+
+
+def move_and_stop(uri, name, after, before, stop_at):
+    """Begin to move production, and be killed where `stop_at` says."""
+    be_in(uri)
+    step = getattr(MlflowClient, stop_at)
+
+    def die(*args, **kwargs):
+        if stop_at == "set_model_version_tag":
+            os.kill(os.getpid(), signal.SIGKILL)
+        step(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(MlflowClient, stop_at, die)
+    registry.move(name, "production", after, before)
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "moved"),
+    [
+        ("create_registered_model", False),  # it holds the lock
+        ("set_registered_model_tag", False),  # the intention is recorded
+        ("set_registered_model_alias", True),
+        ("set_model_version_tag", True),
+    ],
+)
+def test_a_killed_promotion_leaves_a_sound_registry_and_the_next_one_converges(
+    store, runs, stop_at, moved
+):
+    name = f"killed-{stop_at}"
+    for model in ("good", "weak", "dummy"):
+        promotion.register(runs[model], name)
+    registry.move(name, "production", 1, None)
+    process = FORKS.Process(target=move_and_stop, args=(store, name, 2, 1, stop_at))
+    process.start()
+    process.join(PATIENCE)
+    assert process.exitcode == -signal.SIGKILL
+    there = 2 if moved else 1
+    assert registry.pointed(name, "production") == there
+    started = time.monotonic()
+    registry.move(name, "production", 3, there)
+    assert time.monotonic() - started < registry.PATIENCE, "a dead one's lock is not waited for"
+    assert registry.pointed(name, "production") == 3
+    outcomes = [t.outcome for t in registry.settled(name)]
+    assert "begun" not in outcomes and outcomes[-1] == "done"
+    assert (outcomes.count("done") == 3) is moved
+    assert name + ".lock" not in [m.name for m in MlflowClient().search_registered_models()]
+    assert registry.stack(name) == ([1, 2, 3] if moved else [1, 3])
+
+
+def test_a_killed_registration_is_completed_by_the_next(runs):
+    client = MlflowClient()
+    client.create_registered_model("half")  # killed right after the first step
+    assert promotion.register(runs["good"], "half").number == 1
+    # a version that somebody made by hand has no digest: it is not used
+    model_id = client.get_run(runs["weak"]).outputs.model_outputs[-1].model_id
+    client.create_model_version("half", f"models:/{model_id}", runs["weak"], model_id=model_id)
+    with pytest.raises(
+        WorkbookError, match="was not registered by this workbook.*workbook register"
+    ):
+        promotion.promote("half", "staging", 2)
+    assert promotion.register(runs["weak"], "half").number == 3
+
+
+def test_a_nan_in_a_metric_fails_the_gate_closed(runs, monkeypatch):
+    version = promotion.register(runs["good"], "nan")
+    gate = problems.Gate(latency_ms=60_000, thresholds={"roc_auc": 0.5})
+    strict = CANCER.model_copy(update={"gate": gate})
+    monkeypatch.setattr(problems, "load", lambda name: strict)
+    real = evaluation.measure
+    monkeypatch.setattr(
+        evaluation, "measure", lambda *a, **k: dict.fromkeys(real(*a, **k), float("nan"))
+    )
+    with pytest.raises(promotion.Refused, match="threshold of roc_auc: nan, allowed: at least 0.5"):
+        promotion.promote("nan", "production", version.number)
+    assert registry.pointed("nan", "production") is None
+    assert outcome("nan").startswith("refused: threshold of roc_auc: nan")
+
+
+# --- what is served
+
+
+def test_a_promotion_and_a_rollback_are_live_in_seconds_and_an_altered_model_is_not(runs):
+    for model in ("good", "weak", "dummy"):
+        promotion.register(runs[model], "live")
+    registry.move("live", "production", 1, None)
+    rows = registry.load(registry.find("live/1")).example
+
+    def version():
+        return clients.ask(server.url, rows)["version"]
+
+    with clients.Server("live@production", "--capture", "0") as server:
+        assert version() == "1"
+        registry.move("live", "production", 2, 1)
+        wait_for(lambda: version() == "2")
+        promotion.rollback("live")
+        wait_for(lambda: version() == "1")
+        file = registry.files(registry.find("live/3")) / "model.skops"
+        content = file.read_bytes()
+        try:
+            file.write_bytes(content[:-1] + b"?")
+            registry.move("live", "production", 3, 1)
+            wait_for(lambda: "keeps serving" in server.log.read_text("utf-8"))
+            assert version() == "1"
+            with pytest.raises(WorkbookError, match="not those that were registered"):
+                clients.Server("live/3")
+            file.write_bytes(content)
+            promotion.rollback("live")
+        finally:
+            file.write_bytes(content)
+    for spec, said in {"live@staging": "nothing in staging", "live/9": "no version 9"}.items():
+        with pytest.raises(WorkbookError, match=said):
+            clients.Server(spec)

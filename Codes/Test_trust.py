@@ -1,0 +1,109 @@
+"""What is not loaded: files that were altered, other loaders, pickles, code and types that nobody vouched for."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from Codes import problem as problems
+from Codes import trust
+from Codes.errors import WorkbookError
+from Codes.Test_gate import saved
+
+CANCER = problems.load("breast_cancer")
+
+
+@pytest.fixture(name="model")
+def fixture_model(tmp_path):
+    """A saved model; each test may spoil its folder."""
+    return saved(CANCER, tmp_path / "m", max_iter=3)
+
+
+def respell(folder, **changed):
+    """Write other entries into the flavors of the MLmodel in `folder`: flavor__key=value."""
+    file = folder / "MLmodel"
+    fields = yaml.safe_load(file.read_text("utf-8"))
+    for name, value in changed.items():
+        flavor, _, key = name.partition("__")
+        fields["flavors"][flavor][key] = value
+    file.write_text(yaml.safe_dump(fields), "utf-8")
+
+
+def test_a_model_is_loaded_and_answers_whatever_the_order_of_the_columns(model):
+    rows = model.example
+    assert len(rows) == 5 and list(model.labels) == ["benign", "malignant"]
+    shuffled = rows[rows.columns[::-1]]
+    assert (model.probabilities(shuffled) == model.probabilities(rows)).all()
+    assert np.allclose(model.answers(rows), model.meta.metadata[trust.PREDICTED])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"python_function__loader_module": "os"}, "only models of the flavor mlflow.sklearn"),
+        (
+            {"sklearn__serialization_format": "cloudpickle"},
+            "saved as cloudpickle, and loading that",
+        ),
+        ({"sklearn__serialization_format": None}, "saved as a pickle, and loading that"),
+        ({"sklearn__code": "code"}, "brings code of its own"),
+        ({"python_function__code": "code"}, "brings code of its own"),
+        ({"sklearn__pickled_model": "../m.skops"}, "is not there"),
+        ({"sklearn__pickled_model": "/etc/passwd"}, "is not there"),
+        ({"sklearn__pickled_model": None}, "is not there"),
+    ],
+)
+def test_a_model_that_names_its_own_way_of_loading_is_refused(model, changed, said):
+    respell(model.folder, **changed)
+    with pytest.raises(WorkbookError, match=said):
+        trust.load(model.folder)
+
+
+def test_one_byte_more_or_less_is_seen_before_anything_is_loaded(model):
+    expected = trust.digest(model.folder)
+    trust.load(model.folder, expected=expected)
+    (model.folder / "extra").write_text("", "utf-8")
+    with pytest.raises(WorkbookError, match="not those that were registered"):
+        trust.load(model.folder, expected=expected)
+
+
+def test_types_that_the_model_s_own_file_vouches_for_are_not_believed(model, monkeypatch):
+    monkeypatch.setattr(trust, "TYPES", frozenset())  # as if hgb's trees were a stranger's
+    respell(model.folder, sklearn__skops_trusted_types=["everything"])
+    with pytest.raises(WorkbookError, match="nobody vouched for: .*TreePredictor.*--trust"):
+        trust.load(model.folder)
+    stranger = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+    assert trust.load(model.folder, [stranger]).trusted == (stranger,)
+
+
+def test_a_pickle_under_another_name_is_no_model(model, tmp_path):
+    ran = tmp_path / "ran"
+
+    class Evil:
+        """Runs code as it is loaded."""
+
+        def __reduce__(self):
+            return (open, (str(ran), "w"))
+
+    (model.folder / "model.skops").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(WorkbookError, match="no model that skops can read"):
+        trust.load(model.folder)
+    assert not ran.exists()
+
+
+def test_what_is_no_model_at_all_is_told(tmp_path):
+    with pytest.raises(WorkbookError, match="no MLflow model in it"):
+        trust.load(tmp_path)
+    (tmp_path / "MLmodel").write_text("- 1", "utf-8")
+    with pytest.raises(WorkbookError, match="no MLflow model in it"):
+        trust.load(tmp_path)
+
+
+def test_missing_words_are_missing_to_the_encoders_whatever_they_are_written_as():
+    frame = pd.DataFrame({"w": pd.Categorical(["a", None]), "v": ["b", None], "x": [1.0, np.nan]})
+    plain = trust.plain(frame)
+    assert plain.w.tolist()[0] == "a" and all(
+        isinstance(v, float) for v in (plain.w[1], plain.v[1])
+    )

@@ -1,0 +1,139 @@
+# pylint: disable=no-member  # of orjson, which pylint cannot look into
+"""What a served model was asked and what it answered: kept for monitoring, never in a request's way."""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import random
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+LOG = logging.getLogger(__name__)
+FILES = 8  # the bound on disk is kept by deleting the oldest of about as many files
+PATTERN = "*.jsonl"
+
+
+class Capture:  # pylint: disable=too-many-instance-attributes
+    """Writes rows and their predictions as JSON lines into `folder`, from a thread of its own.
+
+    Args:
+        private: names of columns that are left out.
+        share: of the rows, drawn at random, how many are kept.
+        size: bytes on disk; the oldest rows go first.
+        waiting: rows that may wait for the disk; more are dropped and counted.
+    """
+
+    def __init__(self, folder, private=(), share=1.0, size=64 << 20, waiting=20_000):
+        self.folder, self.private, self.share, self.size = Path(folder), set(private), share, size
+        self.kept = self.dropped = 0
+        self._room, self._lock = waiting, threading.Lock()
+        self._queue, self._file = queue.SimpleQueue(), None
+        self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._queue.put(None)
+        self._thread.join(10)
+
+    def put(self, version, columns, predictions):
+        """Hand over the rows in `columns` ({name: list}) and their `predictions`; returns at once."""
+        count = len(predictions)
+        with self._lock:
+            fits = count <= self._room
+            self._room -= count if fits else 0
+            self.dropped += 0 if fits else count
+        if fits:
+            self._queue.put((time.time(), version, columns, predictions))
+
+    def _work(self):
+        broken = False
+        while (item := self._queue.get()) is not None:
+            count, kept = len(item[-1]), 0
+            try:
+                kept, broken = self._write(*item), False
+            except Exception as error:  # pylint: disable=W0718
+                if not broken:
+                    LOG.warning("Requests are not captured: %s", error)
+                broken, self._file = True, None
+            with self._lock:
+                self._room += count
+                self.kept += kept
+                self.dropped += count if broken else 0
+        if self._file:
+            self._file.close()
+
+    def _write(self, when, version, columns, predictions):
+        moment = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
+        shown = {name: values for name, values in columns.items() if name not in self.private}
+        lines = [
+            {
+                "time": moment,
+                "version": version,
+                "columns": {name: values[row] for name, values in shown.items()},
+                "prediction": prediction,
+            }
+            for row, prediction in enumerate(predictions)
+            if self.share >= 1 or random.random() < self.share
+        ]
+        for start in range(0, len(lines), 100):
+            # unbuffered, in one call: whoever reads meanwhile, or after a kill, finds whole lines but for the last
+            block = b"".join(map(_line, lines[start : start + 100]))
+            if self._target().write(block) < len(block):
+                raise OSError("the disk is full")
+        return len(lines)
+
+    def _target(self):
+        """The open file, a new one when it has grown to its share; then the oldest files go."""
+        if self._file is None or self._file.tell() >= self.size / FILES:
+            if self._file:
+                self._file.close()
+            name = f"{time.time_ns():020d}-{os.getpid()}.jsonl"
+            self._file = (self.folder / name).open("ab", buffering=0)
+            self._shrink()
+        return self._file
+
+    def _shrink(self):
+        sizes = {}
+        for file in sorted(self.folder.glob(PATTERN)):
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # another server of the same model was faster
+                sizes[file] = file.stat().st_size
+        while sum(sizes.values()) > self.size * (FILES - 1) / FILES and len(sizes) > 1:
+            oldest = next(iter(sizes))
+            oldest.unlink(missing_ok=True)
+            del sizes[oldest]
+
+
+def _line(row):
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def read(folder):
+    """(rows, unreadable): the captured rows in `folder`, the oldest first, and how many lines could not be read.
+
+    A row is {"time", "version", "columns": {name: value}, "prediction"}.
+    """
+    rows, unreadable = [], 0
+    for file in sorted(Path(folder).glob(PATTERN)):
+        try:
+            lines = file.read_bytes().splitlines()
+        except FileNotFoundError:  # rotated away meanwhile
+            continue
+        for line in lines:
+            try:
+                row = json.loads(line)
+                rows.append({key: row[key] for key in ("time", "version", "columns", "prediction")})
+            except (ValueError, KeyError, TypeError):
+                unreadable += 1
+    return rows, unreadable

@@ -1,0 +1,138 @@
+"""The served model, seen by those who ask it: start a server, ask, look at refusals, take times."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import requests
+
+from Codes import paths
+from Codes.errors import WorkbookError
+
+STARTING = 120.0  # seconds until a server answers; it imports much
+JSON = {"Content-Type": "application/json"}
+
+
+class Server:
+    """`workbook serve` in a process of its own, at `url`, until `stop` (or the end of a with block)."""
+
+    def __init__(self, spec, *options):
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "Codes.cli", "serve", spec, "--port", str(port), *options]
+        paths.EXECUTED.mkdir(exist_ok=True)
+        self.log = paths.EXECUTED / f"serve-{port}.log"
+        with open(self.log, "wb") as sink:
+            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+                command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            )
+        try:
+            wait(self.process, self.url, self.log)
+        except WorkbookError:
+            self.stop()
+            raise
+
+    def stop(self):
+        """End it as SIGTERM does: what is under way is answered."""
+        self.process.terminate()
+        self.process.wait(60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def wait(process, url, log):
+    """Wait until the server `process` answers at `url`; a WorkbookError tells the last line of the file `log`."""
+    end = time.monotonic() + STARTING
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{url}/ping", timeout=5).ok:
+                return
+        time.sleep(0.1)
+    told = log.read_text("utf-8", "replace").strip().splitlines() or ["no word"]
+    raise WorkbookError(f"the server did not start: {told[-1].removeprefix('Error: ')}")
+
+
+def free_port():
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def body(frame):
+    """`frame` as the JSON text that MLflow's protocol takes: dataframe_split, null for what is missing."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    return json.dumps(
+        {"dataframe_split": {"columns": list(frame), "data": cells.to_numpy().tolist()}}
+    )
+
+
+def ask(url, rows):
+    """The reply to `rows` (a frame) of the server at `url`, and which version gave it: {"predictions", "version"}.
+
+    Raises:
+        WorkbookError: what the server has to say against them.
+    """
+    reply = requests.post(f"{url}/invocations", body(rows), headers=JSON, timeout=60)
+    if not reply.ok:
+        raise WorkbookError(f"{reply.status_code}: {reply.json()['message']}")
+    return {**reply.json(), "version": reply.headers["X-Model-Version"]}
+
+
+def refusals(url, row):
+    """What bad requests get: a table of what was wrong, the status and the sentence; made of `row` (a frame of one)."""
+    name = row.columns[0]
+    number = row.select_dtypes("number").columns[0]
+    bad = {
+        "not JSON": "{rows",
+        "no rows": body(row.head(0)),
+        "a column is missing": body(row.drop(columns=name)),
+        "a column too many": body(row.assign(colour="red")),
+        "text for a number": body(row.astype({number: object}).assign(**{number: "many"})),
+        "not a number": body(row).replace('"data": [[', '"data": [[NaN, ', 1),
+        "a list": "[1, 2, 3]",
+    }
+    table = [("another content type", "text/plain", "1")]
+    table += [(what, "application/json", text) for what, text in bad.items()]
+    rows = []
+    for what, kind, text in table:
+        reply = requests.post(
+            f"{url}/invocations", text, headers={"Content-Type": kind}, timeout=60
+        )
+        rows.append(
+            {"request": what, "status": reply.status_code, "answer": reply.json()["message"]}
+        )
+    return pd.DataFrame(rows)
+
+
+def times(url, rows, clients=1, seconds=2.0):
+    """Milliseconds of each answer to the same `rows` (a frame, or a request's text) within `seconds`: a Series.
+
+    So many `clients` ask at once, each over one connection.
+    """
+    text, taken = rows if isinstance(rows, str) else body(rows), []
+    end = time.perf_counter() + seconds
+
+    def go():
+        with requests.Session() as session:
+            while time.perf_counter() < end:
+                started = time.perf_counter()
+                reply = session.post(f"{url}/invocations", text, headers=JSON, timeout=60)
+                if reply.ok:
+                    taken.append(1000 * (time.perf_counter() - started))
+
+    threads = [threading.Thread(target=go) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return pd.Series(taken, name=f"{clients} at once")

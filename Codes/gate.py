@@ -1,0 +1,347 @@
+"""The gate before production: what a model must show, each check with what was found and what is allowed.
+
+Thresholds are validated by MLflow (https://mlflow.org/docs/latest/ml/evaluation/model-eval/); the comparison with the
+model in production is a paired bootstrap over the same rows (Efron and Tibshirani, An Introduction to the Bootstrap,
+1993).
+"""
+
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import EvaluationResult, MetricThreshold
+from mlflow.models.evaluation.validation import ModelValidationFailedException
+
+from Codes import data, evaluation, reproduction
+from Codes.errors import WorkbookError
+
+MOST_ROWS = 25_000  # of the hold-out; more would say the same, later
+RESAMPLES, RESAMPLED_ROWS = 200, 5000
+SURE = 1.96  # half the width of a 95 % interval, in standard errors
+CLOSE = 1e-9  # how far a recorded answer and today's may be apart
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: whether it passed, what was found, what is allowed."""
+
+    name: str
+    passed: bool
+    found: str
+    allowed: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the gate found: its checks, and the tables behind them."""
+
+    checks: tuple
+    metrics: pd.DataFrame  # a row a metric: candidate, champion, difference, low, high
+    slices: pd.DataFrame  # a row a group: column, value, rows, candidate, champion, difference
+
+    @property
+    def passed(self):
+        """Whether every check did."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def refusal(self):
+        """What failed, with both numbers, in one line; empty where nothing did."""
+        failed = [c for c in self.checks if not c.passed]
+        return "; ".join(f"{c.name}: {c.found}, allowed: {c.allowed}" for c in failed)
+
+    def table(self):
+        """The checks as a frame."""
+        frame = pd.DataFrame([asdict(check) for check in self.checks])
+        return frame.assign(passed=frame.passed.map({True: "✓", False: "✗"}))
+
+    def markdown(self):
+        """The whole report as Markdown."""
+        parts = [("Checks", self.table()), ("Metrics", self.metrics), ("Slices", self.slices)]
+        shown = [f"## {title}\n\n{as_markdown(frame)}" for title, frame in parts if len(frame)]
+        verdict = "passed" if self.passed else f"refused: {self.refusal}"
+        return f"# Gate: {verdict}\n\n" + "\n\n".join(shown) + "\n"
+
+    def as_json(self):
+        """The whole report as JSON."""
+        tables = {n: json.loads(getattr(self, n).to_json(orient="records")) for n in TABLES}
+        checks = [asdict(check) for check in self.checks]
+        return json.dumps({"passed": self.passed, "checks": checks, **tables}, indent=1)
+
+
+TABLES = ("metrics", "slices")
+
+
+def as_markdown(frame):
+    """`frame` as a Markdown table, numbers with four digits."""
+    lines = [list(frame.columns), ["---"] * frame.shape[1]]
+    lines += [[_cell(v) for v in row] for row in frame.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _cell(value):
+    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def unseen(problem, trained, most=MOST_ROWS):
+    """Rows of the whole table that none of the models was trained on, and that the problem holds out.
+
+    Args:
+        trained: of each model {"rows", "seed", "digest"}: how its training rows were drawn, and their digest (None:
+            not known).
+        most: of more rows, so many are drawn, always the same.
+
+    Raises:
+        WorkbookError: the table is not the one that a model was trained on, or no row is left.
+    """
+    whole = data.load(problem)
+    kept = pd.Series(True, index=whole.index)
+    for each in trained:
+        frame = data.load(problem, each["rows"], each["seed"]) if each["rows"] else whole
+        train, _ = data.split(frame, problem, each["seed"])
+        if each["digest"] not in (None, data.digest(train)):
+            raise WorkbookError(
+                f"the table of {problem.name} is not the one that the model was trained on; train it again."
+            )
+        kept[train.index] = False
+    if problem.split.kind == "time":
+        kept &= ~whole.index.isin(data.split(whole, problem)[0].index)
+    found = whole[kept]
+    if found.empty:
+        raise WorkbookError(f"{problem.name}: no row is left that no model was trained on.")
+    return found if len(found) <= most else found.sample(most, random_state=0).sort_index()
+
+
+def compare(problem, frame, candidate, champion=None):
+    """(table of metrics, {name: predictions}) of the models (trust.Loaded) on the rows of `frame`.
+
+    The table has for each metric candidate, champion, difference (positive: the candidate is better) and, of the
+    deciding one, the 95 % interval low to high of that difference.
+    """
+    X, y = data.features(frame, problem), data.target(frame, problem)
+    models = {"candidate": candidate} | ({"champion": champion} if champion else {})
+    predicted = {n: evaluation.predictions(m.pipeline, m.ordered(X), y) for n, m in models.items()}
+    table = pd.DataFrame(
+        {n: evaluation.measure(problem, p, models[n].labels) for n, p in predicted.items()}
+    )
+    table = table.rename_axis("metric").reset_index()
+    if champion:
+        sign = table.metric.map(lambda name: 1 if evaluation.MORE_IS_BETTER[name] else -1)
+        table["difference"] = (table.candidate - table.champion) * sign
+        error = _error_of_difference(problem, predicted, models)
+        deciding = table.metric == problem.metric.name
+        table["low"] = (table.difference - SURE * error).where(deciding)
+        table["high"] = (table.difference + SURE * error).where(deciding)
+    return table, predicted
+
+
+def _error_of_difference(problem, predicted, models):
+    """The standard error of the difference in the deciding metric: both are measured on each redrawn set of rows."""
+    random, count = np.random.default_rng(0), len(predicted["candidate"])
+    size = min(count, RESAMPLED_ROWS)
+    differences = []
+    for _ in range(RESAMPLES):
+        rows = random.integers(0, count, size)
+        both = [
+            _deciding(problem, predicted[n].iloc[rows], models[n])
+            for n in ("candidate", "champion")
+        ]
+        differences.append(both[0] - both[1])
+    return float(np.nanstd(differences, ddof=1) * np.sqrt(size / count))
+
+
+def _deciding(problem, table, model):
+    name = problem.metric.name
+    return evaluation.measure(problem, table, model.labels, only=name).get(name, math.nan)
+
+
+def by_slice(problem, frame, predicted, models):
+    """The deciding metric in each group of the problem's slices that has enough rows, the worst difference on top."""
+    sign, rows = 1 if problem.metric.direction == "maximize" else -1, []
+    for column in problem.gate.slices:
+        for value, group in frame.groupby(column, observed=True):
+            if len(group) < problem.gate.slice_rows:
+                continue
+            row = {"column": column, "value": str(value), "rows": len(group)}
+            for name, model in models.items():
+                row[name] = _deciding(problem, predicted[name].loc[group.index], model)
+            if "champion" in row:
+                row["difference"] = (row["candidate"] - row["champion"]) * sign
+            rows.append(row)
+    table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["column", "value", "rows"])
+    if "difference" in table:
+        return table.sort_values("difference", ignore_index=True)
+    if "candidate" in table:
+        return table.sort_values("candidate", ascending=sign > 0, ignore_index=True)
+    return table
+
+
+# --- the checks
+
+
+def check(problem, frame, candidate, champion=None):
+    """The Report on `candidate` (a trust.Loaded) against `champion` (the one in production; None: there is none).
+
+    Args:
+        frame: held-out rows that neither has seen (see `unseen`), with the target.
+    """
+    metrics, predicted = compare(problem, frame, candidate, champion)
+    models = {"candidate": candidate} | ({"champion": champion} if champion else {})
+    slices = by_slice(problem, frame, predicted, models)
+    checks = [*thresholds(problem, metrics)]
+    checks.append(_beats_baseline(problem, frame, metrics))
+    if champion:
+        checks.append(_beats_champion(problem, metrics))
+        checks += _leaves_nobody_behind(problem, slices)
+        checks.append(_fits_signature(candidate, champion))
+    checks += in_clean_process(candidate, problem.gate.latency_ms)
+    return Report(tuple(checks), metrics, slices)
+
+
+def thresholds(problem, metrics):
+    """A Check for each threshold of the problem's file, validated by MLflow; a metric that is no number fails."""
+    found = dict(zip(metrics.metric, metrics.candidate))
+    for name, bound in problem.gate.thresholds.items():
+        evaluation_knows = name in evaluation.MORE_IS_BETTER
+        if not evaluation_knows:
+            there = ", ".join(found)
+            raise WorkbookError(
+                f"{problem.name}: gate.thresholds: no metric '{name}'; there are {there}."
+            )
+        more = evaluation.MORE_IS_BETTER[name]
+        value = found.get(name, math.nan)
+        yield Check(
+            f"threshold of {name}",
+            math.isfinite(value) and _validates(name, value, bound, more),
+            f"{value:.4f}",
+            f"at least {bound}" if more else f"at most {bound}",
+        )
+
+
+def _validates(name, value, bound, more):
+    rule = {name: MetricThreshold(threshold=bound, greater_is_better=more)}
+    # the Check says what it would log
+    logging.getLogger("mlflow.models.evaluation.validation").setLevel(logging.WARNING)
+    try:
+        mlflow.validate_evaluation_results(rule, EvaluationResult({name: value}, {}))
+    except ModelValidationFailedException:
+        return False
+    return True
+
+
+def _beats_baseline(problem, frame, metrics):
+    """Better than always the same answer, the best that needs no features, on the same rows."""
+    name = problem.metric.name
+    value = dict(zip(metrics.metric, metrics.candidate)).get(name, math.nan)
+    y = data.target(frame, problem)
+    if problem.task == "regression":
+        table = pd.DataFrame({"actual": y, "predicted": y.mean()})
+        classes = None
+    else:
+        shares = y.value_counts(normalize=True).sort_index()
+        classes = list(shares.index)
+        columns = {f"probability of {label}": share for label, share in shares.items()}
+        table = pd.DataFrame({"actual": y, "predicted": shares.idxmax()}).assign(**columns)
+    baseline = evaluation.measure(problem, table, classes, only=name).get(name, math.nan)
+    better = value > baseline if problem.metric.direction == "maximize" else value < baseline
+    return Check(
+        "better than a constant answer",
+        bool(better),
+        f"{name} {value:.4f}",
+        f"beyond {baseline:.4f}",
+    )
+
+
+def _beats_champion(problem, metrics):
+    row = metrics[metrics.metric == problem.metric.name].iloc[0]
+    return Check(
+        "better than the one in production",
+        bool(row.low > 0),
+        f"{row.metric} {row.candidate:.4f} against {row.champion:.4f}, "
+        f"better by {row.difference:.4f} (95 %: {row.low:.4f} to {row.high:.4f})",
+        "the interval above 0",
+    )
+
+
+def _leaves_nobody_behind(problem, slices):
+    if slices.empty:
+        return
+    worst, most = slices.iloc[0], problem.gate.slice_loss
+    known = slices.difference.dropna()
+    yield Check(
+        "no slice left behind",
+        len(known) == len(slices) and bool(worst.difference >= -most),
+        f"{worst.column} {worst.value} ({worst.rows} rows): {problem.metric.name} "
+        f"{worst.candidate:.4f} against {worst.champion:.4f}",
+        f"worse by {most:g} at most",
+    )
+
+
+def _fits_signature(candidate, champion):
+    """Whoever can ask the model in production can ask this one: it needs no more, and of the same types."""
+    served = {c.name: c for c in champion.schema.inputs}
+    trouble = []
+    for column in candidate.schema.inputs:
+        known = served.get(column.name)
+        if known is None:
+            trouble += [f"new column {column.name}"] * column.required
+        elif (known.type.name, column.type.name) not in (
+            (known.type.name, known.type.name),
+            ("long", "double"),  # takes whole numbers as well
+        ):
+            trouble.append(f"{column.name} is {column.type.name} instead of {known.type.name}")
+        elif column.required and not known.required:
+            trouble.append(f"{column.name} may lack no more")
+    outputs = [_kind(m.meta.signature.outputs) for m in (candidate, champion)]
+    if outputs[0] != outputs[1]:
+        trouble.append("another kind of answer")
+    found = "; ".join(trouble) or "every request that is answered now still is"
+    return Check("signature", not trouble, found, "what those who ask now send and get")
+
+
+def _kind(outputs):
+    """What a model answers; text is text, however NumPy holds it."""
+    kinds = [getattr(part.type, "kind", part.type) for part in outputs]
+    return ["text" if kind in ("O", "U") else str(kind) for kind in kinds]
+
+
+def in_clean_process(candidate, most_ms):
+    """Load the model in a process of its own, with its own pinned packages: its answers, and how fast they come."""
+    recorded = candidate.recorded
+    found, where = reproduction.ask(candidate)
+    if "error" in found:
+        return [Check("loads in a clean process", False, found["error"], f"with {where}")]
+    agrees = recorded is not None and same(found["answers"], recorded)
+    apart = "no answers were recorded" if recorded is None else "others than those recorded"
+    return [
+        Check(
+            "loads in a clean process",
+            True,
+            f"in {1000 * found['seconds']:.0f} ms",
+            f"with {where}",
+        ),
+        Check(
+            "reproduces its recorded answers",
+            agrees,
+            f"{len(found['answers'])} rows, the same" if agrees else apart,
+            "those of training",
+        ),
+        Check(
+            "latency of one row",
+            found["p95_ms"] <= most_ms,
+            f"{found['p95_ms']:.1f} ms (95 of 100 answers)",
+            f"at most {most_ms:g} ms",
+        ),
+    ]
+
+
+def same(answers, recorded):
+    """Whether two lists of answers are the same, but for what rounding does."""
+    try:
+        return bool(np.allclose(answers, recorded, rtol=CLOSE, atol=CLOSE))
+    except (TypeError, ValueError):  # labels that are text, or another number of rows
+        return answers == recorded

@@ -1,0 +1,422 @@
+# pylint: disable=no-member  # of orjson, which pylint cannot look into
+"""A request's body: read strictly against the model's columns, and refused in one sentence that says what is wrong."""
+
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import orjson
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
+
+from Codes.errors import WorkbookError, nearest
+
+FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")  # MLflow's
+SHAPE = "the body is an object with exactly one of dataframe_split, dataframe_records, instances, inputs"
+# MLflow's type -> (what a value of it is in Python, its smallest and largest, NumPy's type, in words)
+TYPES = {
+    "boolean": ({bool}, None, bool, "true or false"),
+    "integer": ({int}, (-(2**31), 2**31 - 1), np.int32, "a whole number"),
+    "long": ({int}, (-(2**63), 2**63 - 1), np.int64, "a whole number"),
+    "float": ({float, int}, (-3.4028234e38, 3.4028234e38), np.float32, "a number"),
+    "double": ({float, int}, None, np.float64, "a number"),
+    "string": ({str}, None, object, "text"),
+}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+WHOLE = re.compile(r"[+-]?\d{1,25}", re.ASCII)
+CODES = {  # MLflow's names where it has one
+    400: "BAD_REQUEST",
+    403: "PERMISSION_DENIED",
+    404: "ENDPOINT_NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    408: "REQUEST_TIMEOUT",
+    413: "REQUEST_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    500: "INTERNAL_ERROR",
+    503: "TEMPORARILY_UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+BARE = re.compile(rb"[\[:,\s]-?(NaN|Infinity)\b")
+
+
+class Refused(Exception):
+    """An answer that is not a prediction: its HTTP `status` and one sentence."""
+
+    def __init__(self, message, status=400):
+        super().__init__(message)
+        self.message, self.status = message, status
+
+
+def shown(value):
+    """`value` as it may stand in a message: short, in one line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True)
+class Column:
+    """One input column: its MLflow type, whether it must have a value, and the values it may have."""
+
+    name: str
+    kind: str
+    required: bool
+    known: frozenset | None = None
+
+    @cached_property
+    def _plain(self):
+        return TYPES[self.kind][0] | (set() if self.required else {type(None)})
+
+    def checked(self, values):
+        """The list `values` as the column takes them, or Refused with the first that it does not take."""
+        if not self._plain.issuperset(map(type, values)):
+            values = [self._mended(row, value) for row, value in enumerate(values)]
+        limits = TYPES[self.kind][1]
+        if limits:
+            there = [v for v in values if v is not None]
+            if there and not limits[0] <= min(there) <= max(there) <= limits[1]:
+                outside = next(v for v in there if not limits[0] <= v <= limits[1])
+                self._refuse(values.index(outside), outside, f"is out of the range of {self.kind}.")
+        if self.known is not None and not self.known.issuperset(values):
+            self._check_known(values)
+        return values
+
+    def _mended(self, row, value):
+        """JSON knows one kind of number: 3.0 is a whole one."""
+        if type(value) in self._plain:
+            return value
+        whole = TYPES[self.kind][0] == {int} and isinstance(value, float) and value.is_integer()
+        if whole and abs(value) <= 2**53:  # beyond, a float may be another number than was written
+            return int(value)
+        if whole:
+            self._refuse(row, value, f"is out of the range of {self.kind}.")
+        if value is None:
+            self._refuse(row, value, "is not allowed: it must have a value.")
+        return self._refuse_kind(row, value)
+
+    def _check_known(self, values):
+        for row, value in enumerate(values):
+            if value is not None and value not in self.known:
+                near = nearest(value, sorted(self.known))
+                self._refuse(row, value, f"was never seen in training.{near}")
+
+    def _refuse_kind(self, row, value):
+        self._refuse(row, value, f"is not {TYPES[self.kind][3]} ({self.kind}).")
+
+    def _refuse(self, row, value, why):
+        # not what is in a list: it may be nested more deeply than can be shown
+        given = _kind(value) if isinstance(value, (dict, list)) else shown(value)
+        raise Refused(f"row {row}, column '{self.name}': {given} {why}")
+
+    def array(self, values):
+        """`values` as a fitted pipeline takes them: text as text, no None."""
+        kind = TYPES[self.kind][2]
+        if None in values:
+            kind = object if kind in (bool, object) else np.float64
+            values = [np.nan if v is None else v for v in values]
+        return pd.Series(values, dtype=object) if kind is object else np.array(values, dtype=kind)
+
+    def parsed(self, row, text):
+        """The value that the cell `text` of a CSV file holds, for `checked`."""
+        if text == "":
+            return None
+        if self.kind == "string":
+            return text
+        if self.kind == "boolean" and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if self.kind in ("integer", "long") and WHOLE.fullmatch(text):
+            return int(text)
+        if self.kind != "boolean" and NUMBER.fullmatch(text) and math.isfinite(float(text)):
+            return float(text)
+        return self._refuse_kind(row, text)
+
+    def described(self):
+        """The JSON Schema of one value."""
+        kind = {"float": "number", "double": "number", "long": "integer"}.get(self.kind, self.kind)
+        found = {"type": kind if self.required else [kind, "null"]}
+        if TYPES[self.kind][1]:
+            found |= dict(zip(("minimum", "maximum"), TYPES[self.kind][1]))
+        if self.known is not None:
+            found["enum"] = sorted(self.known) + ([] if self.required else [None])
+        return found
+
+
+class Reader:
+    """Reads bodies for one model: `json` and `csv` give {column: list of values} in the model's order.
+
+    Args:
+        loaded: a trust.Loaded; its schema and categories say what is allowed.
+        rows: how many rows a request may have.
+        allow_unknown: whether a category may be one that training never saw.
+    """
+
+    def __init__(self, loaded, rows=10_000, allow_unknown=False):
+        self.rows = rows
+        categories = {} if allow_unknown else loaded.categories
+        self.columns = {}
+        for spec in loaded.schema:
+            kind = getattr(spec.type, "name", str(spec.type))
+            if kind not in TYPES:
+                raise WorkbookError(
+                    f"column '{spec.name}' is of the type {kind}; served are {', '.join(TYPES)}."
+                )
+            known = categories.get(spec.name)
+            known = (
+                None
+                if known is None
+                else frozenset(getattr(v, "item", lambda v=v: v)() for v in known)
+            )
+            self.columns[spec.name] = Column(spec.name, kind, bool(spec.required), known)
+
+    def json(self, body):
+        """The columns in a JSON `body` of one of MLflow's FORMS."""
+        document = parse(body)
+        if not isinstance(document, dict):
+            raise Refused(f"{SHAPE}, not {_kind(document)}.")
+        if len(document) != 1 or not document.keys() <= set(FORMS):
+            check_unique(body)
+            strangers = [key for key in document if key not in FORMS]
+            hint = nearest(strangers[0], FORMS) if strangers else ""
+            raise Refused(f"{SHAPE}; it has {shown(list(document))}.{hint}")
+        ((form, data),) = document.items()
+        read = self._split if form == "dataframe_split" else self._records
+        if form in ("instances", "inputs") and isinstance(data, dict):
+            read = self._by_column
+        columns, keys = read(form, data)
+        # a colon outside of text follows a key: as many as keys that were kept, and no key was there twice
+        if body.count(b":") != 1 + keys:
+            check_unique(body)
+        return self._checked(columns)
+
+    def _split(self, form, data):
+        if not isinstance(data, dict) or not {"columns", "data"} <= data.keys() <= {
+            "columns",
+            "data",
+            "index",
+        }:
+            raise Refused(f"{form} is an object with 'columns', 'data' and at most 'index'.")
+        names, rows = data["columns"], data["data"]
+        self._check_names(names, form)
+        self._check_rows(rows, form)
+        if "index" in data and (
+            not isinstance(data["index"], list) or len(data["index"]) != len(rows)
+        ):
+            raise Refused(f"{form}: 'index' is a list with an entry for each row, or left out.")
+        for number, row in enumerate(rows):
+            if not isinstance(row, list) or len(row) != len(names):
+                given = f"{len(row)} values" if isinstance(row, list) else _kind(row)
+                raise Refused(f"row {number} is {given}; it must be a list of {len(names)} values.")
+        return dict(zip(names, map(list, zip(*rows)))), len(data)
+
+    def _records(self, form, data):
+        self._check_rows(data, form)
+        for number, row in enumerate(data):
+            if not isinstance(row, dict):
+                raise Refused(
+                    f"row {number} is {_kind(row)}; it must be an object with the columns as keys."
+                )
+            if row.keys() != self.columns.keys():
+                self._check_names(list(row), f"row {number}")
+        return {name: [row[name] for row in data] for name in self.columns}, len(
+            self.columns
+        ) * len(data)
+
+    def _by_column(self, form, data):
+        self._check_names(list(data), form)
+        for name, values in data.items():
+            if not isinstance(values, list):
+                raise Refused(f"column '{name}' is {_kind(values)}; it must be a list of values.")
+        lengths = {name: len(values) for name, values in data.items()}
+        if len(set(lengths.values())) > 1:
+            raise Refused(f"the columns have different numbers of values: {shown(lengths)}.")
+        self._check_rows(next(iter(data.values())), form)
+        return data, len(data)
+
+    def csv(self, body):
+        """The columns in a CSV `body` with a header; an empty cell is a missing value."""
+        try:
+            text = body.decode("utf-8-sig")
+            names, *rows = filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))
+        except UnicodeDecodeError as error:
+            raise Refused(f"the body is not UTF-8: byte {error.start}.") from None
+        except csv.Error as error:
+            raise Refused(f"the body is not CSV: {error}.") from None
+        except ValueError:
+            raise Refused("the body is empty; CSV begins with a line of column names.") from None
+        if names[0] == "":
+            raise Refused("the first column has no name: write the CSV without its index.")
+        self._check_names(names, "the header")
+        self._check_rows(rows, "the CSV")
+        for number, row in enumerate(rows):
+            if len(row) != len(names):
+                raise Refused(f"row {number} has {len(row)} cells and the header {len(names)}.")
+        columns = {}
+        for name, cells in zip(names, zip(*rows)):
+            column = self.columns[name]
+            columns[name] = [column.parsed(row, cell) for row, cell in enumerate(cells)]
+        return self._checked(columns)
+
+    def _checked(self, columns):
+        return {name: column.checked(columns[name]) for name, column in self.columns.items()}
+
+    def _check_rows(self, rows, place):
+        if not isinstance(rows, list):
+            raise Refused(f"{place}: the rows must be a list, not {_kind(rows)}.")
+        if not rows:
+            raise Refused(f"{place} has no rows; at least one is needed.")
+        if len(rows) > self.rows:
+            raise Refused(
+                f"{place} has {len(rows):,} rows; {self.rows:,} are allowed at once.", 413
+            )
+
+    def _check_names(self, names, place):
+        """Refuse column `names` that are not exactly the model's, in whatever order."""
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise Refused(f"{place}: the columns must be a list of names.")
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise Refused(f"{place}: column {shown(twice)} is there twice.")
+        for name in names:
+            if name not in self.columns:
+                near = nearest(name, self.columns)
+                raise Refused(f"{place}: column {shown(name)} is not one of the model's.{near}")
+        if len(names) < len(self.columns):
+            missing = next(name for name in self.columns if name not in names)
+            null = "" if self.columns[missing].required else "; where it has no value, send null"
+            raise Refused(f"{place}: column '{missing}' is missing{null}.")
+
+    def frame(self, columns):
+        """`columns`, as `json` gave them, as the DataFrame that the pipeline takes."""
+        return pd.DataFrame({n: c.array(columns[n]) for n, c in self.columns.items()}, copy=False)
+
+    def described(self):
+        """The JSON Schema of a body, form by form."""
+        values = {name: column.described() for name, column in self.columns.items()}
+        rows = {"type": "array", "minItems": 1}  # for more than `self.rows` the answer is 413
+        cells = {"type": "array", "prefixItems": list(values.values())}
+        cells |= {"items": False, "minItems": len(values), "maxItems": len(values)}
+        records = rows | {"items": _object(values)}
+        split = _object({"columns": {"const": list(values)}, "data": rows | {"items": cells}})
+        forms = dict.fromkeys(FORMS, records) | {"dataframe_split": split}
+        return {"oneOf": [_object({name: form}) for name, form in forms.items()]}
+
+
+def _object(properties):
+    """The JSON Schema of an object with exactly these `properties`."""
+    exact = {"required": list(properties), "additionalProperties": False}
+    return {"type": "object", "properties": properties, **exact}
+
+
+def parse(body):
+    """The document in the JSON `body`, read strictly; Refused says what is wrong with it."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(_why(body, str(error))) from None
+
+
+def _why(body, error):
+    if not body.strip():
+        return f"the body is empty; {SHAPE}."
+    if "UTF-8" in error or "BOM" in error:
+        return "the body is not plain UTF-8 (or begins with a byte order mark)."
+    if "depth" in error:
+        return "the body is nested too deeply."
+    if "infinity" in error:
+        return "the body has a number that is too large (1e400): a double ends at 1.8e308."
+    if BARE.search(body):
+        return "JSON knows neither NaN nor Infinity: where there is no value, send null."
+    return f"the body is not JSON: {error}."
+
+
+def check_unique(body):
+    """Refuse a JSON `body`, known to be well-formed, in which an object has a key twice."""
+
+    def unique(pairs):
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise Refused(f"the key {shown(twice)} is there twice.")
+        return dict(pairs)
+
+    try:
+        json.loads(body, object_pairs_hook=unique, parse_int=str, parse_float=str)
+    except RecursionError:
+        raise Refused("the body is nested too deeply.") from None
+
+
+def _kind(value):
+    if value is None or isinstance(value, bool):
+        return shown(value)
+    return {dict: "an object", list: "a list", str: "text"}.get(type(value), "a number")
+
+
+def quick(loaded, reader):
+    """A function {column: values} -> predictions without a DataFrame; None for a pipeline that is not known here.
+
+    Of the milliseconds that scikit-learn takes for one row, more than half go into taking a DataFrame
+    apart. Where numbers pass as they are and categories become codes, a table a column does the same;
+    that it does is checked here, for every category.
+    """
+    pipeline = loaded.pipeline
+    if not isinstance(pipeline, Pipeline) or len(pipeline) != 2:
+        return None
+    prepare, estimator = pipeline
+    tables = _tables(prepare)
+    if tables is None or any(column.kind == "float" for column in reader.columns.values()):
+        return None
+
+    def matrix(columns):
+        parts = (
+            columns[name] if table is None else [table.get(v, other) for v in columns[name]]
+            for name, table, other in tables
+        )
+        return np.array(list(parts), dtype=np.float64).T
+
+    probe = _probe(loaded, reader)
+    if not np.array_equal(matrix(probe), prepare.transform(reader.frame(probe)), equal_nan=True):
+        return None
+    return lambda columns: estimator.predict(matrix(columns))
+
+
+def _tables(prepare):
+    """[(column, {category: code} or None for a number, code of any other)] of `prepare`; None if it does more."""
+    if not isinstance(prepare, ColumnTransformer):
+        return None
+    tables = []
+    for _, part, columns in prepare.transformers_:
+        if len(columns) == 0:  # an encoder without columns was never fitted
+            continue
+        if isinstance(part, FunctionTransformer) and part.func is None:
+            tables += [(name, None, None) for name in columns]
+        elif isinstance(part, OrdinalEncoder) and part.handle_unknown == "use_encoded_value":
+            longest = max(map(len, part.categories_), default=0)
+            frame = pd.DataFrame(
+                {n: np.resize(c, longest) for n, c in zip(columns, part.categories_)}
+            )
+            codes = part.transform(
+                frame.astype({n: object for n in columns if frame[n].dtype == "str"})
+            )
+            for place, (name, known) in enumerate(zip(columns, part.categories_)):
+                table = dict(zip((None if pd.isna(v) else v for v in known), codes[:, place]))
+                tables.append((name, table, part.unknown_value))
+        elif part != "drop":
+            return None
+    return tables
+
+
+def _probe(loaded, reader):
+    """Columns in which every category is there, and a gap wherever one may be."""
+    longest = max(map(len, loaded.categories.values()), default=1) + 2
+    probe = {}
+    for name, column in reader.columns.items():
+        values = [*loaded.categories.get(name, ()), *loaded.example[name].dropna().tolist()]
+        values += [] if column.required else [None]
+        probe[name] = [values[i % len(values)] for i in range(longest)]
+    return probe

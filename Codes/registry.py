@@ -1,0 +1,349 @@
+"""The registry: the versions of a model, which of them `staging` and `production` point to, and how that came about.
+
+MLflow's stages are deprecated; its aliases are what lasts, and a tag keeps the words that people know from stages.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from Codes import identity, liveness, paths, tracking, trust
+from Codes.errors import WorkbookError, nearest
+
+ALIASES = ("staging", "production")
+STAGE = "stage"  # a version's tag: staging, production or archived
+DIGEST, TRUSTED, PROBLEM = "workbook.digest", "workbook.trusted", "workbook.problem"
+TRANSITION = "workbook.transition."  # + a time and a random ending; on the registered model
+LOCK = "workbook.lock"  # marks the registered model that is a lock for a moment
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+PATIENCE = 30.0  # seconds to wait for another's change of an alias, which takes less than one
+BEGUN, DONE = "begun", "done"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model."""
+
+    name: str
+    number: int
+    run_id: str
+    tags: dict
+    source: str
+
+    def __str__(self):
+        return f"{self.name} version {self.number}"
+
+
+def check_name(name):
+    """Refuse a `name` that no registered model may have."""
+    if not NAME.fullmatch(name) or name.endswith(".lock"):
+        raise WorkbookError(
+            f"{name!r} cannot be a model's name: letters, digits, - _ and . are allowed, 100 at most, "
+            "and no .lock at its end."
+        )
+
+
+def check_alias(alias):
+    """Refuse an `alias` that is none of ours."""
+    if alias not in ALIASES:
+        raise WorkbookError(
+            f"there is no stage '{alias}'; there are {' and '.join(ALIASES)}.{nearest(alias, ALIASES)}"
+        )
+
+
+def names():
+    """The registered models there are, in order."""
+    tracking.use_store()
+    found, token = [], None
+    while True:
+        page = MlflowClient().search_registered_models(page_token=token)
+        found += [model.name for model in page if LOCK not in model.tags]
+        token = page.token
+        if not token:
+            return sorted(found)
+
+
+def model(name):
+    """MLflow's registered model `name`; a WorkbookError lists those there are."""
+    tracking.use_store()
+    try:
+        return MlflowClient().get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        there = names()
+        told = f"there are {', '.join(there)}.{nearest(name, there)}" if there else "none is there."
+        raise WorkbookError(
+            f"there is no registered model '{name}'; {told} One is made by: workbook register"
+        ) from error
+
+
+def versions(name):
+    """All versions of the model `name`, the newest first."""
+    model(name)
+    found = MlflowClient().search_model_versions(f"name='{name}'", max_results=10_000)
+    return sorted((_version(v) for v in found), key=lambda v: -v.number)
+
+
+def _version(found):
+    return Version(found.name, int(found.version), found.run_id, dict(found.tags), found.source)
+
+
+def aliases(name):
+    """{alias: number of the version that it points to} of the model `name`."""
+    return {alias: int(number) for alias, number in model(name).aliases.items()}
+
+
+def pointed(name, alias):
+    """The number of the version that `alias` of the model `name` points to now; None for none."""
+    return aliases(name).get(alias)
+
+
+def find(spec):
+    """The Version that `spec` names, as flights@production or flights/3; a WorkbookError lists those there are."""
+    match = re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))", str(spec))
+    if not match:
+        raise WorkbookError(
+            f"{spec!r} names no version; write flights@production, flights@staging or flights/3."
+        )
+    name, alias, number = match.groups()
+    there = {v.number: v for v in versions(name)}
+    if alias:
+        check_alias(alias)
+        number = pointed(name, alias)
+        if number is None:
+            raise WorkbookError(
+                f"{name} has nothing in {alias}; put a version there: workbook promote {name} {alias}"
+            )
+    if int(number) not in there:
+        raise WorkbookError(
+            f"{name} has no version {number}; there are {', '.join(map(str, sorted(there)))}."
+        )
+    return there[int(number)]
+
+
+def card(version):
+    """The model card of `version`, as Markdown."""
+    return MlflowClient().get_model_version(version.name, str(version.number)).description or ""
+
+
+def trusted(version):
+    """The types that somebody vouched for when `version` was registered."""
+    return json.loads(version.tags.get(TRUSTED, "[]"))
+
+
+def as_text(types):
+    """`types` as the tag TRUSTED holds them."""
+    return json.dumps(sorted(types))
+
+
+def of_run(name, run_id):
+    """The Version of the model `name` that this workbook registered of the run `run_id`; None without."""
+    there = versions(name) if name in names() else []
+    return next((v for v in there if v.run_id == run_id and DIGEST in v.tags), None)
+
+
+def add(name, source, run_id, facts, description):
+    """The Version of the model `source` under `name`, made with the tags `facts` unless there is one of that run."""
+    client = MlflowClient()
+    with contextlib.suppress(MlflowException):  # it is there
+        client.create_registered_model(name)
+    with locked(name):
+        if found := of_run(name, run_id):
+            return found
+        model_id = source.rpartition("/")[2]
+        made = client.create_model_version(
+            name, source, run_id, tags=facts, description=description, model_id=model_id
+        )
+        return _version(made)
+
+
+def files(version):
+    """The local folder of the files of `version`; those on a server are fetched once, and kept by their digest."""
+    return fetch(version.source, version.tags.get(DIGEST))
+
+
+def fetch(source, digest=None):
+    """The local folder of the model `source` (models:/m-…), whose files have `digest`, if that is known."""
+    try:
+        where = MlflowClient().get_logged_model(source.rpartition("/")[2]).artifact_location
+    except MlflowException as error:
+        raise WorkbookError(f"the files of {source} are gone ({error.message}).") from error
+    if where.startswith(("file:", "/")):
+        return Path(local_file_uri_to_path(where))
+    kept = paths.ROOT / ".cache" / "models" / (digest or secrets.token_hex(16))
+    if not kept.is_dir():
+        part = kept.with_name(f"{kept.name}.{os.getpid()}.part")
+        part.mkdir(parents=True)
+        mlflow.artifacts.download_artifacts(artifact_uri=where, dst_path=str(part))
+        with contextlib.suppress(OSError):  # another process was faster
+            part.rename(kept)
+        shutil.rmtree(part, ignore_errors=True)
+    return kept
+
+
+def load(version):
+    """The model of `version` as a trust.Loaded, once its files are those that were registered."""
+    if DIGEST not in version.tags:
+        raise WorkbookError(
+            f"{version} was not registered by this workbook, so nobody knows what its files were; "
+            f"register its run: workbook register {version.run_id or 'RUN'}"
+        )
+    return trust.load(files(version), trusted(version), version.tags[DIGEST])
+
+
+# --- who changes what
+
+
+@contextlib.contextmanager
+def locked(name):
+    """Be the only one that changes the model `name`: whoever makes MLflow's unique entry first.
+
+    It is held for less than a second; one that a dead process left, or that is older than PATIENCE, is removed.
+    """
+    client, lock = MlflowClient(), f"{name}.lock"
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            client.create_registered_model(lock, tags={LOCK: liveness.me()})
+            break
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        _free_the_stale(client, lock)
+        if time.monotonic() > end:
+            raise WorkbookError(f"{name} is being changed by another command; try again.")
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        client.delete_registered_model(lock)
+
+
+def _free_the_stale(client, lock):
+    with contextlib.suppress(MlflowException):  # it is gone meanwhile
+        found = client.get_registered_model(lock)
+        age = time.time() - found.creation_timestamp / 1000
+        owner = found.tags.get(LOCK)  # none: it was deleted while we read it
+        if age > PATIENCE or owner and liveness.is_gone(owner):
+            client.delete_registered_model(lock)
+
+
+@dataclass(frozen=True)
+class Transition:  # pylint: disable=too-many-instance-attributes
+    """A change of an alias: what `history` prints."""
+
+    key: str
+    time: str
+    who: str
+    kind: str  # promote or rollback
+    alias: str
+    before: int | None
+    after: int
+    why: str = ""
+    gate: str = ""  # the run that holds the gate's report
+    override: str = ""
+    outcome: str = BEGUN  # then done, or why not
+
+
+def transitions(name):
+    """Every Transition of the model `name`, the oldest first."""
+    found = []
+    for key, text in model(name).tags.items():
+        if key.startswith(TRANSITION):
+            found.append(Transition(key=key, **json.loads(text)))
+    return sorted(found, key=lambda t: (t.time, t.key))
+
+
+def _write(name, transition):
+    fields = {k: v for k, v in vars(transition).items() if k != "key"}
+    MlflowClient().set_registered_model_tag(name, transition.key, json.dumps(fields))
+
+
+def move(name, alias, after, before, kind="promote", **facts):
+    """Let `alias` of the model `name` point to the version `after`, if it still points to `before`.
+
+    `facts`: why, gate, override of the Transition, which is recorded first; so is one that came too late.
+    """
+    wanted = _transition(kind=kind, alias=alias, before=before, after=after, **facts)
+    with locked(name):
+        settle(name)
+        there = pointed(name, alias)
+        if there != before:
+            last = next((t for t in reversed(transitions(name)) if t.after == there), None)
+            by = f" by {last.who}" if last else ""
+            told = f"{alias} was moved to version {there}{by} meanwhile"
+            _write(name, replace(wanted, outcome=f"refused: {told}"))
+            raise WorkbookError(f"{name}: {told}; nothing was changed. Look at it, and try again.")
+        _write(name, wanted)
+        MlflowClient().set_registered_model_alias(name, alias, str(after))
+        _finish(name, wanted)
+
+
+def record_refused(name, alias, after, before, reason, **facts):
+    """Record a change that was not made, and the reason."""
+    fields = {"alias": alias, "before": before, "after": after, **facts}
+    _write(name, _transition(kind="promote", outcome=f"refused: {reason}"[:1000], **fields))
+
+
+def _transition(**fields):
+    """A Transition by this user, now."""
+    now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    key = f"{TRANSITION}{now[:19]}-{secrets.token_hex(4)}".replace(":", "")
+    return Transition(key=key, time=now, who=identity.user(), **fields)
+
+
+def _finish(name, transition):
+    """Mark the versions that `transition` has moved, and it as done."""
+    client, there = MlflowClient(), aliases(name)
+    client.set_model_version_tag(name, str(transition.after), STAGE, transition.alias)
+    before = transition.before
+    if before and before != transition.after:
+        stage = next((a for a in reversed(ALIASES) if there.get(a) == before), "archived")
+        client.set_model_version_tag(name, str(before), STAGE, stage)
+    _write(name, replace(transition, outcome=DONE))
+
+
+def settle(name):
+    """Bring to an end what killed commands began: the alias itself tells how far they came. Needs the lock."""
+    for transition in transitions(name):
+        if transition.outcome == BEGUN:
+            if pointed(name, transition.alias) == transition.after:
+                _finish(name, transition)
+            else:
+                _write(name, replace(transition, outcome="interrupted: nothing was changed"))
+
+
+def settled(name):
+    """The transitions of the model `name`, the oldest first, once those of killed commands have been settled."""
+    found = transitions(name)
+    if any(t.outcome == BEGUN for t in found):
+        with locked(name):
+            settle(name)
+        found = transitions(name)
+    return found
+
+
+def stack(name, alias="production"):
+    """The versions that were in `alias`, one upon the other: a rollback takes the uppermost off."""
+    found = []
+    for transition in settled(name):
+        if transition.alias != alias or transition.outcome != DONE:
+            continue
+        if transition.kind == "rollback" and transition.after in found:
+            del found[len(found) - found[::-1].index(transition.after) :]
+        else:
+            found.append(transition.after)
+    return found

@@ -1,0 +1,98 @@
+"""A model in a process of its own, with the packages that it pins: does it load, what does it answer, how fast?"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from Codes import paths, trust
+from Codes.errors import WorkbookError
+
+LOADING = 300.0  # seconds that it may take
+TIMES = 100  # answers to one row that are timed
+
+
+def ask(loaded):
+    """(what `main` prints of the model `loaded`, the words for where it ran); {"error": a line} where it failed."""
+    python, where = environment(loaded.folder)
+    command = [python, "-m", "Codes.reproduction", str(loaded.folder), *loaded.trusted]
+    # one row gives threads nothing to share; on a busy machine they would spin for each other
+    environ = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            env=environ,
+            cwd=paths.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LOADING,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not loaded after {LOADING:g} s"}, where
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"error": told[-1][:300]}, where
+    return json.loads(done.stdout.splitlines()[-1]), where
+
+
+def environment(folder):
+    """(the Python to load the model in `folder` with, words for it): this one where it has the pins, else a new one."""
+    lines = Path(folder, "requirements.txt").read_text("utf-8").splitlines()
+    pins = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if all(_is_here(pin) for pin in pins):
+        return sys.executable, "its pinned packages, which are those here"
+    return str(_built(pins)), "its pinned packages, in an environment of their own"
+
+
+def _is_here(pin):
+    name, _, version = pin.partition("==")
+    try:
+        return metadata.version(name) == version
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _built(pins):
+    """The Python of an environment with exactly `pins`, made once and kept in .cache."""
+    name = hashlib.sha256("\n".join([sys.version, *sorted(pins)]).encode()).hexdigest()[:16]
+    folder = paths.ROOT / ".cache" / "environments" / name
+    python, complete = folder / "bin" / "python", folder / "complete"
+    if not complete.exists():
+        venv = [sys.executable, "-m", "venv", "--clear", str(folder)]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in (venv, [*pip, *pins]):
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            if made.returncode:
+                told = made.stderr.strip().splitlines() or ["no word"]
+                raise WorkbookError(f"the model's packages cannot be installed: {told[-1]}")
+        complete.touch()
+    return python
+
+
+def main(folder, *trusted):
+    """Print one JSON object: the answers for the model's example, seconds to load, p95_ms of answers to one row."""
+    started = time.perf_counter()
+    loaded = trust.load(folder, trusted)
+    seconds = time.perf_counter() - started
+    answers = loaded.answers(loaded.example)
+    one, taken = loaded.example.head(1), []
+    for _ in range(TIMES):
+        started = time.perf_counter()
+        loaded.answers(one)
+        taken.append(1000 * (time.perf_counter() - started))
+    found = {"answers": np.asarray(answers).tolist(), "seconds": seconds}
+    print(json.dumps(found | {"p95_ms": float(np.percentile(taken, 95))}))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except WorkbookError as error:
+        sys.exit(error.message)

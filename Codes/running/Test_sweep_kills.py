@@ -1,0 +1,74 @@
+"""A sweep killed by SIGKILL at random moments, and resumed: one finished run a point, none twice, nothing lost."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from Codes.running.testbed import processes_of
+from Codes.running.Test_sweep import GOAL, check_ended, children_of, parent_of, table_of
+
+MOMENTS = 50
+POINTS = 16
+STEPS = 8
+CODE = f"""
+import mlflow, time
+for step in range({STEPS}):
+    mlflow.log_metric('course', x + step, step=step)
+    time.sleep(0.02)
+mlflow.log_metric('score', -abs(x - 5))"""
+OPTIONS = [*GOAL, "-v", f"x=1..{POINTS}", "--workers", "2", "--sampler", "grid"]
+
+
+def kill(execution, everything):
+    """SIGKILL the sweep; `everything`: with its workers and their kernels."""
+    os.kill(execution.pid, signal.SIGKILL)
+    execution.process.join(10)
+    for run in [r for r in execution.runs if r.info.status == "RUNNING"] if everything else []:
+        pids = [json.loads(run.data.tags["workbook.owner"])["pid"]]
+        for pid in pids + [p.pid for p in processes_of(run.info.run_id)]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def check_whole(execution):
+    """Check the store after a resumed sweep has ended: every point once, whole, and nobody at work."""
+    assert parent_of(execution).info.status == "FINISHED"
+    finished = children_of(execution, "FINISHED")
+    assert [int(r.data.params["x"]) for r in finished] == list(range(1, POINTS + 1))
+    assert {r.info.status for r in execution.runs} <= {"FINISHED", "KILLED"}
+    for run in finished:
+        x = int(run.data.params["x"])
+        course = execution.store.client.get_metric_history(run.info.run_id, "course")
+        assert [(m.step, m.value) for m in sorted(course, key=lambda m: m.step)] == [
+            (step, x + step) for step in range(STEPS)
+        ]
+    for run in execution.runs:
+        assert not processes_of(run.info.run_id)
+    assert len(table_of(execution)) == POINTS
+    tags = parent_of(execution).data.tags
+    assert tags["workbook.sweep.best.x"] == "5" and tags["workbook.sweep.finished"] == str(POINTS)
+
+
+@pytest.mark.timeout(900)
+def test_fifty_random_moments_of_sigkill_lose_and_double_nothing(own_store):
+    chance, kills, sweeps = random.Random(4), 0, 0
+    while kills < MOMENTS:
+        sweeps += 1
+        name = f"killed{sweeps}"
+        while True:
+            execution = own_store.sweep(name, CODE, options=OPTIONS)
+            end = time.monotonic() + chance.uniform(0.1, 3.5)
+            while execution.code is None and time.monotonic() < end and kills < MOMENTS:
+                time.sleep(0.02)
+            if execution.code is not None or kills >= MOMENTS:
+                break
+            kill(execution, everything=chance.random() < 0.5)
+            kills += 1
+        check_ended(execution)
+        check_whole(execution)

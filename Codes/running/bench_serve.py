@@ -1,0 +1,139 @@
+"""What an answer of a served model costs: ours, MLflow's own server, and a bare function behind FastAPI, turn about.
+
+The bare one is a process of its own: python -m Codes.running.bench_serve FOLDER PORT
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from Codes import client
+from Codes.paths import RESOURCES, ROOT
+from Codes.running.bench_report import row, say
+from Codes.running.bench_sweep import printed
+
+NAMES = {
+    "ours": "workbook serve, all captured",
+    "quiet": "workbook serve, nothing captured",
+    "mlflow": "mlflow models serve",
+    "bare": "a function behind FastAPI, nothing checked",
+}
+SIZES = {"serve": 1, "serve_many": 1000}  # rows of a request
+CLIENTS = (1, 16)
+SECONDS = 4.0  # of each measurement
+
+
+def measure(rounds, environment):
+    """The rows of each server, by size of the request and number of clients: seconds of wall time an answer."""
+    folder = trained(environment)
+    found = {}
+    for number in range(1, rounds + 1):
+        for key in NAMES:
+            with server(key, folder, environment) as url:
+                for section, size in SIZES.items():
+                    text = body(size)
+                    client.times(url, text, 1, 1.0)  # the first answers do not count
+                    for clients in CLIENTS:
+                        started = time.perf_counter()
+                        taken = client.times(url, text, clients, SECONDS)
+                        each = (time.perf_counter() - started) / max(1, len(taken))
+                        found.setdefault((section, key, clients), []).append((each, taken))
+                        say(section, number, rounds, f"{key}, {clients} clients,", each)
+    return [_row(*name, measured) for name, measured in found.items()]
+
+
+def _row(section, key, clients, measured):
+    taken = pd.concat([times for _, times in measured])
+    late = f"p50 {taken.quantile(0.5):.1f}, p99 {taken.quantile(0.99):.1f} ms"
+    return row(section, key, f"{NAMES[key]}: {late}", clients, [each for each, _ in measured])
+
+
+def trained(environment):
+    """The folder of a model of the flights, registered as version 1 in the private place."""
+    command = [sys.executable, "-m", "Codes.cli"]
+    printed([*command, "run", "02_train", "--no-progress"], environment | HERE)
+    printed([*command, "register"], environment | HERE)
+    code = (
+        "from Codes import registry; print(registry.files(registry.find('flights/1')), flush=True)"
+    )
+    return printed([sys.executable, "-c", code], environment | HERE).splitlines()[-1]
+
+
+HERE = {"MLFLOW_EXPERIMENT_NAME": "flights", "PYTHONPATH": str(ROOT)}
+
+
+def body(rows):
+    """A request of so many `rows`, from the repository's example."""
+    example = json.loads((RESOURCES / "requests" / "flights_split.json").read_text("utf-8"))
+    data = example["dataframe_split"]["data"]
+    example["dataframe_split"]["data"] = [data[i % len(data)] for i in range(rows)]
+    return json.dumps(example)
+
+
+@contextlib.contextmanager
+def server(key, folder, environment):
+    """The URL of the server `key`, started for this block."""
+    port = client.free_port()
+    python, served = [sys.executable, "-m"], [f"--port={port}"]
+    commands = {
+        "ours": [*python, "Codes.cli", "serve", "flights/1", *served],
+        "quiet": [*python, "Codes.cli", "serve", "flights/1", "--capture=0", *served],
+        "mlflow": [
+            *python,
+            "mlflow",
+            "models",
+            "serve",
+            "-m",
+            folder,
+            "--env-manager=local",
+            *served,
+        ],
+        "bare": [*python, __name__, folder, str(port)],
+    }
+    url = f"http://127.0.0.1:{port}"
+    log = Path(environment["TMPDIR"], f"{key}.log")
+    with open(log, "wb") as sink:
+        process = subprocess.Popen(  # pylint: disable=consider-using-with
+            commands[key],
+            cwd=environment["TMPDIR"],
+            env=environment | HERE,
+            stdout=sink,
+            stderr=sink,
+        )
+    try:
+        client.wait(process, url, log)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def bare(folder, port):
+    """Serve the model in `folder` by the least code: a frame from the JSON, the model's own predict."""
+    import mlflow
+    import uvicorn
+    from fastapi import FastAPI, Request
+
+    model = mlflow.sklearn.load_model(folder)
+    app = FastAPI()
+
+    @app.get("/ping")
+    def ping():
+        return {}
+
+    @app.post("/invocations")
+    async def invocations(request: Request):
+        split = (await request.json())["dataframe_split"]
+        frame = pd.DataFrame(split["data"], columns=split["columns"])
+        return {"predictions": model.predict(frame).tolist()}
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+
+
+if __name__ == "__main__":
+    bare(sys.argv[1], int(sys.argv[2]))

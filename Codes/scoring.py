@@ -1,0 +1,242 @@
+"""Scoring a table of any size by a registered model: in parts, so that a killed command goes on where it was."""
+
+import contextlib
+import sys
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from Codes import scoring_rows, scoring_table, scoring_workers
+from Codes.errors import WorkbookError
+from Codes.scoring_output import Output, added
+from Codes.scoring_place import Parts, Place
+
+BATCH = 50_000
+SILENCE = 30.0  # seconds after which a line tells that it still works, where there is no bar
+
+
+@dataclass(frozen=True)
+class Summary:  # pylint: disable=too-many-instance-attributes
+    """How a scoring ended: `resumed` parts were there already; `skipped` means that all was."""
+
+    rows: int
+    scored: int
+    rejected: int
+    seconds: float
+    out: Path
+    side: Path | None  # the table of the rejected rows
+    skipped: bool = False
+    resumed: int = 0
+
+
+def score(  # pylint: disable=too-many-arguments
+    version,
+    loaded,
+    table,
+    out,
+    *,
+    batch_rows=BATCH,
+    force=False,
+    allow_unknown=False,
+    cluster=None,
+    progress=True,
+    say=print,
+):
+    """Score the file `table` by the model `loaded` of `version` into the file `out`; returns a Summary.
+
+    Args:
+        batch_rows: rows of a part: what is predicted at once, and what a kill can cost.
+        force: score although `out` is finished.
+        allow_unknown: score rows with categories that training never saw.
+        cluster: address of a Dask scheduler whose workers predict; None: this process does.
+        progress: show a bar on a terminal, and a line now and then elsewhere.
+        say: takes each line that is told.
+
+    Raises:
+        WorkbookError: one line; `out` is as it was.
+        KeyboardInterrupt: interrupted, which is told; finished parts are kept, as after any kill.
+    """
+    if batch_rows < 1:
+        raise WorkbookError(f"batch_rows: {batch_rows} is less than one row.")
+    job = _Job(version, loaded, Path(table), Path(out), allow_unknown)
+    before = job.place.read_receipt()
+    if before and not force and job.is_finished(before):
+        say(f"{out}: already scored by {version.name} version {version.number}; nothing to do.")
+        return job.summary(before["counts"], skipped=True)
+    if before:
+        say(f"{out}: scored before; {_other(job.identity, before['identity'])}scoring it again.")
+    parts = Parts(job.place, job.identity | {"batch_rows": batch_rows, "force": force})
+    with _kept(parts, say):
+        found = _run(job, parts, batch_rows, cluster, _Progress(job.table, progress, say))
+    told = f"; {found.rejected:,} rejected: see {found.side}" if found.side else ""
+    say(f"{out}: {found.scored:,} of {found.rows:,} rows scored in {found.seconds:.1f} s{told}")
+    return found
+
+
+def _other(identity, before):
+    """In words, what of `identity` is another than `before`."""
+    other = [key for key in identity if before.get(key) != identity[key]]
+    return f"now by another {', '.join(other)}: " if other else ""
+
+
+@contextlib.contextmanager
+def _kept(parts, say):
+    """Tell in a line what ended the scoring, and that its finished `parts` are kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        count = parts.count()
+        say(f"interrupted; {count} parts of {parts.out} are finished: go on by the same command.")
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0]
+        raise WorkbookError(
+            f"{parts.out}: it cannot be written: {reason}; mend that, and go on by the same command."
+        ) from error
+    finally:
+        parts.close()
+
+
+class _Job:  # pylint: disable=too-many-instance-attributes
+    """One table, one model, one output: checked before anything is written."""
+
+    def __init__(self, version, loaded, table, out, allow_unknown):
+        self.version, self.loaded, self.started = version, loaded, time.monotonic()
+        self.place = Place(out)
+        self.table = scoring_table.open_table(table)
+        self.rules = scoring_rows.Rules(loaded, allow_unknown)
+        self.rules.check_table(self.table)
+        self.answers = scoring_workers.schema(loaded)
+        self._check_names()
+        self.place.check(table)
+        self.identity = {
+            "table": self.table.digest(),
+            "model": version.name,
+            "model_version": version.number,
+            "run_id": version.run_id,
+            "digest": version.tags.get("workbook.digest"),
+            "allow_unknown": allow_unknown,
+        }
+
+    def _check_names(self):
+        ours = added(self.answers)
+        if taken := [name for name in self.table.schema.names if name in ours]:
+            raise WorkbookError(
+                f"{self.table.path}: its column '{taken[0]}' has the name of one that scoring adds; "
+                "rename it or leave it out (scores of an earlier scoring are no input)."
+            )
+
+    def is_finished(self, receipt):
+        """Whether `receipt` tells of this very scoring, and its files are there."""
+        return receipt["identity"] == self.identity and self.place.is_complete(receipt)
+
+    def summary(self, counts, **facts):
+        """The Summary of the finished output with these `counts` and `facts`."""
+        seconds = time.monotonic() - self.started
+        return Summary(*counts, seconds, self.place.out, self.place.side(), **facts)
+
+    def read(self, size):
+        """Yield the checked parts of the table, `size` rows each."""
+        for part in self.table.parts(size):
+            yield self.rules.check(part, self.table)
+
+
+def _run(job, parts, batch_rows, cluster, progress):
+    """Score what is not finished, and write the output; returns its Summary."""
+    stale, resumed = parts.open(), parts.count()
+    if stale:
+        progress.say(f"{parts.out}: the finished parts are of {stale}: starting anew.")
+    if resumed:
+        progress.say(f"{parts.out}: going on after {resumed} finished parts.")
+    with contextlib.ExitStack() as stack:
+        stack.callback(progress.end)
+        predictor = stack.enter_context(contextlib.closing(_predictor(job, cluster, progress)))
+        output = stack.enter_context(contextlib.closing(Output(job)))
+        answered = _answered(job, parts, batch_rows, predictor)
+        for part, answers in stack.enter_context(contextlib.closing(answered)):
+            output.write(part, answers)
+            progress.show(part.read, output.rows)
+        counts = output.counts()
+    job.table.check_unchanged()
+    job.place.finish({"identity": job.identity, "counts": counts})
+    return job.summary(counts, resumed=resumed)
+
+
+def _predictor(job, cluster, progress):
+    if cluster:
+        return scoring_workers.Cluster(cluster, job.loaded, progress.say)
+    return scoring_workers.Here(job.loaded)
+
+
+def _answered(job, parts, batch_rows, predictor):
+    """Yield each part and its answers, in order, while the next parts are read and predicted."""
+    waiting = deque()
+    with ThreadPoolExecutor(1) as reader:
+        for part in _ahead(job.read(batch_rows), reader):
+            known = parts.read(part.number, job.answers, len(part.good))
+            if known is None and len(part.good):
+                every = len(part.good) == part.typed.num_rows
+                known = predictor.submit(part.typed if every else part.typed.take(part.good))
+            waiting.append((part, known))
+            if len(waiting) > predictor.ahead:
+                yield _awaited(job, parts, predictor, *waiting.popleft())
+        while waiting:
+            yield _awaited(job, parts, predictor, *waiting.popleft())
+
+
+def _ahead(items, pool):
+    """The `items` of a generator, the next one being made in the thread of `pool` while one is used."""
+    coming = pool.submit(next, items, None)
+    while (item := coming.result()) is not None:
+        coming = pool.submit(next, items, None)
+        yield item
+
+
+def _awaited(job, parts, predictor, part, known):
+    """The `part` and its answers, once they are there and kept."""
+    if isinstance(known, pa.Table):
+        return part, known
+    try:
+        found = job.answers.empty_table() if known is None else predictor.result(known)
+        found = found.cast(job.answers)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise WorkbookError(
+            f"the model fails at rows {part.numbers[0]} to {part.numbers[-1]}: "
+            f"{type(error).__name__}: {error}".partition("\n")[0]
+        ) from error
+    parts.write(part.number, found)
+    return part, found
+
+
+class _Progress:
+    """A bar on a terminal, plain lines elsewhere, none where it is not wanted."""
+
+    def __init__(self, table, wanted, say):
+        self._say, self._wanted, self._total = say, wanted, max(1, table.total)
+        self._last, self._bar = time.monotonic(), None
+        if wanted and sys.stderr.isatty():
+            self._bar = tqdm(total=table.total, unit=table.unit, unit_scale=True, leave=False)
+
+    def say(self, text):
+        """Tell a line."""
+        if self._bar is not None:
+            self._bar.clear()
+        self._say(text)
+        self._last = time.monotonic()
+
+    def show(self, read, rows):
+        """So much of the table is `read`, in its unit, which are so many `rows`."""
+        if self._bar is not None:
+            self._bar.update(read - self._bar.n)
+        elif self._wanted and time.monotonic() - self._last > SILENCE:
+            self.say(f"{rows:,} rows, {read / self._total:.0%} of the table")
+
+    def end(self):
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,175 @@
+"""Models loaded without running their code: files are held against digests and types against our own list, first.
+
+A model's folder can name its own loader, its own code and the types that skops is to trust. None of that is believed:
+what may be in it is decided here.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import skops.io
+import yaml
+from mlflow.models import Model
+from mlflow.types import Schema
+
+from Codes import manifest
+from Codes.errors import WorkbookError
+
+# Beyond skops' own list of safe types: what scikit-learn's estimators consist of, and no function that could do harm.
+TYPES = frozenset(
+    (
+        "functools.partial",
+        "numpy.dtype",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils.validation.check_array",
+    )
+)
+LOADER = "mlflow.sklearn"
+PREDICTED = "predicted"  # in a model's metadata: what it answered for its example when it was saved
+
+
+def digest(folder):
+    """One digest, 64 hexadecimal characters, of all files under `folder` and their names."""
+    return hashlib.sha256(
+        json.dumps(manifest.of_folder(folder), sort_keys=True).encode()
+    ).hexdigest()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that may be used: its fitted `pipeline`, and what MLflow keeps with it in `folder`."""
+
+    pipeline: Any
+    meta: Model
+    folder: Path
+    trusted: tuple = ()  # types that somebody vouched for, beside TYPES
+
+    @property
+    def schema(self) -> Schema:
+        """The columns that it takes: name, MLflow type, required."""
+        return self.meta.signature.inputs
+
+    @property
+    def labels(self):
+        """The classes in the order of `probabilities`; None for a regression."""
+        found = getattr(self.pipeline, "classes_", None)
+        return None if found is None else list(found)
+
+    @cached_property
+    def categories(self):
+        """{column: the set of values that training saw} of each categorical column."""
+        found = {}
+        for _, encoder, columns in self.pipeline[0].transformers_:
+            for column, values in zip(columns, getattr(encoder, "categories_", ())):
+                found[column] = {v for v in values if not pd.isna(v)}
+        return found
+
+    @cached_property
+    def example(self):
+        """The rows that were saved with the model, as a frame; None without."""
+        rows = self.meta.load_input_example(str(self.folder)) if self._has_example() else None
+        return None if rows is None else plain(rows)
+
+    def _has_example(self):
+        return bool(self.meta.saved_input_example_info)
+
+    @property
+    def recorded(self):
+        """What it answered for its example when it was saved; None where that was not kept."""
+        return (self.meta.metadata or {}).get(PREDICTED)
+
+    def predict(self, frame):
+        """The prediction for each row of `frame`, in which the schema's columns are, in any order: (n,) array."""
+        return np.asarray(self.pipeline.predict(self.ordered(frame)))
+
+    def probabilities(self, frame):
+        """The probability of each of `labels` for each row: (n, classes) array; None where it gives none."""
+        if self.labels is None or not hasattr(self.pipeline, "predict_proba"):
+            return None
+        return self.pipeline.predict_proba(self.ordered(frame))
+
+    def ordered(self, frame):
+        """`frame` as the pipeline takes it: the schema's columns in their order, text as text."""
+        return plain(frame[self.schema.input_names()])
+
+    def answers(self, frame):
+        """Probabilities where there are any, else predictions: what two loads of one model must agree in."""
+        found = self.probabilities(frame)
+        return self.predict(frame) if found is None else found
+
+
+def plain(frame):
+    """`frame` as a model was fitted on it, as far as encoders can tell: text as text, no None."""
+    words = [n for n, v in frame.items() if not pd.api.types.is_numeric_dtype(v)]
+    changed = {n: frame[n].astype(object).where(frame[n].notna(), np.nan) for n in words}
+    return frame.assign(**changed) if words else frame
+
+
+def check(folder, trusted=(), expected=None):
+    """Refuse the model in `folder` unless it may be loaded; returns the file that holds it.
+
+    Args:
+        trusted: full names of types that somebody vouched for by name, beside TYPES.
+        expected: the digest that its files must have.
+
+    Raises:
+        WorkbookError: one line that says what is wrong with it.
+    """
+    folder = Path(folder)
+    if expected and digest(folder) != expected:
+        raise WorkbookError(f"{folder}: its files are not those that were registered: not loaded.")
+    flavors = _flavors(folder)
+    own = flavors.get("sklearn", {})
+    if flavors.get("python_function", {}).get("loader_module") != LOADER or not own:
+        raise WorkbookError(
+            f"{folder}: only models of the flavor {LOADER} are loaded; save it by models.log."
+        )
+    if own.get("serialization_format") != "skops":
+        raise WorkbookError(
+            f"{folder}: it is saved as {own.get('serialization_format') or 'a pickle'}, and loading that runs its "
+            "code; train it again, so that it is saved by skops."
+        )
+    if own.get("code") or flavors["python_function"].get("code"):
+        raise WorkbookError(f"{folder}: it brings code of its own: not loaded.")
+    file = (folder / str(own.get("pickled_model"))).resolve()
+    if folder.resolve() not in file.parents or not file.is_file():
+        raise WorkbookError(f"{folder}: its file {own.get('pickled_model')} is not there.")
+    _check_types(file, trusted)
+    return file
+
+
+def _flavors(folder):
+    try:
+        return dict(yaml.safe_load((folder / "MLmodel").read_text("utf-8"))["flavors"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise WorkbookError(f"{folder}: there is no MLflow model in it ({error}).") from error
+
+
+def _check_types(file, trusted):
+    try:
+        found = set(skops.io.get_untrusted_types(file=file))
+    except (
+        Exception
+    ) as error:  # pylint: disable=broad-exception-caught  # of a damaged file: many kinds
+        raise WorkbookError(f"{file} is no model that skops can read ({error}).") from error
+    if strangers := sorted(found - TYPES - set(trusted)):
+        raise WorkbookError(
+            f"{file}: it holds types that nobody vouched for: {', '.join(strangers)}; if you trust "
+            f"their package, say so: --trust {' --trust '.join(strangers)}."
+        )
+
+
+def load(folder, trusted=(), expected=None):
+    """The model in `folder`, once it is checked (see `check`), as a Loaded."""
+    file = check(folder, trusted, expected)
+    pipeline = skops.io.load(file, trusted=sorted({*TYPES, *trusted}))
+    return Loaded(pipeline, Model.load(str(folder)), Path(folder), tuple(trusted))
