@@ -10,6 +10,7 @@ leaves the run's status to the runner. MLflow itself loads it, in every process,
 # MLflow loads this module while it is itself being imported.
 
 import atexit
+import functools
 import os
 
 OWNED = "WORKBOOK_RUN_ID"
@@ -22,7 +23,7 @@ class OwnedRunContext:
     def __init__(self):
         remember_the_run()
         leave_the_status()
-        log_inputs_of_racing_runs()
+        try_lost_races_again()
 
     def in_context(self):
         """Never: the runner and `tracking.start_run` write the tags."""
@@ -82,22 +83,25 @@ def leave_the_status():
     TrackingServiceClient.set_terminated = set_terminated_unless_owned
 
 
-def log_inputs_of_racing_runs():
-    """Let two runs log the same new dataset at once: MLflow looks, then inserts, and the slower one fails.
+def try_lost_races_again():
+    """Let two processes log the same new dataset, or tag, at once: MLflow looks, then inserts, and the slower one fails.
 
-    On the second try it finds the dataset there, and logs no input twice.
+    On the second try it finds what the other one wrote, and logs nothing twice.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
-    log_inputs = TrackingServiceClient.log_inputs
+    def again(call):
+        @functools.wraps(call)
+        def call_again(*args, **kwargs):
+            try:
+                return call(*args, **kwargs)
+            except MlflowException as error:
+                if not any(word in str(error) for word in RACE_LOST):
+                    raise
+            return call(*args, **kwargs)
 
-    def log_inputs_again(self, *args, **kwargs):
-        try:
-            return log_inputs(self, *args, **kwargs)
-        except MlflowException as error:
-            if not any(word in str(error) for word in RACE_LOST):
-                raise
-        return log_inputs(self, *args, **kwargs)
+        return call_again
 
-    TrackingServiceClient.log_inputs = log_inputs_again
+    for name in ("log_inputs", "set_tag"):
+        setattr(TrackingServiceClient, name, again(getattr(TrackingServiceClient, name)))

@@ -1,4 +1,4 @@
-"""Runs side by side, as a sweep makes them: what they log at the same moment."""
+"""Runs side by side, as a sweep makes them: what they log at the same moment, also on the same run."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -29,3 +29,18 @@ def test_runs_that_log_the_same_new_dataset_at_once_all_have_it(own_store):
     for run_id in runs:
         names = [i.dataset.name for i in own_store.client.get_run(run_id).inputs.dataset_inputs]
         assert sorted(names) == sorted(f"table{i}" for i in range(ROUNDS))
+
+
+def test_processes_that_write_the_same_new_tag_at_once_all_succeed(own_store):
+    run_id = own_store.client.create_run(own_store.client.create_experiment("tags")).info.run_id
+    barrier = threading.Barrier(AT_ONCE)
+
+    def tag(name):
+        barrier.wait()
+        own_store.client.set_tag(run_id, name, "closed")
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for i in range(ROUNDS):
+            list(pool.map(tag, [f"name{i}"] * AT_ONCE))
+    tags = own_store.client.get_run(run_id).data.tags
+    assert {f"name{i}" for i in range(ROUNDS)} <= set(tags)
