@@ -2,7 +2,7 @@
 
 import logging
 
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 
 
 def connect(address, seconds):
@@ -20,7 +20,7 @@ def connect(address, seconds):
     try:
         return Client(address, timeout=seconds, set_as_default=False)
     except (OSError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = first_line(error, named=True)
         raise WorkbookError(
             f"the Dask scheduler {address} does not answer ({reason}); start it (dask scheduler), "
             "or correct --cluster tcp://HOST:8786."

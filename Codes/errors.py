@@ -12,6 +12,13 @@ class WorkbookError(click.ClickException):
         return self.message
 
 
+def first_line(error, named=False):
+    """The first line of what `error` (an exception, or a text) says, not endless; with its type's name if `named`."""
+    kind = type(error).__name__ if isinstance(error, BaseException) else ""
+    told = str(error).strip().partition("\n")[0][:300]
+    return f"{kind}: {told}" if named and told else told or kind
+
+
 def nearest(name, known, form=" Did you mean '{}'?", cutoff=0.6):
     """`form` filled with that of `known` (names) which is nearest to `name`; an empty text where none is near."""
     near = difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=cutoff)

@@ -150,10 +150,10 @@ def serve(model, max_rows, max_mb, max_seconds, **options):
 
     It answers at /invocations, /ping, /version, /metrics (Prometheus) and describes itself at /openapi.json.
     """
-    from Codes import serving
+    from Codes.serving import server
 
-    limits = serving.Limits(body=int(max_mb * 2**20), rows=max_rows, predict_seconds=max_seconds)
-    serving.serve(model, limits=limits, **options)
+    limits = server.Limits(body=int(max_mb * 2**20), rows=max_rows, predict_seconds=max_seconds)
+    server.serve(model, limits=limits, **options)
 
 
 @click.command()
@@ -176,12 +176,13 @@ def score(model, table, out, no_progress, **options):
 
     Rows that cannot be scored go to a file beside OUT, with the reason; the same command again goes on where it was.
     """
-    from Codes import registry, scoring
+    from Codes import registry
+    from Codes.scoring.job import score as score_table
 
     version = registry.find(model)
     options["progress"] = not no_progress
     try:
-        scoring.score(version, registry.load(version), table, out, say=click.echo, **options)
+        score_table(version, registry.load(version), table, out, say=click.echo, **options)
     except KeyboardInterrupt:  # told already
         sys.exit(130)
 

@@ -26,7 +26,7 @@ from papermill.utils import nb_language
 
 from Codes import identity, liveness, manifest, parameters, tracking
 from Codes.adoption import OWNED
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
 from Codes.running.rendezvous import QUIET
 
@@ -221,11 +221,6 @@ def open_run(nb, source, values, options):
     return run
 
 
-def first_line(text):
-    """The first line of `text`, not endless; an empty text stays one."""
-    return text.partition("\n")[0][:300]
-
-
 def run_name(source, given):
     """The notebook's name and what it was given: `02_train model=forest seed=3`."""
     parts = [f"{name}={tracking.text_of(value)}" for name, value in given.items()]
@@ -283,7 +278,7 @@ def begin(run, source, values):
         tracking.record(run, source, values)
         return kernel_environment(run)
     except (MlflowException, OSError) as error:
-        reason = first_line(str(error)) or type(error).__name__
+        reason = first_line(error)
         raise WorkbookError(f"the run of {source.name} could not begin: {reason}") from error
 
 

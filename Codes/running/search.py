@@ -8,7 +8,7 @@ import json
 import warnings
 
 from Codes import liveness
-from Codes.errors import WorkbookError, nearest
+from Codes.errors import WorkbookError, first_line, nearest
 
 GRID = "grid"
 OWNER = "workbook.owner"  # of a trial of a shared study: the process that executes it
@@ -82,7 +82,7 @@ def open_storage(storage):
         return storage and optuna.storages.get_storage(storage)
     except Exception as error:  # pylint: disable=broad-exception-caught
         # sqlalchemy's, a driver's, redis', the system's
-        reason = str(error).partition("\n")[0][:200]
+        reason = first_line(error)
         raise WorkbookError(
             f"--storage {storage} cannot be used ({reason}); give one such as sqlite:////path/search.db."
         ) from error

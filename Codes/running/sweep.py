@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from Codes import liveness, manifest, paths, tracking
-from Codes.errors import WorkbookError, nearest
+from Codes.errors import WorkbookError, first_line, nearest
 from Codes.running import (
     engine,
     family,
@@ -481,7 +481,7 @@ def _is_lost(facts):
 
 
 def _away(error):
-    reason = engine.first_line(error.message)
+    reason = first_line(error.message)
     return WorkbookError(
         f"the store is away ({reason}); go on by the same command once it is back."
     )

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 from distributed import Client
 
-from Codes import data, models, problem, scoring, scoring_output, scoring_workers, trust
+from Codes import data, models, problem, trust
 from Codes.errors import WorkbookError
 from Codes.paths import DATA, ROOT
 from Codes.running.Test_cluster import Part as Process
 from Codes.running.testbed import free_port, wait_for
+from Codes.scoring import job, output, workers
 
 FLIGHTS = DATA / "flights.parquet"
 FORKS = multiprocessing.get_context("forkserver")
@@ -101,7 +102,7 @@ def run(model, table, out, version=None, **options):
     """Score in batches of 500; returns (summary, lines told)."""
     lines = []
     options = {"batch_rows": 500, "say": lines.append} | options
-    done = scoring.score(version or Version(), model, table, out, **options)
+    done = job.score(version or Version(), model, table, out, **options)
     assert done.rows == done.scored + done.rejected
     return done, lines
 
@@ -155,7 +156,7 @@ def test_a_parquet_file_keeps_its_types_and_tells_where_it_came_from(place):
     given = pq.read_schema(FLIGHTS)
     assert [found.field(name).type for name in given.names] == given.types
     assert pa.types.is_dictionary(found.field("run_id").type)
-    assert b'"model_version": 3' in found.metadata[scoring_output.METADATA]
+    assert b'"model_version": 3' in found.metadata[output.METADATA]
 
 
 def test_the_size_of_batches_changes_no_score(place, model, tmp_path):
@@ -436,7 +437,7 @@ class KillAtReplace:
 def forked(*arguments, **options):
     """A child under way."""
     FORKS.set_forkserver_preload(
-        ["Codes.scoring", "Codes.trust", "mlflow.sklearn", "sklearn.ensemble"]
+        ["Codes.scoring.job", "Codes.trust", "mlflow.sklearn", "sklearn.ensemble"]
     )
     process = FORKS.Process(target=child, args=arguments, kwargs=options)
     process.start()
@@ -561,13 +562,13 @@ def test_a_full_disk_leaves_the_earlier_output_and_the_parts(place, model, tmp_p
 def test_a_table_that_changes_meanwhile_is_told(place, model, tmp_path, monkeypatch):
     table = tmp_path / "t.parquet"
     shutil.copy(place / "t.parquet", table)
-    write = scoring_output.Output.write
+    write = output.Output.write
 
     def touched(*arguments):
         os.utime(table)
         write(*arguments)
 
-    monkeypatch.setattr(scoring_output.Output, "write", touched)
+    monkeypatch.setattr(output.Output, "write", touched)
     with pytest.raises(WorkbookError, match="it changed while it was scored"):
         run(model, table, tmp_path / "s.parquet")
     assert not (tmp_path / "s.parquet").exists()
@@ -636,7 +637,7 @@ class Dask:
 def test_a_cluster_gives_the_same_scores_and_loses_none_whatever_is_killed(
     place, model, tmp_path, monkeypatch
 ):
-    dask, done_parts, write = Dask(tmp_path), [], scoring_output.Output.write
+    dask, done_parts, write = Dask(tmp_path), [], output.Output.write
 
     def killing(*arguments):
         write(*arguments)
@@ -652,12 +653,12 @@ def test_a_cluster_gives_the_same_scores_and_loses_none_whatever_is_killed(
     try:
         wait_for(dask.has_workers)
         score("calm")
-        monkeypatch.setattr(scoring_output.Output, "write", killing)
+        monkeypatch.setattr(output.Output, "write", killing)
         victims = [dask.workers[0]]
         score("worker")
         done_parts.clear()
         victims = [dask.scheduler]
-        monkeypatch.setattr(scoring_workers, "PATIENCE", 3)
+        monkeypatch.setattr(workers, "PATIENCE", 3)
         with pytest.raises(WorkbookError, match="scheduler .* is gone.*same command to go on"):
             score("scheduler")
     finally:

@@ -15,8 +15,8 @@ import pyarrow as pa
 from pyarrow import feather
 from filelock import FileLock, Timeout
 
-from Codes import scoring_table
 from Codes.errors import WorkbookError
+from Codes.scoring.table import form
 
 KIND = "workbook scoring"  # marks a receipt as ours
 
@@ -25,7 +25,7 @@ class Place:
     """The files around OUT, and which of them are there."""
 
     def __init__(self, out):
-        self.out, self.form = out, scoring_table.form(out, "a table of scores")
+        self.out, self.form = out, form(out, "a table of scores")
         stem = out.name[: -len(self.form)]
         self.rejected = out.with_name(f"{stem}.rejected{self.form}")
         self.receipt = out.with_name(f"{out.name}.receipt.json")

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from Codes import scoring_table
 from Codes.errors import WorkbookError
-from Codes.scoring_place import sync
+from Codes.scoring.place import sync
+from Codes.scoring.table import PARQUET, Part
 
 STAMP = ("model", "model_version", "run_id")
 ROW, REASON, LINE = "input row", "rejected because", "input line"
@@ -30,7 +30,7 @@ class Writer:
 
     def __init__(self, path, form, schema=None):
         self.path, self.rows = path, 0
-        self._zipped, self._is_parquet = form.endswith(".gz"), form in scoring_table.PARQUET
+        self._zipped, self._is_parquet = form.endswith(".gz"), form in PARQUET
         self._open_files = []  # from the inner to the outer
         path.unlink(missing_ok=True)
         if schema is not None:
@@ -99,7 +99,7 @@ class Output:
 
     def _scored(self, rows, typed, answers):
         """The table of scores: all columns of `rows`, the `answers`, and by which model."""
-        if self.job.table.is_text and self.job.place.form in scoring_table.PARQUET:
+        if self.job.table.is_text and self.job.place.form in PARQUET:
             numbers = [n for n in typed.column_names if not pa.types.is_dictionary(typed[n].type)]
             rows = _with(rows, typed.select(numbers))
         stamp = {}
@@ -112,7 +112,7 @@ class Output:
     def _schema(self):
         """The schema of the table of scores."""
         rows = self.job.table.schema.empty_table()
-        part = self.job.rules.check(scoring_table.Part(0, rows, np.arange(0)), self.job.table)
+        part = self.job.rules.check(Part(0, rows, np.arange(0)), self.job.table)
         empty = self._scored(rows, part.typed, self.job.answers.empty_table())
         return empty.schema.with_metadata({METADATA: json.dumps(self.job.identity)})
 

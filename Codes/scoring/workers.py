@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from Codes import dask_cluster, manifest, trust
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 
 # Their `predict` is the label of the highest probability; only where two are as good as equal it need not be.
 BY_PROBABILITY = ("HistGradientBoostingClassifier", "RandomForestClassifier", "LogisticRegression")
@@ -138,7 +138,7 @@ class Cluster:
                 self._check_alive(error)
                 if not _is_loss(error):
                     raise WorkbookError(
-                        f"a worker of {self.address} failed: {_told(error)}"
+                        f"a worker of {self.address} failed: {first_line(error, named=True)}"
                     ) from error
                 with contextlib.suppress(Exception):  # where it fails, the next try tells
                     self.model = self._sent()
@@ -185,10 +185,6 @@ def _is_loss(error):
     from distributed.comm import CommClosedError
 
     return isinstance(error, (CancelledError, KilledWorker, CommClosedError, TimeoutError))
-
-
-def _told(error):
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 _models, _lock = {}, threading.Lock()

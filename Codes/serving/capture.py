@@ -1,4 +1,3 @@
-# pylint: disable=no-member  # of orjson, which pylint cannot look into
 """What a served model was asked and what it answered: kept for monitoring, never in a request's way."""
 
 import contextlib

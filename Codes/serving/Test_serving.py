@@ -26,11 +26,13 @@ from mlflow.deployments import PredictionsResponse
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from threadpoolctl import threadpool_limits
 
-from Codes import capture, payload, serving, trust
+from Codes import trust
 from Codes.errors import WorkbookError
 from Codes.paths import RESOURCES, ROOT
-from Codes.serving import Limits
-from Codes.Test_payload import cells, constant, flights
+from Codes.serving import app, capture, following, payload
+from Codes.serving.pool import Limits
+from Codes.serving.server import serve
+from Codes.serving.Test_payload import cells, constant, flights
 
 PATIENCE = 60  # seconds for what happens in one when nothing else runs
 FUZZ = int(os.environ.get("WORKBOOK_FUZZ", "2000"))
@@ -157,7 +159,7 @@ def server(root, spec="flights@production", limits=(), **options):
     log = root / f"log-{time.time_ns()}"
     told = json.dumps({"limits": dict(limits), "every": 0.1, **options})
     with log.open("w") as output:
-        command = [sys.executable, "-m", "Codes.Test_serving", str(root), spec, told]
+        command = [sys.executable, "-m", "Codes.serving.Test_serving", str(root), spec, told]
         with subprocess.Popen(command, cwd=ROOT, stderr=output, stdout=output) as process:
             try:
                 ready = re.compile(r"Serving .* at http://127.0.0.1:(\d+)")
@@ -174,7 +176,7 @@ def main(root, spec, told):
     options = json.loads(told)
     limits = Limits(**options.pop("limits"))
     try:
-        serving.serve(
+        serve(
             spec, port=0, store=Store(root), folder=Path(root) / "served", limits=limits, **options
         )
     except WorkbookError as error:
@@ -654,7 +656,7 @@ def test_a_prediction_that_is_no_number_and_one_that_fails_get_a_fixed_text_and_
     acting, ten
 ):
     first = list(ten)[0]
-    for act, reason, text in ((7, "not a number", serving.NO_NUMBER), (8, "error", serving.FAILED)):
+    for act, reason, text in ((7, "not a number", following.NO_NUMBER), (8, "error", app.FAILED)):
         status, _, got = acting.ask(split(ten, **{first: act}))
         assert status == 500 and json.loads(got)["message"] == text
         assert acting.metric(f'failed_predictions_total{{reason="{reason}"}}') == 1
@@ -793,19 +795,17 @@ def test_what_never_served_well_is_told_in_a_line(acts, tmp_path):
         with pytest.raises(
             WorkbookError, match="model version 3 can't serve: a secret of the model"
         ):
-            serving.serve("model@production", port=0, store=Store(acts), folder=tmp_path)
+            serve("model@production", port=0, store=Store(acts), folder=tmp_path)
 
 
 def test_a_port_that_is_taken_and_a_misspelt_private_column_are_told_in_a_line(acts, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(WorkbookError, match="can't be used .* choose another: --port"):
-            serving.serve(
-                "model/1", port=taken.getsockname()[1], store=Store(acts), folder=tmp_path
-            )
+            serve("model/1", port=taken.getsockname()[1], store=Store(acts), folder=tmp_path)
     with pytest.raises(
         WorkbookError, match="private column 'agee' is none of model's columns. Did you mean 'age'"
     ):
-        serving.serve("model/1", port=0, store=Store(acts), folder=tmp_path, private=["agee"])
+        serve("model/1", port=0, store=Store(acts), folder=tmp_path, private=["agee"])
 
 
 def test_every_refusal_s_status_has_a_name():

@@ -11,10 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
-from Codes import scoring_rows, scoring_table, scoring_workers
-from Codes.errors import WorkbookError
-from Codes.scoring_output import Output, added
-from Codes.scoring_place import Parts, Place
+from Codes.errors import WorkbookError, first_line
+from Codes.scoring import workers
+from Codes.scoring.output import Output, added
+from Codes.scoring.place import Parts, Place
+from Codes.scoring.rows import Rules
+from Codes.scoring.table import open_table
 
 BATCH = 50_000
 SILENCE = 30.0  # seconds after which a line tells that it still works, where there is no bar
@@ -94,7 +96,7 @@ def _kept(parts, say):
         say(f"interrupted; {count} parts of {parts.out} are finished: go on by the same command.")
         raise
     except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0]
+        reason = error.strerror or first_line(error)
         raise WorkbookError(
             f"{parts.out}: it cannot be written: {reason}; mend that, and go on by the same command."
         ) from error
@@ -108,10 +110,10 @@ class _Job:  # pylint: disable=too-many-instance-attributes
     def __init__(self, version, loaded, table, out, allow_unknown):
         self.version, self.loaded, self.started = version, loaded, time.monotonic()
         self.place = Place(out)
-        self.table = scoring_table.open_table(table)
-        self.rules = scoring_rows.Rules(loaded, allow_unknown)
+        self.table = open_table(table)
+        self.rules = Rules(loaded, allow_unknown)
         self.rules.check_table(self.table)
-        self.answers = scoring_workers.schema(loaded)
+        self.answers = workers.schema(loaded)
         self._check_names()
         self.place.check(table)
         self.identity = {
@@ -169,8 +171,8 @@ def _run(job, parts, batch_rows, cluster, progress):
 
 def _predictor(job, cluster, progress):
     if cluster:
-        return scoring_workers.Cluster(cluster, job.loaded, progress.say)
-    return scoring_workers.Here(job.loaded)
+        return workers.Cluster(cluster, job.loaded, progress.say)
+    return workers.Here(job.loaded)
 
 
 def _answered(job, parts, batch_rows, predictor):
@@ -207,7 +209,7 @@ def _awaited(job, parts, predictor, part, known):
     except (ValueError, TypeError, ArithmeticError) as error:
         raise WorkbookError(
             f"the model fails at rows {part.numbers[0]} to {part.numbers[-1]}: "
-            f"{type(error).__name__}: {error}".partition("\n")[0]
+            f"{first_line(error, named=True)}"
         ) from error
     parts.write(part.number, found)
     return part, found

@@ -11,9 +11,10 @@ from mlflow.models import infer_signature
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 from threadpoolctl import threadpool_limits
 
-from Codes import data, models, payload, problem, trust
+from Codes import data, models, problem, trust
 from Codes.errors import WorkbookError
-from Codes.payload import Refused
+from Codes.serving import payload
+from Codes.serving.payload import Refused
 
 DIABETES = problem.load("diabetes")
 
@@ -175,26 +176,7 @@ def test_unknown_categories_are_let_through_where_that_is_asked_for(loaded):
     with pytest.raises(Refused, match="9 was never seen"):
         payload.Reader(loaded).json(body)
     free = payload.Reader(loaded, allow_unknown=True)
-    columns = free.json(body)
-    quick = payload.quick(loaded, free)
-    assert (quick(columns) == loaded.predict(free.frame(columns))).all()
-
-
-@pytest.mark.parametrize("model", ["hgb", "forest", "dummy", "linear"])
-def test_the_quick_way_answers_as_the_pipeline_does_or_is_not_taken(tmp_path, model):
-    found = trust.load(flights(tmp_path / "m", model, rows=1_000))
-    own = payload.Reader(found)
-    quick = payload.quick(found, own)
-    assert (quick is None) == (model == "linear")
-    which = problem.load("flights")
-    X = data.features(data.load(which).iloc[:40_000:100], which)
-    X = X[[own.columns["dest"].known.issuperset([d]) for d in X["dest"]]]
-    columns = own.json(
-        json.dumps({"dataframe_split": {"columns": list(X), "data": cells(X)}}).encode()
-    )
-    pd.testing.assert_frame_equal(own.frame(columns), trust.plain(X).reset_index(drop=True))
-    if quick:
-        assert (quick(columns) == found.predict(X)).all()
+    assert free.json(body)["origin"][0] == "XXX"
 
 
 def test_columns_of_the_other_types_are_read_too():

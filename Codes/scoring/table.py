@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 
 CSV, PARQUET = (".csv", ".csv.gz"), (".parquet",)
 BLOCK = 4 << 20  # bytes of a CSV file that are parsed at once: more than its longest row
@@ -68,7 +68,7 @@ def _line(error):
         return "its header is not UTF-8: save the file as UTF-8"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).partition("\n")[0]
+    return first_line(error)
 
 
 class _Table:

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from Codes import capture
-from Codes.capture import Capture
+from Codes.serving import capture
+from Codes.serving.capture import Capture
 
 
 def columns(*values):

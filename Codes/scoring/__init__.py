@@ -1,0 +1,1 @@
+"""Scoring tables of any size by a registered model, part by part."""

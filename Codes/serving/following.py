@@ -1,0 +1,169 @@
+"""The version that an alias points to, checked and ready to answer; it is exchanged when the alias moves."""
+
+import json
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from Codes import client
+from Codes.errors import WorkbookError, first_line
+from Codes.serving import payload
+from Codes.serving.quick import quick
+
+LOG = logging.getLogger(__name__)
+NO_NUMBER = "the model's prediction is not a number; it has been noted."
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that answers: its checked model, and what reads requests for it."""
+
+    version: Any
+    model: Any
+    reader: payload.Reader
+
+    @cached_property
+    def headers(self):
+        """Of each answer."""
+        facts = {"X-Model-Name": self.version.name, "X-Model-Version": self.version.number}
+        return [(key.lower().encode(), str(value).encode()) for key, value in facts.items()]
+
+    @cached_property
+    def _quick(self):
+        return quick(self.model, self.reader)
+
+    def predictions(self, columns):
+        """The list of predictions for `columns`; ArithmeticError where one is no number."""
+        if self._quick:
+            found = self._quick(columns)
+        else:
+            # not model.predict, which makes text plain once more, 4 ms a request: the reader has done that
+            found = self.model.pipeline.predict(self.reader.frame(columns))
+        found = np.asarray(found)
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise ArithmeticError(NO_NUMBER)
+        return found.tolist()
+
+    def answer(self, kind, body):
+        """(columns, predictions, reply) for the `body` of a request of the content type `kind`."""
+        columns = self.reader.csv(body) if kind == "text/csv" else self.reader.json(body)
+        predictions = self.predictions(columns)
+        return columns, predictions, orjson.dumps({"predictions": predictions})
+
+    def smoke(self):
+        """Answer its own example, as a client would ask it; any exception says that it can't."""
+        rows = self.model.example
+        if rows is None:
+            raise WorkbookError("it was saved without an example")
+        _, predictions, _ = self.answer("application/json", client.body(rows).encode())
+        if predictions != self.model.predict(rows).tolist():
+            raise WorkbookError("what it answers is not what it predicts")
+        return self
+
+
+class Following:  # pylint: disable=too-many-instance-attributes
+    """Holds the Served that answers in `current`, and exchanges it when the alias points elsewhere.
+
+    Args:
+        spec: name@alias, which is followed, or name/number, which stays.
+        store: has `find`, `load` and `pointed`, as Codes.registry.
+        make: (version, loaded) -> Served.
+        state: file that remembers the last version that served well.
+        every: seconds between two looks at the alias.
+    """
+
+    def __init__(self, spec, store, make, *, state, metrics, every=1.0):  # pylint: disable=R0913
+        self.name, _, self.alias = spec.partition("/")[0].partition("@")
+        self.spec, self.current = spec, None
+        self._store, self._make, self._state, self._metrics = store, make, Path(state), metrics
+        self._every, self._stop, self._told = every, threading.Event(), None
+        self._failed, self._again, self._pause = None, 0.0, 0.0
+
+    def __enter__(self):
+        version = self._store.find(self.spec)
+        try:
+            self._take(version)
+        except Exception as error:  # pylint: disable=W0718
+            last = self._last_good() if self.alias else None
+            if last in (None, version.number):
+                raise WorkbookError(
+                    f"{self._title(version.number)} can't serve: {first_line(error).rstrip('.')}"
+                ) from error
+            self._note_failure(
+                version.number, error, f"starting with version {last}, the last good one"
+            )
+            self._take(self._store.find(f"{self.name}/{last}"))
+        if self.alias:
+            threading.Thread(target=self._follow, name="following", daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+
+    def _title(self, number):
+        return f"{self.name} version {number}"
+
+    def _take(self, version):
+        self.current = self._make(version, self._store.load(version)).smoke()
+        self._metrics.version.set(version.number)
+        if self.alias:
+            spare = self._state.with_suffix(f".{os.getpid()}")
+            spare.write_text(json.dumps({"version": version.number}), "utf-8")
+            os.replace(spare, self._state)
+
+    def _last_good(self):
+        try:
+            return int(json.loads(self._state.read_text("utf-8"))["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _follow(self):
+        while not self._stop.wait(self._every):
+            try:
+                number = self._store.pointed(self.name, self.alias)
+            except Exception as error:  # pylint: disable=W0718
+                self._metrics.store_errors.inc()
+                self._tell("The store is away", f" ({first_line(error).rstrip('.')})")
+                continue
+            self._tell(f"{self.spec} points to no version" if number is None else None)
+            if number not in (None, self.current.version.number):
+                self._switch(number)
+
+    def _keeps(self):
+        return f"version {self.current.version.number} keeps serving"
+
+    def _tell(self, what, more=""):
+        """Log `what`, once for as long as it is so."""
+        if what and what != self._told:
+            LOG.warning("%s%s; %s.", what, more, self._keeps())
+        self._told = what
+
+    def _switch(self, number):
+        if number == self._failed and time.monotonic() < self._again:
+            return
+        before = self.current.version.number
+        try:
+            self._take(self._store.find(f"{self.name}/{number}"))
+        except Exception as error:  # pylint: disable=W0718
+            self._note_failure(number, error, self._keeps())
+        else:
+            self._failed = None
+            self._metrics.swaps.inc()
+            LOG.info("Version %s instead of %s serves %s.", number, before, self.spec)
+
+    def _note_failure(self, number, error, then):
+        """One line, a count, and a pause before the next try that grows: a store may have been away."""
+        self._pause = min(self._pause * 2, 300.0) if number == self._failed else 15.0
+        self._failed, self._again = number, time.monotonic() + self._pause
+        self._metrics.failed_swaps.inc()
+        LOG.error(
+            "%s can't serve: %s; %s.", self._title(number), first_line(error).rstrip("."), then
+        )

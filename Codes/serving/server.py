@@ -1,0 +1,167 @@
+"""The served model as a process: sockets that do not stay half open, and a stop that answers what is under way."""
+
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from threadpoolctl import threadpool_limits
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from Codes import paths
+from Codes.errors import WorkbookError, nearest
+from Codes.serving import payload
+from Codes.serving.app import Metrics, app
+from Codes.serving.capture import Capture
+from Codes.serving.following import Following, Served
+from Codes.serving.pool import Limits
+
+LOG = logging.getLogger(__name__)
+FOLDER = paths.EXECUTED / "served"
+
+
+class Impatient(H11Protocol):
+    """uvicorn's HTTP, which waits for the head of a request for so long only; else half-open sockets would stay."""
+
+    seconds = Limits.head_seconds
+    _until = None
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data):
+        super().data_received(data)
+        self._wait()
+
+    def _wait(self):
+        if self.transport.is_closing() or self.cycle and not self.cycle.response_complete:
+            self._until = None
+            return
+        self._until = self._until or self.loop.time() + self.seconds
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_at(
+            self._until, self.timeout_keep_alive_handler
+        )
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which says when it listens."""
+
+    line = ""
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        LOG.info(self.line)
+
+
+def serve(  # pylint: disable=too-many-arguments,too-many-locals
+    spec,
+    host="127.0.0.1",
+    port=5001,
+    *,
+    store=None,
+    folder=FOLDER,
+    limits=Limits(),
+    hosts=(),
+    share=1.0,
+    private=(),
+    capture_bytes=64 << 20,
+    allow_unknown=False,
+    every=1.0,
+):
+    """Serve the model `spec` until SIGTERM or Ctrl-C, which let requests under way be answered.
+
+    Args:
+        spec: flights@production, whose changes it follows, or flights/3.
+        store: where models come from; Codes.registry by default.
+        folder: of captured requests and of the state, a folder for each spec in it.
+        hosts: names beside localhost by which clients may call it.
+        share: of the rows, how many are captured; 0 for none.
+        private: columns that are not captured.
+        allow_unknown: whether a category may be one that training never saw.
+        every: seconds between two looks at the alias.
+    """
+    if store is None:
+        from Codes import registry as store
+    listening = _bound(host, port)
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    metrics, own = Metrics(), Path(folder) / spec.replace("/", "-")
+    own.mkdir(parents=True, exist_ok=True)
+
+    def make(version, loaded):
+        return Served(version, loaded, payload.Reader(loaded, limits.rows, allow_unknown))
+
+    threadpool_limits(1)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(
+            Following(spec, store, make, state=own / "state.json", metrics=metrics, every=every)
+        )
+        _check_private(private, source.current)
+        capture = None
+        if share > 0:
+            capture = stack.enter_context(Capture(own, private, share, capture_bytes))
+        application = app(source, limits, capture, metrics, (*hosts, host))
+        number, (place, port) = source.current.version.number, listening.getsockname()[:2]
+        _run(application, listening, limits, f"{spec} (version {number}) at http://{place}:{port}")
+
+
+def _bound(host, port):
+    """A socket at `host` and `port`, that does not listen yet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's waiting off for sockets that name their protocol only; it costs 40 ms a request
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except (OSError, OverflowError) as error:
+        made.close()
+        raise WorkbookError(
+            f"port {port} of {host} can't be used ({error}); choose another: --port."
+        ) from error
+    return made
+
+
+def _check_private(private, served):
+    """A column that is marked private by a name it does not have would be captured."""
+    for name in private:
+        if name not in served.reader.columns:
+            near = nearest(name, served.reader.columns)
+            raise WorkbookError(
+                f"private column '{name}' is none of {served.version.name}'s columns.{near}"
+            )
+
+
+def _run(application, listening, limits, title):
+    class Protocol(Impatient):
+        """With this server's limit."""
+
+        seconds = limits.head_seconds
+
+    config = uvicorn.Config(
+        application,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(limits.body_seconds + limits.predict_seconds) + 1,
+    )
+    server = Server(config)
+    server.line = f"Serving {title} (Ctrl-C stops it)."
+    # uvicorn raises the signal that stopped it once more: after a graceful stop it has done its work
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    sys.setswitchinterval(
+        0.001
+    )  # a prediction in another thread would keep the loop from answering for 5 ms
+    gc.collect()
+    gc.freeze()  # the libraries' million objects: no need to look at them again, 0.1 s each time
+    server.run(sockets=[listening])
+    LOG.info("Stopped.")
