@@ -2,14 +2,17 @@
 
 # pylint: disable=protected-access
 
+import contextlib
 import math
+import os
 from types import SimpleNamespace
 
-import mlflow.sklearn
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.models import infer_signature
+from mlflow import MlflowClient
+from mlflow.models import EvaluationResult, infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from Codes import data, gate, models, plots, reproduction, trust
@@ -51,6 +54,18 @@ def fixture_good(tmp_path_factory):
 def fixture_weak(tmp_path_factory):
     """One that is weak."""
     return saved(CANCER, tmp_path_factory.mktemp("weak") / "m", max_iter=1, max_leaf_nodes=2)
+
+
+@contextlib.contextmanager
+def a_run(folder):
+    """A run in a store of its own, under `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+        place = mlflow.create_experiment("gate", artifact_location=(folder / "runs").as_uri())
+        with mlflow.start_run(experiment_id=place) as run:
+            yield run
+    mlflow.set_tracking_uri(None)
 
 
 def test_only_rows_that_no_model_was_trained_on_are_looked_at():
@@ -153,15 +168,14 @@ def test_whoever_can_ask_what_is_served_can_ask_the_candidate(columns, said):
 
 
 def test_thresholds_go_either_way_and_a_metric_that_is_no_number_fails():
-    metrics = pd.DataFrame(
-        {"metric": ["roc_auc", "log_loss", "f1"], "candidate": [0.7, 0.4, math.nan]}
-    )
+    found = {"gate/roc_auc": 0.7, "gate/log_loss": 0.4, "gate/f1": math.nan, "accuracy_score": 1}
+    evaluated = EvaluationResult(found, {})
     rule = problems.Gate(thresholds={"roc_auc": 0.7, "log_loss": 0.3, "f1": 0, "brier": 1})
-    checks = list(gate.thresholds(CANCER.model_copy(update={"gate": rule}), metrics))
+    checks = list(gate.thresholds(CANCER.model_copy(update={"gate": rule}), evaluated))
     assert [c.passed for c in checks] == [True, False, False, False]
     unknown = CANCER.model_copy(update={"gate": problems.Gate(thresholds={"auc": 0.7})})
-    with pytest.raises(WorkbookError, match="no metric 'auc'"):
-        list(gate.thresholds(unknown, metrics))
+    with pytest.raises(WorkbookError, match="no metric 'auc'; there are roc_auc, log_loss, f1."):
+        list(gate.thresholds(unknown, evaluated))
 
 
 def test_a_model_answers_in_a_clean_process_as_it_did_and_one_that_does_not_is_refused(good):
@@ -189,10 +203,17 @@ def test_a_regression_goes_through_the_gate_too(tmp_path):
     model = saved(DIABETES, tmp_path / "m", "linear")
     rows = gate.unseen(DIABETES, [{"rows": 0, "seed": 0, "digest": None}])
     which = DIABETES.model_copy(update={"gate": problems.Gate(latency_ms=60_000)})
-    report = gate.check(which, rows, model)
+    with a_run(tmp_path) as run:
+        report = gate.check(which, rows, model)
+        refused = gate.check(which, rows, model, model)
+        logged = MlflowClient().get_run(run.info.run_id)
+    # MLflow's own evaluation is there too, and agrees with the workbook's
+    rmse = report.metrics.set_index("metric").candidate["rmse"]
+    assert logged.data.metrics["gate/rmse"] == pytest.approx(rmse)
+    assert logged.data.metrics["root_mean_squared_error"] == pytest.approx(rmse)
+    assert logged.inputs.dataset_inputs[0].dataset.name == "diabetes hold-out"
     assert report.passed, report.refusal
     assert "| rmse |" in report.markdown() and '"passed": true' in report.as_json()
-    refused = gate.check(which, rows, model, model)
     assert not refused.passed and "better than the one in production: rmse" in refused.refusal
     for drawn in (plots.gate(report, "rmse"), plots.gate(refused, "rmse")):
         assert drawn.axes

@@ -84,7 +84,7 @@ def leave_the_status():
 
 
 def try_lost_races_again():
-    """Let two processes log the same new dataset, or tag, at once: MLflow looks, then inserts, and the slower one fails.
+    """Let two processes log the same new dataset or tag at once: MLflow looks, then inserts; the slower one fails.
 
     On the second try it finds what the other one wrote, and logs nothing twice.
     """

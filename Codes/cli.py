@@ -14,11 +14,28 @@ import click
 from Codes import model_commands, parameters, plain_yaml
 from Codes import problem as problems_
 from Codes.adoption import OWNED
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 from Codes.running import rendezvous, runner
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """The commands; where the store fails under one of them, a line says so."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            # asked by name: the import takes a second, and who never used MLflow meets none of its errors
+            if not any(kind.__name__ == "MlflowException" for kind in type(error).__mro__):
+                raise
+            raise WorkbookError(
+                f"the store failed: {first_line(error)}; give the same command again."
+            ) from error
+
+
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="experiment-workbook")
 def main():
     """Plain notebooks that become complete, comparable MLflow runs."""

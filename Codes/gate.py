@@ -1,8 +1,8 @@
 """The gate before production: what a model must show, each check with what was found and what is allowed.
 
-Thresholds are validated by MLflow (https://mlflow.org/docs/latest/ml/evaluation/model-eval/); the comparison with the
-model in production is a paired bootstrap over the same rows (Efron and Tibshirani, An Introduction to the Bootstrap,
-1993).
+MLflow evaluates the candidate and validates the thresholds (https://mlflow.org/docs/latest/ml/evaluation/); the
+comparison with the model in production is a paired bootstrap over the same rows (Efron and Tibshirani, An Introduction
+to the Bootstrap, 1993).
 """
 
 import json
@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.models import EvaluationResult, MetricThreshold
+from mlflow.data import from_pandas
+from mlflow.metrics import MetricValue
+from mlflow.models import MetricThreshold, make_metric
 from mlflow.models.evaluation.validation import ModelValidationFailedException
 
 from Codes import data, evaluation, reproduction
@@ -22,6 +24,7 @@ from Codes.errors import WorkbookError
 MOST_ROWS = 25_000  # of the hold-out; more would say the same, later
 RESAMPLES, RESAMPLED_ROWS = 200, 5000
 SURE = 1.96  # half the width of a 95 % interval, in standard errors
+GATE = "gate"  # before the workbook's metrics among MLflow's
 CLOSE = 1e-9  # how far a recorded answer and today's may be apart
 
 
@@ -186,13 +189,16 @@ def by_slice(problem, frame, predicted, models):
 def check(problem, frame, candidate, champion=None):
     """The Report on `candidate` (a trust.Loaded) against `champion` (the one in production; None: there is none).
 
+    What MLflow evaluates is logged to the active run.
+
     Args:
         frame: held-out rows that neither has seen (see `unseen`), with the target.
     """
     metrics, predicted = compare(problem, frame, candidate, champion)
     models = {"candidate": candidate} | ({"champion": champion} if champion else {})
     slices = by_slice(problem, frame, predicted, models)
-    checks = [*thresholds(problem, metrics)]
+    evaluated = evaluate(problem, predicted["candidate"], candidate)
+    checks = [*thresholds(problem, evaluated)]
     checks.append(_beats_baseline(problem, frame, metrics))
     if champion:
         checks.append(_beats_champion(problem, metrics))
@@ -202,32 +208,64 @@ def check(problem, frame, candidate, champion=None):
     return Report(tuple(checks), metrics, slices)
 
 
-def thresholds(problem, metrics):
-    """A Check for each threshold of the problem's file, validated by MLflow; a metric that is no number fails."""
-    found = dict(zip(metrics.metric, metrics.candidate))
+def evaluate(problem, table, model):
+    """MLflow's evaluation of the `table` of predictions of `model`, logged to the active run; an EvaluationResult.
+
+    Beside MLflow's own metrics of the task it has the workbook's, as `gate/roc_auc`, and is linked with the model.
+    """
+
+    def ours(
+        predictions, targets, metrics
+    ):  # pylint: disable=unused-argument  # MLflow asks for these names
+        # it tries the function on one row first; the probabilities are in our table alone
+        whole = len(predictions) == len(table)
+        found = evaluation.measure(problem, table, model.labels) if whole else {}
+        return MetricValue(aggregate_results=found)
+
+    dataset = from_pandas(
+        table[["actual", "predicted"]].reset_index(drop=True),
+        name=f"{problem.name} hold-out",
+        targets="actual",
+        predictions="predicted",
+    )
+    return mlflow.models.evaluate(
+        data=dataset,
+        model_type={"classification": "classifier"}.get(problem.task, "regressor"),
+        extra_metrics=[make_metric(eval_fn=ours, greater_is_better=True, name=GATE)],
+        evaluators="default",
+        model_id=model.meta.model_id,
+    )
+
+
+def thresholds(problem, evaluated):
+    """A Check for each threshold of the problem's file, validated by MLflow; a metric that is no number fails.
+
+    Args:
+        evaluated: an EvaluationResult, see `evaluate`.
+    """
+    ours = {n.partition("/")[2]: v for n, v in evaluated.metrics.items() if n.startswith(GATE)}
     for name, bound in problem.gate.thresholds.items():
-        evaluation_knows = name in evaluation.MORE_IS_BETTER
-        if not evaluation_knows:
-            there = ", ".join(found)
+        if name not in evaluation.MORE_IS_BETTER:
+            there = ", ".join(ours)
             raise WorkbookError(
                 f"{problem.name}: gate.thresholds: no metric '{name}'; there are {there}."
             )
         more = evaluation.MORE_IS_BETTER[name]
-        value = found.get(name, math.nan)
+        value = ours.get(name, math.nan)
         yield Check(
             f"threshold of {name}",
-            math.isfinite(value) and _validates(name, value, bound, more),
+            math.isfinite(value) and _validates(evaluated, name, bound, more),
             f"{value:.4f}",
             f"at least {bound}" if more else f"at most {bound}",
         )
 
 
-def _validates(name, value, bound, more):
-    rule = {name: MetricThreshold(threshold=bound, greater_is_better=more)}
+def _validates(evaluated, name, bound, more):
+    rule = {f"{GATE}/{name}": MetricThreshold(threshold=bound, greater_is_better=more)}
     # the Check says what it would log
     logging.getLogger("mlflow.models.evaluation.validation").setLevel(logging.WARNING)
     try:
-        mlflow.validate_evaluation_results(rule, EvaluationResult({name: value}, {}))
+        mlflow.validate_evaluation_results(rule, evaluated)
     except ModelValidationFailedException:
         return False
     return True

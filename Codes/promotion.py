@@ -1,5 +1,6 @@
 """From a run to production and back: register it, pass the gate, move the alias, take it back."""
 
+import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -151,33 +152,29 @@ def examine(version):
     problem = problems.load(version.tags.get(PROBLEM, version.name))
     runs = [client.get_run(v.run_id) for v in (version, champion) if v]
     rows = gate.unseen(problem, [_trained(run) for run in runs])
-    report = gate.check(problem, rows, loaded, other)
-    return report, _keep(report, version, champion, problem), current
-
-
-def _keep(report, version, champion, problem):
-    """Keep `report` as an MLflow run of its own; returns its id."""
-    client = MlflowClient()
     tags = liveness.claim() | {
         GATE: f"{version.name}/{version.number}",
-        PASSED: str(report.passed).lower(),
         "mlflow.user": identity.user(),
-        "mlflow.note.content": report.markdown()[:5000],
     }
-    run = client.create_run(
+    made = client.create_run(
         tracking.ensure_experiment(problem.name), tags=tags, run_name=f"gate of {version}"
     )
-    run_id = run.info.run_id
-    client.log_param(run_id, "champion", champion.number if champion else "none")
-    for row in report.metrics.itertuples():
-        client.log_metric(run_id, f"gate_{row.metric}", row.candidate)
-    client.log_text(run_id, report.markdown(), "gate.md")
-    client.log_text(run_id, report.as_json(), "gate.json")
-    client.log_figure(run_id, plots.gate(report, problem.metric.name), "gate.png")
-    liveness.set_status(client, run_id, "FINISHED")
-    client.set_model_version_tag(version.name, str(version.number), GATE, run_id)
-    client.set_model_version_tag(version.name, str(version.number), PASSED, tags[PASSED])
-    return run_id
+    run_id = made.info.run_id
+    with mlflow.start_run(run_id, nested=True):  # a notebook has one of its own open
+        report = gate.check(problem, rows, loaded, other)
+        mlflow.log_param("champion", champion.number if champion else "none")
+        mlflow.set_tags(
+            {
+                PASSED: str(report.passed).lower(),
+                "mlflow.note.content": report.markdown()[:5000],
+            }
+        )
+        mlflow.log_text(report.markdown(), "gate.md")
+        mlflow.log_text(report.as_json(), "gate.json")
+        mlflow.log_figure(plots.gate(report, problem.metric.name), "gate.png")
+    for key, value in {GATE: run_id, PASSED: str(report.passed).lower()}.items():
+        client.set_model_version_tag(version.name, str(version.number), key, value)
+    return report, run_id, current
 
 
 def promote(name, alias, number=None, override="", why=""):

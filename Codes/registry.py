@@ -5,10 +5,9 @@ MLflow's stages are deprecated; its aliases are what lasts, and a tag keeps the 
 
 import contextlib
 import json
-import os
 import re
 import secrets
-import shutil
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from Codes import identity, liveness, paths, tracking, trust
-from Codes.errors import WorkbookError, nearest
+from Codes.errors import WorkbookError, first_line, nearest
 
 ALIASES = ("staging", "production")
 STAGE = "stage"  # a version's tag: staging, production or archived
@@ -183,14 +182,20 @@ def fetch(source, digest=None):
         raise WorkbookError(f"the files of {source} are gone ({error.message}).") from error
     if where.startswith(("file:", "/")):
         return Path(local_file_uri_to_path(where))
-    kept = paths.ROOT / ".cache" / "models" / (digest or secrets.token_hex(16))
-    if not kept.is_dir():
-        part = kept.with_name(f"{kept.name}.{os.getpid()}.part")
-        part.mkdir(parents=True)
-        mlflow.artifacts.download_artifacts(artifact_uri=where, dst_path=str(part))
+    cache = paths.ROOT / ".cache" / "models"
+    if digest and (cache / digest).is_dir():
+        return cache / digest
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, suffix=".part", ignore_cleanup_errors=True) as part:
+        try:
+            found = mlflow.artifacts.download_artifacts(artifact_uri=where, dst_path=part)
+        except (MlflowException, OSError) as error:
+            raise WorkbookError(
+                f"the files of {source} can't be fetched ({first_line(error)}); try again."
+            ) from error
+        kept = cache / trust.digest(found)
         with contextlib.suppress(OSError):  # another process was faster
-            part.rename(kept)
-        shutil.rmtree(part, ignore_errors=True)
+            Path(found).rename(kept)
     return kept
 
 
