@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import sys
+import tracemalloc
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -578,9 +579,10 @@ def test_a_table_that_changes_meanwhile_is_told(place, model, tmp_path, monkeypa
 
 
 def measured(place, table, out):
-    """Score in this process, and write the most memory that it had, in bytes, beside `out`."""
+    """Score in this process, and write the most bytes that Python and Arrow had for it, beside `out`."""
+    tracemalloc.start()  # sees NumPy's arrays, too; the process's own size moves by 60 MB from run to run
     child(place, table, out, batch_rows=10_000)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = tracemalloc.get_traced_memory()[1] + pa.default_memory_pool().max_memory()
     out.with_name("peak.txt").write_text(str(peak), "ascii")
 
 
@@ -600,7 +602,7 @@ def test_memory_does_not_grow_with_the_table(place, tmp_path, ending, count):
         process.start()
         assert ended(process, 240) == 0
         peaks.append(int((folder / "peak.txt").read_text("ascii")))
-    assert peaks[1] < peaks[0] + 60e6, peaks
+    assert peaks[1] < 1.4 * peaks[0], peaks
 
 
 # --- a cluster
