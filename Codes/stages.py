@@ -91,8 +91,10 @@ def lint() -> Iterator[Stage]:
 def test() -> Iterator[Stage]:
     """Everything that proves the workbook."""
     yield from lint()
-    pytest = ("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider")
-    yield python("unit", *pytest, f"--junitxml={REPORT / 'unit.xml'}", "Codes")
+    pytest = ("-m", "pytest", "-q", "--dist", "loadfile", "-p", "no:cacheprovider", "-n")
+    # much of it is waiting, so there are more processes than processors
+    alone = ("4", "--no-loadscope-reorder", f"--junitxml={REPORT / 'unit.xml'}")
+    yield python("unit", *pytest, *alone, "Codes")
     for check in sorted((ROOT / "Codes").glob("Check_*.py")):
         yield python(check.stem, str(check.relative_to(ROOT)))
     if any(NOTEBOOKS.glob("*.ipynb")):
@@ -102,7 +104,7 @@ def test() -> Iterator[Stage]:
         report = f"--junitxml={REPORT / 'notebooks.xml'}"
         if (Path(sys.prefix) / "share/jupyter/kernels/workbook").is_dir():
             nbval = ("--nbval-kernel-name", "workbook", *nbval)  # warm
-        yield python("notebooks", *pytest, *nbval, report, "notebooks")
+        yield python("notebooks", *pytest, "2", *nbval, report, "notebooks")
 
 
 GROUPS = {"format": format_all, "format-check": format_check, "lint": lint, "test": test}

@@ -7,6 +7,7 @@ import pytest
 
 from Codes.running.testbed import Server, Store, free_port, fresh_store
 
+LONGEST = ("Test_sweep_load", "Test_sweep_kills", "Test_sweep", "Test_cluster")  # minutes each
 AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
 
 
@@ -15,6 +16,11 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "injected(*cells, then, ...): what to run before the test; see Store.start"
     )
+
+
+def pytest_collection_modifyitems(items):
+    """Let the longest files come first: what is left for the end is short, and all processes end together."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -115,6 +115,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
         self.current = self._make(version, self._store.load(version)).smoke()
         self._metrics.version.set(version.number)
         if self.alias:
+            self._state.parent.mkdir(parents=True, exist_ok=True)
             spare = self._state.with_suffix(f".{os.getpid()}")
             spare.write_text(json.dumps({"version": version.number}), "utf-8")
             os.replace(spare, self._state)

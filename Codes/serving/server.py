@@ -92,7 +92,6 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     metrics, own = Metrics(), Path(folder) / spec.replace("/", "-")
-    own.mkdir(parents=True, exist_ok=True)
 
     def make(version, loaded):
         return Served(version, loaded, payload.Reader(loaded, limits.rows, allow_unknown))
