@@ -281,3 +281,12 @@ def test_the_command_itself_takes_braces_and_odd_characters_literally(place):
     assert json.loads((place / "witness.json").read_text("utf-8")) == [text, settings]
     assert {p.name for p in place.glob("*.ipynb")} == {"nb.ipynb", "{nb}.ipynb", "{}.ipynb"}
     assert (place / "store" / "mlflow.db").exists()
+
+
+def test_ctrl_c_in_a_command_is_one_line_and_130(monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.problems_, "names", stop)
+    done = CliRunner().invoke(cli.main, ["problems"])
+    assert done.exit_code == 130 and done.output == "interrupted\n"

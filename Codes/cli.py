@@ -19,11 +19,14 @@ from Codes.running import rendezvous, runner
 
 
 class Commands(click.Group):
-    """The commands; where the store fails under one of them, a line says so."""
+    """The commands; Ctrl-C, or a store that fails under one of them, is one line."""
 
     def invoke(self, ctx):
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:  # where the command did not tell more
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(130) from None
         except Exception as error:
             # asked by name: the import takes a second, and who never used MLflow meets none of its errors
             if not any(kind.__name__ == "MlflowException" for kind in type(error).__mro__):

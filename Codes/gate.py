@@ -5,6 +5,7 @@ comparison with the model in production is a paired bootstrap over the same rows
 to the Bootstrap, 1993).
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -228,10 +229,7 @@ def evaluate(problem, table, model):
         targets="actual",
         predictions="predicted",
     )
-    # the Checks say what it would log; of its try on one row scikit-learn says that there is one class
-    logging.getLogger("mlflow.models.evaluation").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         return mlflow.models.evaluate(
             data=dataset,
             model_type={"classification": "classifier"}.get(problem.task, "regressor"),
@@ -242,6 +240,18 @@ def evaluate(problem, table, model):
             },  # 02_train shows what it relies on
             model_id=model.meta.model_id,
         )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Nothing is said meanwhile: the Checks tell it all; of MLflow's try on one row scikit-learn would complain."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def thresholds(problem, evaluated):
@@ -270,7 +280,8 @@ def thresholds(problem, evaluated):
 def _validates(evaluated, name, bound, more):
     rule = {f"{GATE}/{name}": MetricThreshold(threshold=bound, greater_is_better=more)}
     try:
-        mlflow.validate_evaluation_results(rule, evaluated)
+        with _quiet():
+            mlflow.validate_evaluation_results(rule, evaluated)
     except ModelValidationFailedException:
         return False
     return True
