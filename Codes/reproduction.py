@@ -9,6 +9,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import click
 import numpy as np
 
 from Codes import paths, trust
@@ -61,10 +62,20 @@ def _is_here(pin):
 
 def _built(pins):
     """The Python of an environment with exactly `pins`, made once and kept in .cache."""
+    from filelock import (
+        FileLock,
+    )  # which such an environment, where this module runs too, need not have
+
     name = hashlib.sha256("\n".join([sys.version, *sorted(pins)]).encode()).hexdigest()[:16]
     folder = paths.ROOT / ".cache" / "environments" / name
     python, complete = folder / "bin" / "python", folder / "complete"
-    if not complete.exists():
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # whoever comes second waits for the first
+        if complete.exists():
+            return python
+        click.echo(
+            "the model pins other packages: making their environment (minutes, once)", err=True
+        )
         venv = [sys.executable, "-m", "venv", "--clear", str(folder)]
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         for command in (venv, [*pip, *pins]):
@@ -73,7 +84,7 @@ def _built(pins):
                 told = made.stderr.strip().splitlines() or ["no word"]
                 raise WorkbookError(f"the model's packages cannot be installed: {told[-1]}")
         complete.touch()
-    return python
+        return python
 
 
 def main(folder, *trusted):
