@@ -24,7 +24,7 @@ from papermill.iorw import LocalHandler
 from papermill.log import logger
 from papermill.utils import nb_language
 
-from Codes import identity, liveness, manifest, parameters, tracking
+from Codes import files, identity, liveness, manifest, parameters, tracking
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
@@ -42,7 +42,7 @@ def write_whole(handler, buf, path):
     place = Path(handler._cwd or "", path)  # pylint: disable=protected-access
     if not place.parent.is_dir():
         raise FileNotFoundError(f"output folder {place.parent} doesn't exist.")
-    recording.write_atomically(buf, place)
+    files.write(place, buf)
 
 
 class Manager(NotebookExecutionManager):
@@ -334,7 +334,7 @@ def write_output(manager, outcome):
         stem = Path(manager.output_path).stem
         folder = Path(tempfile.mkdtemp(prefix="workbook-"))
         try:
-            recording.write_atomically(nbformat.writes(manager.nb), folder / f"{stem}.ipynb")
+            files.write(folder / f"{stem}.ipynb", nbformat.writes(manager.nb))
             kept = f"it is kept as {folder / stem}.ipynb"
         except OSError:
             folder.rmdir()

@@ -5,8 +5,6 @@ import binascii
 import functools
 import html
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 import nbformat
@@ -15,22 +13,6 @@ from mlflow.utils.time import get_current_time_millis
 
 NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
 HIDDEN = "••••••"
-
-
-def write_atomically(text, path):
-    """Write `text` to `path` whole or not at all: the earlier file survives a full disk and a kill."""
-    path = Path(path)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
 
 
 def hide(notebook, secrets):

@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from Codes.errors import WorkbookError
-from Codes.scoring.place import sync
+from Codes.files import sync
 from Codes.scoring.table import PARQUET, Part
 
 STAMP = ("model", "model_version", "run_id")

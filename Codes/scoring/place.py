@@ -9,13 +9,13 @@ import hashlib
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import feather
 from filelock import FileLock, Timeout
 
 from Codes.errors import WorkbookError
+from Codes.files import sync, write
 from Codes.scoring.table import form
 
 KIND = "workbook scoring"  # marks a receipt as ours
@@ -94,7 +94,7 @@ class Place:
             "files": {p.name: _digest(self.folder / p.name) for p in ready},
             "before": {p.name: _digest(p) for p in (self.rejected, self.out) if p.exists()},
         }
-        _write(self.receipt, json.dumps(receipt, indent=1).encode(), self.folder)
+        write(self.receipt, json.dumps(receipt, indent=1), self.folder)
         for path in ready:
             os.replace(self.folder / path.name, path)
         if self.rejected not in ready:
@@ -127,7 +127,7 @@ class Parts:
         for path in self.folder.iterdir():
             if path.name != "lock":
                 path.unlink()
-        _write(self.journal, json.dumps(self.identity).encode(), self.folder)
+        write(self.journal, json.dumps(self.identity), self.folder)
         other = [key for key in self.identity if before.get(key) != self.identity[key]]
         return f"another {' and '.join(other)}" if stale else ""
 
@@ -153,7 +153,7 @@ class Parts:
         """Keep the `answers` of part `number`."""
         sink = pa.BufferOutputStream()
         feather.write_feather(answers, sink, compression="lz4")
-        _write(self._path(number), sink.getvalue(), self.folder)
+        write(self._path(number), sink.getvalue(), self.folder)
 
     def _path(self, number):
         return self.folder / f"{number:08}.arrow"
@@ -170,22 +170,3 @@ def _digest(path):
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
     return None
-
-
-def _write(path, content, folder):
-    """Write `content` to `path`, whole or not at all, by way of a file in `folder`."""
-    part = Path(folder, f"{path.name}.new")
-    with open(part, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def sync(path):
-    """Bring the file or folder `path` to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

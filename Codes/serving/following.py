@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from Codes import client
+from Codes import client, files
 from Codes.errors import WorkbookError, first_line
 from Codes.serving import payload
 from Codes.serving.quick import quick
@@ -116,9 +115,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
         self._metrics.version.set(version.number)
         if self.alias:
             self._state.parent.mkdir(parents=True, exist_ok=True)
-            spare = self._state.with_suffix(f".{os.getpid()}")
-            spare.write_text(json.dumps({"version": version.number}), "utf-8")
-            os.replace(spare, self._state)
+            files.write(self._state, json.dumps({"version": version.number}))
 
     def _last_good(self):
         try:
