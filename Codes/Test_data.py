@@ -109,6 +109,11 @@ def test_a_negative_number_of_rows_is_refused(orchard):
         ),
         ("time: day", "time: hour", "time: no column 'hour' in the table; it has: day, size"),
         ("  size:", "  sise:", "contract: no column 'sise' in the table, did you mean 'size'"),
+        (
+            "positive: true",
+            "private: [sise]\npositive: true",
+            "private: no column 'sise' in the table, did you mean 'size'",
+        ),
         ("positive: true", "positive: yellow", "positive: 'yellow' is not in the target: "),
         ("classification\n", "regression\n", None),
     ],

@@ -16,7 +16,7 @@ from Codes.running.testbed import FORKS, PATIENCE, fresh_store, wait_for
 
 CANCER = problems.load("breast_cancer")
 PATIENT = CANCER.model_copy(
-    update={"gate": problems.Gate(latency_ms=60_000)}
+    update={"gate": problems.Gate(latency_ms=60_000), "private": ["mean radius"]}
 )  # the machine may be busy
 
 
@@ -67,6 +67,7 @@ def test_a_version_tells_where_it_comes_from_and_what_it_is_good_for(runs):
     version = promotion.register(runs["good"], "told")
     kept = MlflowClient().get_model_version("told", "1")
     assert version.number == 1 and kept.run_id == runs["good"]
+    assert version.private == ["mean radius"], "what its problem's file marks so"
     assert kept.tags["git.commit"] == "c0ffee" and "breast_cancer" in kept.tags["dataset"]
     assert (
         "scikit-learn==" in kept.tags["environment"]

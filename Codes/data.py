@@ -62,7 +62,7 @@ def _table(source):
 def _named(columns, problem):
     """Refuse `columns` that lack one that `problem` names: a misspelt exclude would be a leak."""
     named = {problem.target: "target", problem.time: "time"}
-    for part in ("exclude", "roles", "contract"):
+    for part in ("exclude", "roles", "contract", "private"):
         named |= dict.fromkeys(getattr(problem, part), part)
     named |= dict.fromkeys(problem.gate.slices, "gate.slices")
     for column, part in named.items():

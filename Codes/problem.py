@@ -149,6 +149,7 @@ class Problem(_Part):
     split: Split
     metric: Metric
     contract: dict[str, Rule] = {}
+    private: list[str] = []  # columns whose values are not kept of requests
     gate: Gate = Gate()
 
     @pydantic.model_validator(mode="after")

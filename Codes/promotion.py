@@ -19,7 +19,7 @@ from Codes import (
 )
 from Codes import problem as problems
 from Codes.errors import WorkbookError
-from Codes.registry import DIGEST, PROBLEM, TRUSTED
+from Codes.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED
 
 GATE = "workbook.gate"  # of a gate's run: the version; of a version: the run of its last gate
 PASSED = "workbook.gate.passed"
@@ -78,6 +78,7 @@ def register(run_id, name="", trusted=()):
         DIGEST: digest,
         TRUSTED: registry.as_text(trusted),
         PROBLEM: problem.name,
+        PRIVATE: registry.as_text(problem.private),
         NOTEBOOK: "notebook.ipynb",
         "git.commit": run.data.tags.get("mlflow.source.git.commit", ""),
         "dataset": ", ".join(

@@ -24,6 +24,7 @@ from Codes.errors import WorkbookError, first_line, nearest
 ALIASES = ("staging", "production")
 STAGE = "stage"  # a version's tag: staging, production or archived
 DIGEST, TRUSTED, PROBLEM = "workbook.digest", "workbook.trusted", "workbook.problem"
+PRIVATE = "workbook.private"
 TRANSITION = "workbook.transition."  # + a time and a random ending; on the registered model
 LOCK = "workbook.lock"  # marks the registered model that is a lock for a moment
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -43,6 +44,16 @@ class Version:
 
     def __str__(self):
         return f"{self.name} version {self.number}"
+
+    @property
+    def trusted(self):
+        """The types that somebody vouched for when it was registered."""
+        return json.loads(self.tags.get(TRUSTED, "[]"))
+
+    @property
+    def private(self):
+        """The columns that its problem's file marks as private."""
+        return json.loads(self.tags.get(PRIVATE, "[]"))
 
 
 def check_name(name):
@@ -138,14 +149,9 @@ def card(version):
     return MlflowClient().get_model_version(version.name, str(version.number)).description or ""
 
 
-def trusted(version):
-    """The types that somebody vouched for when `version` was registered."""
-    return json.loads(version.tags.get(TRUSTED, "[]"))
-
-
-def as_text(types):
-    """`types` as the tag TRUSTED holds them."""
-    return json.dumps(sorted(types))
+def as_text(names_):
+    """The types or columns `names_` as a tag holds them."""
+    return json.dumps(sorted(names_))
 
 
 def of_run(name, run_id):
@@ -206,7 +212,7 @@ def load(version):
             f"{version} was not registered by this workbook, so nobody knows what its files were; "
             f"register its run: workbook register {version.run_id or 'RUN'}"
         )
-    return trust.load(files(version), trusted(version), version.tags[DIGEST])
+    return trust.load(files(version), version.trusted, version.tags[DIGEST])
 
 
 # --- who changes what

@@ -1,4 +1,4 @@
-"""Captured rows: whole lines, without private columns, within their bounds, and never in the way."""
+"""Captured rows: whole lines, within their bounds, and never in the way."""
 
 import threading
 
@@ -33,16 +33,6 @@ def test_each_row_is_a_line_with_time_version_columns_and_prediction(tmp_path):
         "+00:00"
     )
     assert lines(tmp_path).count(b"\n") == 3
-
-
-def test_private_columns_are_not_on_the_disk(tmp_path):
-    with Capture(tmp_path, private=["secret"]) as kept:
-        kept.put(1, columns(77), [1])
-    assert (
-        b"77" in lines(tmp_path)
-        and b"secret" not in lines(tmp_path)
-        and b"s77" not in lines(tmp_path)
-    )
 
 
 def test_the_disk_s_bound_is_kept_and_the_newest_rows_stay(tmp_path):

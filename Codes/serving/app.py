@@ -116,7 +116,7 @@ class Endpoints:
             return self._failed(served, first_line(error, named=True), FAILED)
         self._metrics.rows.inc(len(predictions))
         if self._capture:
-            self._capture.put(served.version.number, columns, predictions)
+            self._capture.put(served.version.number, served.public(columns), predictions)
         return Response(reply, media_type="application/json")
 
     def _failed(self, served, what, message):

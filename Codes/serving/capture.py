@@ -22,14 +22,13 @@ class Capture:  # pylint: disable=too-many-instance-attributes
     """Writes rows and their predictions as JSON lines into `folder`, from a thread of its own.
 
     Args:
-        private: names of columns that are left out.
         share: of the rows, drawn at random, how many are kept.
         size: bytes on disk; the oldest rows go first.
         waiting: rows that may wait for the disk; more are dropped and counted.
     """
 
-    def __init__(self, folder, private=(), share=1.0, size=64 << 20, waiting=20_000):
-        self.folder, self.private, self.share, self.size = Path(folder), set(private), share, size
+    def __init__(self, folder, share=1.0, size=64 << 20, waiting=20_000):
+        self.folder, self.share, self.size = Path(folder), share, size
         self.kept = self.dropped = 0
         self._room, self._lock = waiting, threading.Lock()
         self._queue, self._file = queue.SimpleQueue(), None
@@ -73,12 +72,11 @@ class Capture:  # pylint: disable=too-many-instance-attributes
 
     def _write(self, when, version, columns, predictions):
         moment = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
-        shown = {name: values for name, values in columns.items() if name not in self.private}
         lines = [
             {
                 "time": moment,
                 "version": version,
-                "columns": {name: values[row] for name, values in shown.items()},
+                "columns": {name: values[row] for name, values in columns.items()},
                 "prediction": prediction,
             }
             for row, prediction in enumerate(predictions)

@@ -23,11 +23,12 @@ NO_NUMBER = "the model's prediction is not a number; it has been noted."
 
 @dataclass(frozen=True)
 class Served:
-    """A version that answers: its checked model, and what reads requests for it."""
+    """A version that answers: its checked model, what reads requests for it, and the columns that are not kept."""
 
     version: Any
     model: Any
     reader: payload.Reader
+    private: frozenset = frozenset()
 
     @cached_property
     def headers(self):
@@ -56,6 +57,10 @@ class Served:
         columns = self.reader.csv(body) if kind == "text/csv" else self.reader.json(body)
         predictions = self.predictions(columns)
         return columns, predictions, orjson.dumps({"predictions": predictions})
+
+    def public(self, columns):
+        """`columns` without the private ones."""
+        return {name: values for name, values in columns.items() if name not in self.private}
 
     def smoke(self):
         """Answer its own example, as a client would ask it; any exception says that it can't."""

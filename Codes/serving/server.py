@@ -82,7 +82,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         folder: of captured requests and of the state, a folder for each spec in it.
         hosts: names beside localhost by which clients may call it.
         share: of the rows, how many are captured; 0 for none.
-        private: columns that are not captured.
+        private: columns that are not captured, beside those that the problem's file marks so.
         allow_unknown: whether a category may be one that training never saw.
         every: seconds between two looks at the alias.
     """
@@ -94,7 +94,8 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     metrics, own = Metrics(), Path(folder) / spec.replace("/", "-")
 
     def make(version, loaded):
-        return Served(version, loaded, payload.Reader(loaded, limits.rows, allow_unknown))
+        reader = payload.Reader(loaded, limits.rows, allow_unknown)
+        return Served(version, loaded, reader, frozenset((*private, *version.private)))
 
     threadpool_limits(1)
     with contextlib.ExitStack() as stack:
@@ -104,7 +105,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         _check_private(private, source.current)
         capture = None
         if share > 0:
-            capture = stack.enter_context(Capture(own, private, share, capture_bytes))
+            capture = stack.enter_context(Capture(own, share, capture_bytes))
         application = app(source, limits, capture, metrics, (*hosts, host))
         number, (place, port) = source.current.version.number, listening.getsockname()[:2]
         _run(application, listening, limits, f"{spec} (version {number}) at http://{place}:{port}")
