@@ -93,10 +93,11 @@ sys.exit(stages.main(["lint"]))
         # tests that were started in the background ignore SIGINT, and would hand that on
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as child:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         log = tmp_path / "slow.log"
         while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert log.exists() and log.read_text() == "up\n"
         os.killpg(child.pid, signal.SIGINT)
         shown, _ = child.communicate(timeout=30)
-    assert child.returncode == 130 and note.exists() and "interrupted" in shown
+    assert child.returncode == 130 and note.exists() and "interrupted" in shown, shown

@@ -92,9 +92,9 @@ def test() -> Iterator[Stage]:
     """Everything that proves the workbook."""
     yield from lint()
     pytest = ("-m", "pytest", "-q", "--dist", "loadfile", "-p", "no:cacheprovider", "-n")
-    # much of it is waiting, so there are more processes than processors
-    alone = ("4", "--no-loadscope-reorder", f"--junitxml={REPORT / 'unit.xml'}")
-    yield python("unit", *pytest, *alone, "Codes")
+    at_once = str(min(4, max(2, os.cpu_count() or 2)))
+    report = f"--junitxml={REPORT / 'unit.xml'}"
+    yield python("unit", *pytest, at_once, "--no-loadscope-reorder", report, "Codes")
     for check in sorted((ROOT / "Codes").glob("Check_*.py")):
         yield python(check.stem, str(check.relative_to(ROOT)))
     if any(NOTEBOOKS.glob("*.ipynb")):
