@@ -145,6 +145,9 @@ def history(name):
     "--max-seconds", default=30.0, show_default=True, type=click.FloatRange(min=0.1), metavar="S"
 )
 @click.option("--allow-unknown", is_flag=True, help="Take categories that training never saw.")
+@click.option(
+    "--onnx", is_flag=True, help="Answer by ONNX Runtime where the model has such a form."
+)
 def serve(model, max_rows, max_mb, max_seconds, **options):
     """Serve MODEL (flights@production, which is followed, or flights/3) by MLflow's protocol.
 

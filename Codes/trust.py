@@ -68,7 +68,7 @@ class Loaded:
     def categories(self):
         """{column: the set of values that training saw} of each categorical column."""
         found = {}
-        for _, encoder, columns in self.pipeline[0].transformers_:
+        for _, encoder, columns in getattr(self.pipeline[0], "transformers_", ()):
             for column, values in zip(columns, getattr(encoder, "categories_", ())):
                 found[column] = {v for v in values if not pd.isna(v)}
         return found

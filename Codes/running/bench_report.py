@@ -33,6 +33,7 @@ TITLES = {
     "sweep": "A sweep of small trainings, from the start of the command to its end",
     "costs": "What a sweep adds to its trials",
     "serve": "A served model: an answer to one row",
+    "forms": "A served model: predicting one row, in process, again and again",
     "serve_many": "A served model: an answer to 1,000 rows",
 }
 BASES = {  # what others are compared with
@@ -143,7 +144,7 @@ def metrics(table):
     found = {}
     for each in table.itertuples():
         pair = f"{each.key}_{each.workers}"
-        names = {"runs": pair, "lab": each.key, "costs": each.key}
+        names = {"runs": pair} | dict.fromkeys(("lab", "costs", "forms"), each.key)
         names |= dict.fromkeys(("sweep", "serve", "serve_many"), pair)
         name = names.get(each.section, each.what)
         found[f"{each.section}/{name.replace(',', '')}"] = each.seconds
@@ -239,6 +240,6 @@ def bars(axis, section, rows):
     axis.bar_label(drawn, [f"{seconds:.3f}" for seconds in rows.seconds], padding=3)
     axis.set(title=TITLES[section], xlabel="seconds")
     axis.margins(x=0.1)
-    if section in ("runs", "sweep", "costs"):
+    if section in ("runs", "sweep", "costs", "forms"):
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")

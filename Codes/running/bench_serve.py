@@ -1,18 +1,25 @@
 """What an answer of a served model costs: ours, MLflow's own server, and a bare function behind FastAPI, turn about.
 
+And what the prediction in it costs, by each form of a model.
+
 The bare one is a process of its own: python -m Codes.running.bench_serve FOLDER PORT
 """
 
 import contextlib
 import json
+import statistics
 import subprocess
 import sys
 import time
+import timeit
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from Codes import client
+from Codes.errors import WorkbookError
 from Codes.paths import RESOURCES, ROOT
 from Codes.running.bench_report import row, say
 from Codes.running.bench_sweep import printed
@@ -20,12 +27,14 @@ from Codes.running.bench_sweep import printed
 NAMES = {
     "ours": "workbook serve, all captured",
     "quiet": "workbook serve, nothing captured",
+    "onnx": "workbook serve --onnx, nothing captured",
     "mlflow": "mlflow models serve",
     "bare": "a function behind FastAPI, nothing checked",
 }
 SIZES = {"serve": 1, "serve_many": 1000}  # rows of a request
 CLIENTS = (1, 16)
 SECONDS = 4.0  # of each measurement
+FORMS = {"pipeline": "the pipeline", "quick": "its quick way", "onnx": "its form in ONNX"}
 
 
 def measure(rounds, environment):
@@ -44,7 +53,8 @@ def measure(rounds, environment):
                         each = (time.perf_counter() - started) / max(1, len(taken))
                         found.setdefault((section, key, clients), []).append((each, taken))
                         say(section, number, rounds, f"{key}, {clients} clients,", each)
-    return [_row(*name, measured) for name, measured in found.items()]
+    rows = [_row(*name, measured) for name, measured in found.items()]
+    return rows + forms(rounds, environment, folder)
 
 
 def _row(section, key, clients, measured):
@@ -53,17 +63,65 @@ def _row(section, key, clients, measured):
     return row(section, key, f"{NAMES[key]}: {late}", clients, [each for each, _ in measured])
 
 
+def forms(rounds, environment, hgb):
+    """The rows of what predicting one row takes in this process, by the forms of each model; `hgb` is a folder."""
+    folders = {model: _trained(model, environment) for model in ("linear", "forest")}
+    calls = {
+        (model, form): call
+        for model, folder in (folders | {"hgb": hgb}).items()
+        for form, call in _calls(folder).items()
+    }
+    found = {key: [] for key in calls}
+    with threadpool_limits(1):
+        for number in range(1, rounds + 1):
+            for key, call in calls.items():
+                each = statistics.median(timeit.repeat(call, number=1, repeat=200))
+                found[key].append(each)
+                say("forms", number, rounds, f"one row, {' by '.join(key)},", each)
+    return [_form_row(*key, found) for key in found]
+
+
+def _form_row(model, form, found):
+    each, base = (statistics.median(found[model, name]) for name in (form, "pipeline"))
+    told = f"{model} by {FORMS[form]}: {each * 1000:.3f} ms, {base / each:.3g} times as fast"
+    return row("forms", f"{model}_{form}", told, 1, found[model, form])
+
+
+def _trained(model, environment):
+    printed(
+        [*WORKBOOK, "run", "02_train", "-p", "model", model, "--no-progress"], environment | HERE
+    )
+    code = "print(mlflow.search_logged_models(output_format='list')[0].artifact_location)"
+    return printed([sys.executable, "-c", f"import mlflow; {code}"], environment | HERE).strip()
+
+
+def _calls(folder):
+    """{form: a call that predicts one row} of the model in `folder`; without ONNX where there is none."""
+    from Codes import trust
+    from Codes.serving import onnx_form, payload
+    from Codes.serving.quick import quick
+
+    loaded = trust.load(folder)
+    reader = payload.Reader(loaded)
+    columns = reader.json(body(1).encode())
+    calls = {"pipeline": lambda: loaded.pipeline.predict(reader.frame(columns))}
+    calls["quick"] = partial(quick(loaded, reader), columns)
+    with contextlib.suppress(WorkbookError):
+        calls["onnx"] = partial(onnx_form.faster(loaded, reader), columns)
+    return calls
+
+
 def trained(environment):
     """The folder of a model of the flights, registered as version 1 in the private place."""
-    command = [sys.executable, "-m", "Codes.cli"]
-    printed([*command, "run", "02_train", "--no-progress"], environment | HERE)
-    printed([*command, "register"], environment | HERE)
+    printed([*WORKBOOK, "run", "02_train", "--no-progress"], environment | HERE)
+    printed([*WORKBOOK, "register"], environment | HERE)
     code = (
         "from Codes import registry; print(registry.files(registry.find('flights/1')), flush=True)"
     )
     return printed([sys.executable, "-c", code], environment | HERE).splitlines()[-1]
 
 
+WORKBOOK = [sys.executable, "-m", "Codes.cli"]
 HERE = {"MLFLOW_EXPERIMENT_NAME": "flights", "PYTHONPATH": str(ROOT)}
 
 
@@ -80,9 +138,11 @@ def server(key, folder, environment):
     """The URL of the server `key`, started for this block."""
     port = client.free_port()
     python, served = [sys.executable, "-m"], [f"--port={port}"]
+    quiet = [*WORKBOOK, "serve", "flights/1", "--capture=0", *served]
     commands = {
-        "ours": [*python, "Codes.cli", "serve", "flights/1", *served],
-        "quiet": [*python, "Codes.cli", "serve", "flights/1", "--capture=0", *served],
+        "ours": [*WORKBOOK, "serve", "flights/1", *served],
+        "quiet": quiet,
+        "onnx": [*quiet, "--onnx"],
         "mlflow": [
             *python,
             "mlflow",

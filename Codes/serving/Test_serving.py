@@ -624,6 +624,13 @@ def test_captured_rows_have_no_private_column(flying, root, example):
     assert set(rows[-1]["columns"]) == set(example) - {"dest", "origin"}
 
 
+def test_by_onnx_the_answers_are_the_same(root, example):
+    with server(root, onnx=True) as asked:
+        found = json.loads(asked.ask(split(example))[2])["predictions"]
+        assert found == trust.load(root / "1").predict(example).tolist()
+        assert "no ONNX form" not in asked.log
+
+
 # ---- models that sleep, fail, and come and go
 
 
@@ -797,6 +804,12 @@ def test_what_never_served_well_is_told_in_a_line(acts, tmp_path):
             WorkbookError, match="model version 3 can't serve: a secret of the model"
         ):
             serve("model@production", port=0, store=Store(acts), folder=tmp_path)
+
+
+def test_a_model_without_an_onnx_form_is_served_all_the_same_and_it_is_told(acts, ten):
+    with server(acts, "model/2", onnx=True) as asked:
+        assert json.loads(asked.ask(split(ten))[2])["predictions"] == [2.0] * len(ten)
+        assert "DummyRegressor has no ONNX form" in asked.log
 
 
 def test_a_port_that_is_taken_and_a_misspelt_private_column_are_told_in_a_line(acts, tmp_path):

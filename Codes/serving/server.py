@@ -14,11 +14,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from Codes import paths
 from Codes.errors import WorkbookError, nearest
-from Codes.serving import payload
+from Codes.serving import onnx_form, payload
 from Codes.serving.app import Metrics, app
 from Codes.serving.capture import Capture
 from Codes.serving.following import Following, Served
 from Codes.serving.pool import Limits
+from Codes.serving.quick import quick
 
 LOG = logging.getLogger(__name__)
 FOLDER = paths.EXECUTED / "served"
@@ -72,6 +73,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     private=(),
     capture_bytes=64 << 20,
     allow_unknown=False,
+    onnx=False,
     every=1.0,
 ):
     """Serve the model `spec` until SIGTERM or Ctrl-C, which let requests under way be answered.
@@ -84,8 +86,11 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         share: of the rows, how many are captured; 0 for none.
         private: columns that are not captured, beside those that the problem's file marks so.
         allow_unknown: whether a category may be one that training never saw.
+        onnx: whether models that have an ONNX form answer by it.
         every: seconds between two looks at the alias.
     """
+    if onnx:
+        onnx_form.check_installed()
     if store is None:
         from Codes import registry as store
     listening = _bound(host, port)
@@ -95,7 +100,8 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
 
     def make(version, loaded):
         reader = payload.Reader(loaded, limits.rows, allow_unknown)
-        return Served(version, loaded, reader, frozenset((*private, *version.private)))
+        fast = (_by_onnx if onnx else quick)(loaded, reader)
+        return Served(version, loaded, reader, fast, frozenset((*private, *version.private)))
 
     threadpool_limits(1)
     with contextlib.ExitStack() as stack:
@@ -109,6 +115,15 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         application = app(source, limits, capture, metrics, (*hosts, host))
         number, (place, port) = source.current.version.number, listening.getsockname()[:2]
         _run(application, listening, limits, f"{spec} (version {number}) at http://{place}:{port}")
+
+
+def _by_onnx(loaded, reader):
+    """The model's ONNX form, or the next best: an alias is followed to a model without one, too."""
+    try:
+        return onnx_form.faster(loaded, reader)
+    except WorkbookError as error:
+        LOG.warning("%s It answers by scikit-learn.", error)
+        return quick(loaded, reader)
 
 
 def _bound(host, port):
