@@ -151,9 +151,10 @@ SERVED = [("a", "long", True), ("b", "string", False)]
     ("columns", "said"),
     [
         ([("a", "long", True), ("b", "string", False)], ""),
-        ([("a", "double", True)], ""),
-        ([("a", "long", True), ("c", "double", False)], ""),
-        ([("a", "long", True), ("c", "double", True)], "new column c"),
+        ([("a", "double", True), ("b", "string", False)], ""),
+        ([("a", "long", True)], "column b is gone"),
+        ([*SERVED, ("c", "double", False)], "new column c"),
+        ([*SERVED, ("c", "double", True)], "new column c"),
         ([("a", "string", True)], "a is string instead of long"),
         ([("a", "long", True), ("b", "string", True)], "b may lack no more"),
     ],
@@ -165,6 +166,15 @@ def test_whoever_can_ask_what_is_served_can_ask_the_candidate(columns, said):
     assert not other.passed and "another kind of answer" in other.found
     words = [of(*SERVED, answers=kind) for kind in ("O", "U")]
     assert gate._fits_signature(*words).passed, "text is text"
+
+
+def test_a_candidate_that_knows_fewer_categories_would_refuse_what_is_answered_today():
+    frame = pd.DataFrame({"dest": ["LAX"] * 900 + ["LEX"] * 99 + [None]})
+    knows = {n: SimpleNamespace(categories={"dest": set(n.split())}) for n in ("LAX", "LAX LEX")}
+    refused = gate._knows_the_categories(frame, knows["LAX"], knows["LAX LEX"])
+    assert not refused.passed and refused.found.startswith("99 of 1000 rows")
+    assert gate._knows_the_categories(frame, knows["LAX LEX"], knows["LAX"]).passed
+    assert gate._knows_the_categories(frame, knows["LAX"], knows["LAX"]).passed
 
 
 def test_thresholds_go_either_way_and_a_metric_that_is_no_number_fails():
@@ -193,6 +203,16 @@ def test_a_model_answers_in_a_clean_process_as_it_did_and_one_that_does_not_is_r
 
 
 def test_a_model_of_other_versions_needs_an_environment_of_its_own(good, monkeypatch, tmp_path):
+    for line in (
+        "--index-url=http://127.0.0.1/",
+        "numpy @ http://127.0.0.1/numpy.tar.gz",
+        "strange==1.0",
+        "numpy",
+        "-r other.txt",
+    ):
+        (tmp_path / "requirements.txt").write_text(f"numpy==1.0\n{line}\n", "utf-8")
+        with pytest.raises(WorkbookError, match="no NAME==VERSION of .*: not installed"):
+            reproduction.environment(tmp_path)
     (tmp_path / "requirements.txt").write_text("numpy==1.0\n# a comment\n", "utf-8")
     monkeypatch.setattr(reproduction, "_built", lambda pins: f"python with {pins}")
     assert reproduction.environment(tmp_path)[0] == "python with ['numpy==1.0']"

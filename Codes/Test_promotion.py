@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import timedelta
 
 import mlflow
 import pytest
@@ -211,30 +212,32 @@ def try_to_move(uri, name, after, before, barrier, results):  # pylint: disable=
         results.put((after, error.message))
 
 
+def race(uri, name, before, others):
+    """The one of `others` to which production of the model `name` points, after processes moved it there at once."""
+    barrier, results = FORKS.Barrier(len(others)), FORKS.Queue()
+    processes = [
+        FORKS.Process(target=try_to_move, args=(uri, name, after, before, barrier, results))
+        for after in others
+    ]
+    for process in processes:
+        process.start()
+    told = dict(results.get(timeout=PATIENCE) for _ in processes)
+    for process in processes:
+        process.join()
+    won = [after for after, what in told.items() if what == "won"]
+    lost = next(what for what in told.values() if what != "won")
+    assert len(won) == 1 and f"moved to version {won[0]}" in lost
+    assert registry.pointed(name, "production") == won[0]
+    return won[0]
+
+
 def test_of_several_promotions_at_once_one_wins_and_the_others_are_told(store, runs):
     for model in ("good", "weak", "dummy"):
         promotion.register(runs[model], "raced")
     registry.move("raced", "production", 1, None)
     before = 1
     for _ in range(2):
-        others = [n for n in (1, 2, 3) if n != before]
-        barrier, results = FORKS.Barrier(2), FORKS.Queue()
-        processes = [
-            FORKS.Process(
-                target=try_to_move, args=(store, "raced", after, before, barrier, results)
-            )
-            for after in others
-        ]
-        for process in processes:
-            process.start()
-        told = dict(results.get(timeout=PATIENCE) for _ in processes)
-        for process in processes:
-            process.join()
-        won = [after for after, what in told.items() if what == "won"]
-        lost = next(what for what in told.values() if what != "won")
-        assert len(won) == 1 and f"moved to version {won[0]}" in lost
-        assert registry.pointed("raced", "production") == won[0]
-        before = won[0]
+        before = race(store, "raced", before, [n for n in (1, 2, 3) if n != before])
     outcomes = [t.outcome.partition(":")[0] for t in registry.settled("raced")]
     assert sorted(outcomes) == ["done"] * 3 + ["refused"] * 2
     assert "raced.lock" not in registry.names()
@@ -300,6 +303,71 @@ def test_a_killed_registration_is_completed_by_the_next(runs):
     ):
         promotion.promote("half", "staging", 2)
     assert promotion.register(runs["weak"], "half").number == 3
+
+
+def test_a_model_in_production_that_is_damaged_does_not_stay_there_for_ever(runs):
+    for model in ("weak", "good"):
+        promotion.register(runs[model], "damaged")
+    registry.move("damaged", "production", 1, None)
+    file = registry.files(registry.find("damaged/1")) / "model.skops"
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content[:-1] + b"?")
+        with pytest.raises(promotion.Refused, match="cannot be compared: version 1: .*registered"):
+            promotion.promote("damaged", "production", 2)
+        promotion.promote("damaged", "production", 2, override="1 is damaged")
+    finally:
+        file.write_bytes(content)
+    assert registry.pointed("damaged", "production") == 2
+
+
+def test_only_what_was_in_production_is_rolled_back_to(runs):
+    for model in ("good", "weak", "dummy"):
+        promotion.register(runs[model], "back")
+    registry.move("back", "production", 1, None)
+    registry.move("back", "production", 2, 1)
+    with pytest.raises(WorkbookError, match="version 3 was never in production; .*--version 3"):
+        promotion.rollback("back", 3)
+    MlflowClient().set_registered_model_alias("back", "production", "3")  # by hand, in the UI
+    assert promotion.rollback("back") == (3, 2)
+    assert promotion.rollback("back") == (2, 1)
+
+
+def test_transitions_are_in_their_order_whatever_the_clocks_and_time_zones(runs, monkeypatch):
+    for model in ("good", "weak", "dummy"):
+        promotion.register(runs[model], "zones")
+    moves = [("Asia/Tokyo", 1, None), ("America/New_York", 2, 1), ("Europe/Berlin", 3, 2)]
+    for zone, after, before in moves:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        registry.move("zones", "production", after, before)
+    real = registry.datetime
+
+    class Late(real):
+        """A clock that is an hour behind."""
+
+        @classmethod
+        def now(cls, tz=None):
+            return real.now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr(registry, "datetime", Late)
+    registry.move("zones", "production", 1, 3)
+    monkeypatch.undo()
+    time.tzset()
+    assert registry.stack("zones") == [1, 2, 3, 1]
+
+
+def test_a_lock_that_was_taken_away_from_a_stopped_process_is_noticed(runs):
+    promotion.register(runs["good"], "stopped")
+    client = MlflowClient()
+    with pytest.raises(WorkbookError, match="is being changed by another command"):
+        with registry.locked("stopped") as still_mine:
+            still_mine()
+            client.delete_registered_model("stopped.lock")
+            client.create_registered_model("stopped.lock", tags={registry.LOCK: "another's"})
+            still_mine()
+    assert client.get_registered_model("stopped.lock").tags[registry.LOCK] == "another's"
+    client.delete_registered_model("stopped.lock")
 
 
 def test_a_nan_in_a_metric_fails_the_gate_closed(runs, monkeypatch):

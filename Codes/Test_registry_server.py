@@ -17,7 +17,7 @@ from Codes import promotion, registry, tracking
 from Codes.errors import WorkbookError
 from Codes.paths import ROOT
 from Codes.running.testbed import Server, free_port, fresh_store, wait_for
-from Codes.Test_promotion import PATIENT, train
+from Codes.Test_promotion import PATIENT, race, train
 
 CACHE = ROOT / ".cache" / "models"
 
@@ -71,6 +71,13 @@ def test_files_are_fetched_once_and_used_only_as_they_were_registered(remote):
     there.write_text(before, "utf-8")
     assert registry.load(version).labels
     assert not list(CACHE.glob("*.part"))
+
+
+def test_of_two_promotions_at_once_one_wins(remote):
+    for number in (1, 2):
+        promotion.register(registry.find(f"remote/{number}").run_id, "raced")
+    won = race(remote.uri, "raced", None, [1, 2])
+    assert registry.stack("raced") == [won]
 
 
 def test_promotions_a_rollback_and_a_served_model_on_the_server(remote):

@@ -20,14 +20,15 @@ from mlflow.metrics import MetricValue
 from mlflow.models import MetricThreshold, make_metric
 from mlflow.models.evaluation.validation import ModelValidationFailedException
 
-from Codes import data, evaluation, reproduction
+from Codes import data, evaluation, reproduction, trust
 from Codes.errors import WorkbookError
 
 MOST_ROWS = 25_000  # of the hold-out; more would say the same, later
 RESAMPLES, RESAMPLED_ROWS = 200, 5000
 SURE = 1.96  # half the width of a 95 % interval, in standard errors
+BETTER = "better than the one in production"
 GATE = "gate"  # before the workbook's metrics among MLflow's
-CLOSE = 1e-9  # how far a recorded answer and today's may be apart
+STRANGE = 0.001  # of the rows, which may hold a category more that training never saw
 
 
 @dataclass(frozen=True)
@@ -188,13 +189,14 @@ def by_slice(problem, frame, predicted, models):
 # --- the checks
 
 
-def check(problem, frame, candidate, champion=None):
+def check(problem, frame, candidate, champion=None, hindrance=""):
     """The Report on `candidate` (a trust.Loaded) against `champion` (the one in production; None: there is none).
 
     What MLflow evaluates is logged to the active run.
 
     Args:
         frame: held-out rows that neither has seen (see `unseen`), with the target.
+        hindrance: why there is no `champion` to compare with although one is in production.
     """
     metrics, predicted = compare(problem, frame, candidate, champion)
     models = {"candidate": candidate} | ({"champion": champion} if champion else {})
@@ -202,10 +204,13 @@ def check(problem, frame, candidate, champion=None):
     evaluated = evaluate(problem, predicted["candidate"], candidate)
     checks = [*thresholds(problem, evaluated)]
     checks.append(_beats_baseline(problem, frame, metrics))
+    if hindrance:
+        checks.append(Check(BETTER, False, f"cannot be compared: {hindrance}", "a comparison"))
     if champion:
         checks.append(_beats_champion(problem, metrics))
         checks += _leaves_nobody_behind(problem, slices)
         checks.append(_fits_signature(candidate, champion))
+        checks.append(_knows_the_categories(frame, candidate, champion))
     checks += in_clean_process(candidate, problem.gate.latency_ms)
     return Report(tuple(checks), metrics, slices)
 
@@ -313,7 +318,7 @@ def _beats_baseline(problem, frame, metrics):
 def _beats_champion(problem, metrics):
     row = metrics[metrics.metric == problem.metric.name].iloc[0]
     return Check(
-        "better than the one in production",
+        BETTER,
         bool(row.low > 0),
         f"{row.metric} {row.candidate:.4f} against {row.champion:.4f}, "
         f"better by {row.difference:.4f} (95 %: {row.low:.4f} to {row.high:.4f})",
@@ -336,13 +341,14 @@ def _leaves_nobody_behind(problem, slices):
 
 
 def _fits_signature(candidate, champion):
-    """Whoever can ask the model in production can ask this one: it needs no more, and of the same types."""
+    """Whoever can ask the model in production can ask this one: the same columns, of the same types."""
     served = {c.name: c for c in champion.schema.inputs}
-    trouble = []
+    own = set(candidate.schema.input_names())
+    trouble = [f"column {name} is gone" for name in served if name not in own]
     for column in candidate.schema.inputs:
         known = served.get(column.name)
         if known is None:
-            trouble += [f"new column {column.name}"] * column.required
+            trouble.append(f"new column {column.name}")
         elif (known.type.name, column.type.name) not in (
             (known.type.name, known.type.name),
             ("long", "double"),  # takes whole numbers as well
@@ -357,6 +363,25 @@ def _fits_signature(candidate, champion):
     return Check("signature", not trouble, found, "what those who ask now send and get")
 
 
+def _knows_the_categories(frame, candidate, champion):
+    """A request with a category that training never saw is refused: hardly more rows of `frame` than today."""
+    mine, theirs = (_strange(frame, m.categories).sum() for m in (candidate, champion))
+    return Check(
+        "categories",
+        bool(mine <= theirs + STRANGE * len(frame)),
+        f"{mine} of {len(frame)} rows hold one that it never saw",
+        f"{theirs} as of the one in production, and {STRANGE:.1%} more",
+    )
+
+
+def _strange(frame, categories):
+    """A mask of the rows of `frame` with a value that is not in `categories` ({column: set})."""
+    found = pd.Series(False, index=frame.index)
+    for name, known in categories.items():
+        found |= frame[name].notna() & ~frame[name].isin(known)
+    return found
+
+
 def _kind(outputs):
     """What a model answers; text is text, however NumPy holds it."""
     kinds = [getattr(part.type, "kind", part.type) for part in outputs]
@@ -369,7 +394,7 @@ def in_clean_process(candidate, most_ms):
     found, where = reproduction.ask(candidate)
     if "error" in found:
         return [Check("loads in a clean process", False, found["error"], f"with {where}")]
-    agrees = recorded is not None and same(found["answers"], recorded)
+    agrees = recorded is not None and trust.same(found["answers"], recorded)
     apart = "no answers were recorded" if recorded is None else "others than those recorded"
     return [
         Check(
@@ -391,11 +416,3 @@ def in_clean_process(candidate, most_ms):
             f"at most {most_ms:g} ms",
         ),
     ]
-
-
-def same(answers, recorded):
-    """Whether two lists of answers are the same, but for what rounding does."""
-    try:
-        return bool(np.allclose(answers, recorded, rtol=CLOSE, atol=CLOSE))
-    except (TypeError, ValueError):  # labels that are text, or another number of rows
-        return answers == recorded

@@ -95,6 +95,13 @@ class Heartbeat(threading.Thread):
         """End the heartbeat without waiting for one under way."""
         self.ended.set()
 
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
 
 def closed_by(run):
     """Who closed `run` over its owner's head; an empty text for nobody."""

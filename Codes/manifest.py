@@ -60,7 +60,8 @@ def digests(folders):
 
 def of_folder(folder):
     """{path: sha256} of every file under `folder`, but for what MLflow notes there as it loads a model."""
-    files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name != NOTE)
+    note = Path(folder, NOTE)
+    files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p != note)
     return {p.relative_to(folder).as_posix(): _digest(p.read_bytes()) for p in files}
 
 

@@ -40,7 +40,11 @@ def register(run, best, problem, name, trust):
 @click.argument("name")
 @click.argument("alias", metavar="staging|production")
 @click.option(
-    "--version", "number", type=int, metavar="N", help="Default: staging's, else the newest."
+    "--version",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Default: staging's, else the newest.",
 )
 @click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
 @click.option(
@@ -67,7 +71,13 @@ def promote(name, alias, number, why, override):
 
 @click.command()
 @click.argument("name")
-@click.option("--to", "number", type=int, metavar="N", help="Default: what was there before.")
+@click.option(
+    "--to",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Default: what was there before.",
+)
 @click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
 def rollback(name, number, why):
     """Put back what was in production of the model NAME before."""

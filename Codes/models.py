@@ -129,7 +129,7 @@ def requirements(pipeline):
     top = type(pipeline[-1]).__module__.partition(".")[0]
     # the look-up reads every installed package, 0.5 s
     own = [] if top == "sklearn" else metadata.packages_distributions().get(top, [])
-    needed = {"mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy", *own}
+    needed = {*trust.PACKAGES, *own}
     return [f"{name}=={metadata.version(name)}" for name in sorted(needed)]
 
 

@@ -18,7 +18,7 @@ from Codes import (
     trust,
 )
 from Codes import problem as problems
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 from Codes.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED
 
 GATE = "workbook.gate"  # of a gate's run: the version; of a version: the run of its last gate
@@ -146,13 +146,9 @@ def examine(version):
     """(gate.Report on `version` against production, the id of the run that keeps it, the version in production)."""
     liveness.close_dead_runs()
     current = registry.pointed(version.name, "production")
-    champion = registry.find(f"{version.name}/{current}") if current else None
-    loaded = registry.load(version)
-    other = registry.load(champion) if champion else None
-    client = MlflowClient()
+    loaded, client = registry.load(version), MlflowClient()
     problem = problems.load(version.tags.get(PROBLEM, version.name))
-    runs = [client.get_run(v.run_id) for v in (version, champion) if v]
-    rows = gate.unseen(problem, [_trained(run) for run in runs])
+    rows, champion, hindrance = _opponent(problem, version, current)
     tags = liveness.claim() | {
         GATE: f"{version.name}/{version.number}",
         "mlflow.user": identity.user(),
@@ -161,9 +157,10 @@ def examine(version):
         tracking.ensure_experiment(problem.name), tags=tags, run_name=f"gate of {version}"
     )
     run_id = made.info.run_id
-    with mlflow.start_run(run_id, nested=True):  # a notebook has one of its own open
-        report = gate.check(problem, rows, loaded, other)
-        mlflow.log_param("champion", champion.number if champion else "none")
+    # nested: a notebook has a run of its own open
+    with liveness.Heartbeat(run_id), mlflow.start_run(run_id, nested=True):
+        report = gate.check(problem, rows, loaded, champion, hindrance)
+        mlflow.log_param("champion", current or "none")
         mlflow.set_tags(
             {
                 PASSED: str(report.passed).lower(),
@@ -178,6 +175,20 @@ def examine(version):
     return report, run_id, current
 
 
+def _opponent(problem, version, current):
+    """(rows that no one was trained on, the model in production, why it can't be compared with) for `version`."""
+    trained, hindrance = [_trained(MlflowClient().get_run(version.run_id))], ""
+    if current:
+        try:
+            champion = registry.find(f"{version.name}/{current}")
+            loaded = registry.load(champion)
+            both = [*trained, _trained(MlflowClient().get_run(champion.run_id))]
+            return gate.unseen(problem, both), loaded, ""
+        except (WorkbookError, MlflowException) as error:  # it must not stay there for ever
+            hindrance = f"version {current}: {first_line(error).rstrip('.')}"
+    return gate.unseen(problem, trained), None, hindrance
+
+
 def promote(name, alias, number=None, override="", why=""):
     """Let `alias` of the model `name` point to a version; before production it must pass the gate.
 
@@ -190,7 +201,7 @@ def promote(name, alias, number=None, override="", why=""):
     """
     registry.check_alias(alias)
     registry.settled(name)
-    version = registry.find(f"{name}/{number}") if number else candidate(name, alias)
+    version = candidate(name, alias) if number is None else registry.find(f"{name}/{number}")
     before = registry.pointed(name, alias)
     if before == version.number:
         raise WorkbookError(f"{version} is in {alias} already; nothing was changed.")
@@ -233,7 +244,7 @@ def smoke(version):
     """Refuse `version` unless it loads and answers for its own example as it did when it was saved."""
     loaded = registry.load(version)
     recorded = loaded.recorded
-    if recorded is not None and not gate.same(loaded.answers(loaded.example).tolist(), recorded):
+    if recorded is not None and not trust.same(loaded.answers(loaded.example).tolist(), recorded):
         raise WorkbookError(f"{version} answers otherwise than when it was saved; it is not used.")
 
 
@@ -242,12 +253,19 @@ def rollback(name, number=None, why=""):
     before = registry.pointed(name, "production")
     if before is None:
         raise WorkbookError(f"{name} has nothing in production, so there is nothing to take back.")
-    earlier = registry.stack(name)[:-1]
+    earlier = registry.stack(name)
+    if number is not None and number not in registry.was_in(name, "production"):
+        raise WorkbookError(
+            f"{name} version {number} was never in production; let it pass the gate: "
+            f"workbook promote {name} production --version {number}"
+        )
+    while earlier and earlier[-1] == before:
+        earlier.pop()
     if number is None and not earlier:
         raise WorkbookError(
             f"{name}: before version {before} nothing was in production; name one: --to N."
         )
-    after = number or earlier[-1]
+    after = earlier[-1] if number is None else number
     if after == before:
         raise WorkbookError(
             f"{name} version {after} is in production already; nothing was changed."

@@ -10,7 +10,7 @@ import secrets
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import mlflow
@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from Codes import identity, liveness, paths, tracking, trust
+from Codes import problem as problems
 from Codes.errors import WorkbookError, first_line, nearest
 
 ALIASES = ("staging", "production")
@@ -52,8 +53,13 @@ class Version:
 
     @property
     def private(self):
-        """The columns that its problem's file marks as private."""
-        return json.loads(self.tags.get(PRIVATE, "[]"))
+        """The columns that its problem's file marks as private: today, or when it was registered."""
+        found = set(json.loads(self.tags.get(PRIVATE, "[]")))
+        with contextlib.suppress(
+            WorkbookError
+        ):  # the file is not everywhere where a model is served
+            found |= set(problems.load(self.tags.get(PROBLEM, self.name)).private)
+        return sorted(found)
 
 
 def check_name(name):
@@ -222,33 +228,50 @@ def load(version):
 def locked(name):
     """Be the only one that changes the model `name`: whoever makes MLflow's unique entry first.
 
-    It is held for less than a second; one that a dead process left, or that is older than PATIENCE, is removed.
+    It is held for less than a second; one that a dead process left, or that stood for PATIENCE while we looked, is
+    removed. Yields a function that raises a WorkbookError where this happened to ours: this process was stopped.
     """
     client, lock = MlflowClient(), f"{name}.lock"
-    end = time.monotonic() + PATIENCE
+    mine = json.dumps(json.loads(liveness.me()) | {"token": secrets.token_hex(8)})
+    busy = WorkbookError(f"{name} is being changed by another command; try again.")
+    seen, end = (None, 0.0), time.monotonic() + 2 * PATIENCE
     while True:
         try:
-            client.create_registered_model(lock, tags={LOCK: liveness.me()})
+            client.create_registered_model(lock, tags={LOCK: mine})
             break
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        _free_the_stale(client, lock)
+        owner = _owner(client, lock)
+        if owner != seen[0]:
+            seen = owner, time.monotonic()
+        if owner and (time.monotonic() - seen[1] > PATIENCE or liveness.is_gone(owner)):
+            _free(client, lock, owner)
         if time.monotonic() > end:
-            raise WorkbookError(f"{name} is being changed by another command; try again.")
+            raise busy
         time.sleep(0.1)
+
+    def still_mine():
+        if _owner(client, lock) != mine:
+            raise busy
+
     try:
-        yield
+        yield still_mine
     finally:
-        client.delete_registered_model(lock)
+        _free(client, lock, mine)
 
 
-def _free_the_stale(client, lock):
-    with contextlib.suppress(MlflowException):  # it is gone meanwhile
-        found = client.get_registered_model(lock)
-        age = time.time() - found.creation_timestamp / 1000
-        owner = found.tags.get(LOCK)  # none: it was deleted while we read it
-        if age > PATIENCE or owner and liveness.is_gone(owner):
+def _owner(client, lock):
+    """Who holds the `lock`, as its tag tells; None where it is gone, or going."""
+    with contextlib.suppress(MlflowException):
+        return client.get_registered_model(lock).tags.get(LOCK)
+    return None
+
+
+def _free(client, lock, owner):
+    """Remove the `lock` if it is `owner`'s."""
+    if _owner(client, lock) == owner:
+        with contextlib.suppress(MlflowException):  # another was faster
             client.delete_registered_model(lock)
 
 
@@ -275,7 +298,7 @@ def transitions(name):
     for key, text in model(name).tags.items():
         if key.startswith(TRANSITION):
             found.append(Transition(key=key, **json.loads(text)))
-    return sorted(found, key=lambda t: (t.time, t.key))
+    return sorted(found, key=lambda t: (datetime.fromisoformat(t.time), t.key))
 
 
 def _write(name, transition):
@@ -288,9 +311,9 @@ def move(name, alias, after, before, kind="promote", **facts):
 
     `facts`: why, gate, override of the Transition, which is recorded first; so is one that came too late.
     """
-    wanted = _transition(kind=kind, alias=alias, before=before, after=after, **facts)
-    with locked(name):
+    with locked(name) as still_mine:
         settle(name)
+        wanted = _transition(name, kind=kind, alias=alias, before=before, after=after, **facts)
         there = pointed(name, alias)
         if there != before:
             last = next((t for t in reversed(transitions(name)) if t.after == there), None)
@@ -299,6 +322,7 @@ def move(name, alias, after, before, kind="promote", **facts):
             _write(name, replace(wanted, outcome=f"refused: {told}"))
             raise WorkbookError(f"{name}: {told}; nothing was changed. Look at it, and try again.")
         _write(name, wanted)
+        still_mine()
         MlflowClient().set_registered_model_alias(name, alias, str(after))
         _finish(name, wanted)
 
@@ -306,12 +330,16 @@ def move(name, alias, after, before, kind="promote", **facts):
 def record_refused(name, alias, after, before, reason, **facts):
     """Record a change that was not made, and the reason."""
     fields = {"alias": alias, "before": before, "after": after, **facts}
-    _write(name, _transition(kind="promote", outcome=f"refused: {reason}"[:1000], **fields))
+    _write(name, _transition(name, kind="promote", outcome=f"refused: {reason}"[:1000], **fields))
 
 
-def _transition(**fields):
-    """A Transition by this user, now."""
-    now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+def _transition(name, **fields):
+    """A Transition of the model `name` by this user, now, and after all that there are, whatever their clocks say."""
+    moment = datetime.now().astimezone()
+    if there := transitions(name):
+        last = datetime.fromisoformat(there[-1].time).astimezone()
+        moment = max(moment, last + timedelta(milliseconds=1))
+    now = moment.isoformat(timespec="milliseconds")
     key = f"{TRANSITION}{now[:19]}-{secrets.token_hex(4)}".replace(":", "")
     return Transition(key=key, time=now, who=identity.user(), **fields)
 
@@ -319,11 +347,9 @@ def _transition(**fields):
 def _finish(name, transition):
     """Mark the versions that `transition` has moved, and it as done."""
     client, there = MlflowClient(), aliases(name)
-    client.set_model_version_tag(name, str(transition.after), STAGE, transition.alias)
-    before = transition.before
-    if before and before != transition.after:
-        stage = next((a for a in reversed(ALIASES) if there.get(a) == before), "archived")
-        client.set_model_version_tag(name, str(before), STAGE, stage)
+    for number in {transition.after, transition.before} - {None}:
+        stage = next((a for a in reversed(ALIASES) if there.get(a) == number), "archived")
+        client.set_model_version_tag(name, str(number), STAGE, stage)
     _write(name, replace(transition, outcome=DONE))
 
 
@@ -345,6 +371,11 @@ def settled(name):
             settle(name)
         found = transitions(name)
     return found
+
+
+def was_in(name, alias):
+    """The numbers of all versions that `alias` of the model `name` ever pointed to."""
+    return {t.after for t in settled(name) if t.alias == alias and t.outcome == DONE}
 
 
 def stack(name, alias="production"):

@@ -1,8 +1,10 @@
 """A model in a process of its own, with the packages that it pins: does it load, what does it answer, how fast?"""
 
 import hashlib
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,13 +18,15 @@ from Codes import paths, trust
 from Codes.errors import WorkbookError
 
 LOADING = 300.0  # seconds that it may take
+PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==[A-Za-z0-9.!+_-]+")
 TIMES = 100  # answers to one row that are timed
 
 
 def ask(loaded):
     """(what `main` prints of the model `loaded`, the words for where it ran); {"error": a line} where it failed."""
-    python, where = environment(loaded.folder)
-    command = [python, "-m", "Codes.reproduction", str(loaded.folder), *loaded.trusted]
+    python, where = environment(loaded.folder, loaded.trusted)
+    command = [python, "-m", "Codes.reproduction", str(loaded.folder), loaded.digest]
+    command += loaded.trusted
     # one row gives threads nothing to share; on a busy machine they would spin for each other
     environ = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
@@ -43,12 +47,25 @@ def ask(loaded):
     return json.loads(done.stdout.splitlines()[-1]), where
 
 
-def environment(folder):
-    """(the Python to load the model in `folder` with, words for it): this one where it has the pins, else a new one."""
+def environment(folder, trusted=()):
+    """(the Python to load the model in `folder` with, words for it): this one where it has the pins, else a new one.
+
+    Installing runs code of the packages: only those that a model of ours needs, and those that hold `trusted` types.
+    """
     lines = Path(folder, "requirements.txt").read_text("utf-8").splitlines()
     pins = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if all(_is_here(pin) for pin in pins):
         return sys.executable, "its pinned packages, which are those here"
+    packages = metadata.packages_distributions()
+    vouched = [packages.get(name.partition(".")[0], []) for name in trusted]
+    known = {*trust.PACKAGES, *itertools.chain(*vouched)}
+    for pin in pins:
+        match = PIN.fullmatch(pin)
+        if not match or match[1] not in known:
+            raise WorkbookError(
+                f"{folder}: it pins '{pin[:100]}', which is no NAME==VERSION of {', '.join(sorted(known))}: "
+                "not installed."
+            )
     return str(_built(pins)), "its pinned packages, in an environment of their own"
 
 
@@ -77,7 +94,8 @@ def _built(pins):
             "the model pins other packages: making their environment (minutes, once)", err=True
         )
         venv = [sys.executable, "-m", "venv", "--clear", str(folder)]
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:"]
+        pip.append("--disable-pip-version-check")
         for command in (venv, [*pip, *pins]):
             made = subprocess.run(command, capture_output=True, text=True, check=False)
             if made.returncode:
@@ -87,10 +105,10 @@ def _built(pins):
         return python
 
 
-def main(folder, *trusted):
+def main(folder, digest, *trusted):
     """Print one JSON object: the answers for the model's example, seconds to load, p95_ms of answers to one row."""
     started = time.perf_counter()
-    loaded = trust.load(folder, trusted)
+    loaded = trust.load(folder, trusted, digest)
     seconds = time.perf_counter() - started
     answers = loaded.answers(loaded.example)
     one, taken = loaded.example.head(1), []

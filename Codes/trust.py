@@ -19,7 +19,7 @@ from mlflow.models import Model
 from mlflow.types import Schema
 
 from Codes import manifest
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 
 # Beyond skops' own list of safe types: what scikit-learn's estimators consist of, and no function that could do harm.
 TYPES = frozenset(
@@ -33,15 +33,20 @@ TYPES = frozenset(
         "sklearn.utils.validation.check_array",
     )
 )
+# What loading a model of ours takes; a model may pin these, and the packages of types that somebody vouched for.
+PACKAGES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy")
 LOADER = "mlflow.sklearn"
+CLOSE = 1e-9  # how far a recorded answer and today's may be apart
 PREDICTED = "predicted"  # in a model's metadata: what it answered for its example when it was saved
 
 
 def digest(folder):
     """One digest, 64 hexadecimal characters, of all files under `folder` and their names."""
-    return hashlib.sha256(
-        json.dumps(manifest.of_folder(folder), sort_keys=True).encode()
-    ).hexdigest()
+    return _of(manifest.of_folder(folder))
+
+
+def _of(files):
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Loaded:
     meta: Model
     folder: Path
     trusted: tuple = ()  # types that somebody vouched for, beside TYPES
+    digest: str = ""  # of its files
 
     @property
     def schema(self) -> Schema:
@@ -107,6 +113,14 @@ class Loaded:
         return self.predict(frame) if found is None else found
 
 
+def same(answers, recorded):
+    """Whether two lists of answers are the same, but for what rounding does."""
+    try:
+        return bool(np.allclose(answers, recorded, rtol=CLOSE, atol=CLOSE))
+    except (TypeError, ValueError):  # labels that are text, or another number of rows
+        return answers == recorded
+
+
 def plain(frame):
     """`frame` as a model was fitted on it, as far as encoders can tell: text as text, no None."""
     words = [n for n, v in frame.items() if not pd.api.types.is_numeric_dtype(v)]
@@ -115,7 +129,7 @@ def plain(frame):
 
 
 def check(folder, trusted=(), expected=None):
-    """Refuse the model in `folder` unless it may be loaded; returns the file that holds it.
+    """Refuse the model in `folder` unless it may be loaded; returns what its file holds, and the digest of all files.
 
     Args:
         trusted: full names of types that somebody vouched for by name, beside TYPES.
@@ -125,7 +139,8 @@ def check(folder, trusted=(), expected=None):
         WorkbookError: one line that says what is wrong with it.
     """
     folder = Path(folder)
-    if expected and digest(folder) != expected:
+    files = manifest.of_folder(folder)
+    if expected and _of(files) != expected:
         raise WorkbookError(f"{folder}: its files are not those that were registered: not loaded.")
     flavors = _flavors(folder)
     own = flavors.get("sklearn", {})
@@ -143,8 +158,11 @@ def check(folder, trusted=(), expected=None):
     file = (folder / str(own.get("pickled_model"))).resolve()
     if folder.resolve() not in file.parents or not file.is_file():
         raise WorkbookError(f"{folder}: its file {own.get('pickled_model')} is not there.")
-    _check_types(file, trusted)
-    return file
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != files.get(str(file.relative_to(folder.resolve()))):
+        raise WorkbookError(f"{folder}: its files are being changed: not loaded.")
+    _check_types(file, content, trusted)
+    return content, _of(files)
 
 
 def _flavors(folder):
@@ -154,9 +172,9 @@ def _flavors(folder):
         raise WorkbookError(f"{folder}: there is no MLflow model in it ({error}).") from error
 
 
-def _check_types(file, trusted):
+def _check_types(file, content, trusted):
     try:
-        found = set(skops.io.get_untrusted_types(file=file))
+        found = set(skops.io.get_untrusted_types(data=content))
     except (
         Exception
     ) as error:  # pylint: disable=broad-exception-caught  # of a damaged file: many kinds
@@ -170,6 +188,13 @@ def _check_types(file, trusted):
 
 def load(folder, trusted=(), expected=None):
     """The model in `folder`, once it is checked (see `check`), as a Loaded."""
-    file = check(folder, trusted, expected)
-    pipeline = skops.io.load(file, trusted=sorted({*TYPES, *trusted}))
-    return Loaded(pipeline, Model.load(str(folder)), Path(folder), tuple(trusted))
+    content, found = check(folder, trusted, expected)
+    try:
+        pipeline = skops.io.loads(content, trusted=sorted({*TYPES, *trusted}))
+    except (
+        Exception
+    ) as error:  # pylint: disable=broad-exception-caught  # of another scikit-learn: many kinds
+        raise WorkbookError(
+            f"{folder}: it does not load ({first_line(error, named=True)}); was it saved by another version?"
+        ) from error
+    return Loaded(pipeline, Model.load(str(folder)), Path(folder), tuple(trusted), found)

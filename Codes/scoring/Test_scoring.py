@@ -21,6 +21,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
+from filelock import FileLock
 
 from Codes import data, models, problem, trust
 from Codes.errors import WorkbookError
@@ -542,6 +543,21 @@ def test_two_commands_for_one_output_do_not_meet(place, model, tmp_path):
 def small_files():
     """Let the disk be full, for this process, with 100 kB in one file."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def test_a_command_that_is_scoring_anew_is_left_alone_by_one_that_finds_it_done(
+    place, model, tmp_path
+):
+    out = tmp_path / "s.parquet"
+    run(model, place / "t.parquet", out)
+    folder = tmp_path / ".s.parquet.parts"
+    folder.mkdir()
+    (folder / "00000000.arrow").write_bytes(b"a part of the one with --force")
+    with FileLock(folder / "lock"):
+        assert "another command is writing it now" in refused(model, place / "t.parquet", out)
+        assert (folder / "00000000.arrow").exists() and (folder / "lock").exists()
+    done, said = run(model, place / "t.parquet", out)
+    assert done.skipped and "already scored" in said[-1] and not folder.exists()
 
 
 @pytest.mark.parametrize("name", ["s.parquet", "s.csv", "s.csv.gz"])

@@ -166,6 +166,7 @@ def _run(job, parts, batch_rows, cluster, progress):
         counts = output.counts()
     job.table.check_unchanged()
     job.place.finish({"identity": job.identity, "counts": counts})
+    parts.finished = True
     return job.summary(counts, resumed=resumed)
 
 

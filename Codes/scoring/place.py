@@ -18,6 +18,7 @@ from Codes.errors import WorkbookError
 from Codes.files import sync, write
 from Codes.scoring.table import form
 
+LOCK = "lock"
 KIND = "workbook scoring"  # marks a receipt as ours
 
 
@@ -70,6 +71,15 @@ class Place:
 
     def is_complete(self, receipt):
         """Whether the files are as `receipt` says, once what a killed scoring had ready is moved to its place."""
+        if not self.folder.is_dir():
+            return self._is_as(receipt)
+        try:
+            with FileLock(self.folder / LOCK, timeout=0):
+                return self._is_as(receipt) and not remove(self.folder)
+        except Timeout:  # another command scores it anew
+            return False
+
+    def _is_as(self, receipt):
         for path in (self.rejected, self.out):
             ready, wanted = self.folder / path.name, receipt["files"].get(path.name)
             if _digest(path) != wanted and ready.exists() and _digest(ready) == wanted:
@@ -82,7 +92,6 @@ class Place:
                 path.unlink(missing_ok=True)
             if _digest(path) != wanted:
                 return False
-        shutil.rmtree(self.folder, ignore_errors=True)
         return True
 
     def finish(self, facts):
@@ -100,7 +109,6 @@ class Place:
         if self.rejected not in ready:
             self.rejected.unlink(missing_ok=True)
         sync(self.out.parent)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Parts:
@@ -109,7 +117,8 @@ class Parts:
     def __init__(self, place, identity):
         self.folder, self.out, self.identity = place.folder, place.out, identity
         self.journal = self.folder / "journal.json"
-        self.lock = FileLock(self.folder / "lock")
+        self.lock = FileLock(self.folder / LOCK)
+        self.finished = False  # then the parts are of no use any more
 
     def open(self):
         """Take the folder; returns why finished parts in it are of no use: '' where they are, or there are none."""
@@ -125,7 +134,7 @@ class Parts:
             return ""
         stale = self.count()
         for path in self.folder.iterdir():
-            if path.name != "lock":
+            if path.name != LOCK:
                 path.unlink()
         write(self.journal, json.dumps(self.identity), self.folder)
         other = [key for key in self.identity if before.get(key) != self.identity[key]]
@@ -159,10 +168,17 @@ class Parts:
         return self.folder / f"{number:08}.arrow"
 
     def close(self):
-        """Leave the folder for the next command; one without a finished part goes away."""
-        if self.lock.is_locked and not self.count():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Leave the folder for the next command; one without a finished part, or of a finished scoring, goes away."""
+        if self.lock.is_locked and (self.finished or not self.count()):
+            remove(self.folder)
         self.lock.release()
+
+
+def remove(folder):
+    """Take `folder` away at once: whoever makes one of its name meanwhile keeps it. Needs its lock."""
+    gone = folder.with_name(f"{folder.name}.{os.getpid()}.gone")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _digest(path):

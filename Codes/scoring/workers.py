@@ -90,9 +90,8 @@ class Cluster:
     """The workers of the Dask cluster at `address`, which get the model's files once, and check them as we do."""
 
     def __init__(self, address, loaded, say):
-        self.address, self.say, self.folder = address, say, loaded.folder
+        self.address, self.say, self.loaded = address, say, loaded
         self.expected = loaded.answers(loaded.example)
-        self.trusted = loaded.trusted
         self.client = self._connected()
         self.model = self._sent()
 
@@ -113,10 +112,10 @@ class Cluster:
         return 2
 
     def _sent(self):
-        files = {
-            path: (self.folder / path).read_bytes() for path in manifest.of_folder(self.folder)
-        }
-        model = (trust.digest(self.folder), files, self.trusted, self.expected)
+        loaded = self.loaded
+        folder = loaded.folder
+        files = {path: (folder / path).read_bytes() for path in manifest.of_folder(folder)}
+        model = (loaded.digest, files, loaded.trusted, self.expected)
         return self.client.scatter([model], broadcast=True, hash=False)[0]
 
     def submit(self, rows):

@@ -1,5 +1,7 @@
 """Captured rows: whole lines, within their bounds, and never in the way."""
 
+import errno
+import io
 import threading
 
 import pytest
@@ -77,6 +79,21 @@ def test_a_disk_that_fails_stops_nothing_and_is_told_once(tmp_path, caplog):
         kept.put(1, {"size": [object()]}, [1])
     assert kept.dropped == 6 and kept.kept == 0
     assert len([r for r in caplog.records if "not captured" in r.message]) == 1
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_no_empty_files(tmp_path, monkeypatch):
+    class Full(io.FileIO):
+        """A file that takes nothing."""
+
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, Capture(tmp_path) as kept:
+        patch.setattr(capture.Path, "open", lambda path, mode, buffering: Full(path, "ab"))
+        for number in range(20):
+            kept.put(1, columns(number), [number])
+        kept.__exit__()
+    assert kept.dropped == 20 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("cut", [1, 30])

@@ -62,7 +62,8 @@ class Capture:  # pylint: disable=too-many-instance-attributes
             except Exception as error:  # pylint: disable=W0718
                 if not broken:
                     LOG.warning("Requests are not captured: %s", error)
-                broken, self._file = True, None
+                broken = True
+                self._let_go()
             with self._lock:
                 self._room += count
                 self.kept += kept
@@ -88,6 +89,15 @@ class Capture:  # pylint: disable=too-many-instance-attributes
             if self._target().write(block) < len(block):
                 raise OSError("the disk is full")
         return len(lines)
+
+    def _let_go(self):
+        """Leave a file that can't be written to; one without a line goes away."""
+        with contextlib.suppress(OSError):
+            if self._file:
+                self._file.close()
+                if not os.path.getsize(self._file.name):
+                    os.unlink(self._file.name)
+        self._file = None
 
     def _target(self):
         """The open file, a new one when it has grown to its share; then the oldest files go."""

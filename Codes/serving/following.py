@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from Codes import client, files
+from Codes import client, files, trust
 from Codes.errors import WorkbookError, first_line
 from Codes.serving import payload
 
@@ -71,7 +71,7 @@ class Served:
         if rows is None:
             raise WorkbookError("it was saved without an example")
         _, predictions, _ = self.answer("application/json", client.body(rows).encode())
-        if predictions != self.model.predict(rows).tolist():
+        if not trust.same(predictions, self.model.predict(rows).tolist()):
             raise WorkbookError("what it answers is not what it predicts")
         return self
 
@@ -122,8 +122,11 @@ class Following:  # pylint: disable=too-many-instance-attributes
         self.current = self._make(version, self._store.load(version)).smoke()
         self._metrics.version.set(version.number)
         if self.alias:
-            self._state.parent.mkdir(parents=True, exist_ok=True)
-            files.write(self._state, json.dumps({"version": version.number}))
+            try:
+                self._state.parent.mkdir(parents=True, exist_ok=True)
+                files.write(self._state, json.dumps({"version": version.number}))
+            except OSError as error:  # it serves all the same
+                LOG.warning("The last good version is not noted: %s.", first_line(error))
 
     def _last_good(self):
         try:

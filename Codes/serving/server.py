@@ -136,10 +136,12 @@ def _bound(host, port):
         made.bind((host, port))
     except (OSError, OverflowError) as error:
         made.close()
-        raise WorkbookError(
-            f"port {port} of {host} can't be used ({error}); choose another: --port."
-        ) from error
+        raise _unusable(port, error) from error
     return made
+
+
+def _unusable(port, error):
+    return WorkbookError(f"port {port} can't be used ({error}); choose another: --port.")
 
 
 def _check_private(private, served):
@@ -178,5 +180,8 @@ def _run(application, listening, limits, title):
     )  # a prediction in another thread would keep the loop from answering for 5 ms
     gc.collect()
     gc.freeze()  # the libraries' million objects: no need to look at them again, 0.1 s each time
-    server.run(sockets=[listening])
+    try:
+        server.run(sockets=[listening])
+    except OSError as error:  # another server came to listen there while this one loaded
+        raise _unusable(listening.getsockname()[1], error) from error
     LOG.info("Stopped.")
