@@ -16,8 +16,9 @@ Expected output:
 import mlflow
 import pandas as pd
 
-from Codes import client, data, problem, promotion, registry, samples, scoring
+from Codes import client, data, problem, promotion, registry, samples
 from Codes.errors import WorkbookError
+from Codes.scoring import job
 
 NAME = "breast_cancer"
 
@@ -43,7 +44,7 @@ def report(folder):
         except WorkbookError as error:
             yield f"refused     {error.message.partition(';')[0].rstrip('.')}"
     frame.to_parquet(folder / "table.parquet")
-    done = scoring.score(
+    done = job.score(
         version,
         registry.load(version),
         folder / "table.parquet",

@@ -65,6 +65,10 @@ class Plan:  # pylint: disable=too-many-instance-attributes
         finished = [trial for trial in trials if trial.values]
         return max(finished, key=lambda t: sign * t.values[objective], default=None)
 
+    def watched(self):
+        """The metric that the pruner looks at."""
+        return self.watch or self.objectives[0][0]
+
     def short_names(self):
         """{flat name: short name} of what varies."""
         return short_names(self.space.varies)

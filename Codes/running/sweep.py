@@ -285,6 +285,10 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             self.waiting.append((trial, i))
             return
         trial.facts[i] = facts
+        if self.plan.pruner and facts["status"] == "FINISHED":
+            self._follow(
+                trial, facts["run_id"]
+            )  # one that ended between two looks is a measure, too
         if len(trial.facts) == self.plan.seeds or facts["status"] != "FINISHED":
             self._settle(trial)
         self._serve_twins(trial, i, facts)
@@ -384,20 +388,23 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
     def _prune(self):
         """Report what the running trials have logged so far, and ask those to stop that are hopeless."""
         flying = {f"{t.number}.{i}": t for t, i, _, _ in self.flying.values()}
-        metric = self.plan.watch or self.plan.objectives[0][0]
+        metric = self.plan.watched()
         for run in self.family.children("RUNNING"):
             trial = flying.get(run.data.tags.get(TASK))
             if trial is None or metric not in run.data.metrics or liveness.STOP in run.data.tags:
                 continue
-            for entry in sorted(
-                self.client.get_metric_history(run.info.run_id, metric), key=lambda m: m.step
-            ):
-                if entry.step > trial.reported and math.isfinite(entry.value):
-                    trial.reported = entry.step
-                    trial.asked.report(entry.value, entry.step)
+            self._follow(trial, run.info.run_id)
             if trial.reported >= 0 and trial.asked.should_prune():
                 reason = f"{engine.PRUNED_BECAUSE} at step {trial.reported} by the {self.plan.pruner} pruner"
                 self.client.set_tag(run.info.run_id, liveness.STOP, reason)
+
+    def _follow(self, trial, run_id):
+        """Report to the pruner what the run of `trial` has logged of the watched metric since the last look."""
+        course = self.client.get_metric_history(run_id, self.plan.watched())
+        for entry in sorted(course, key=lambda m: m.step):
+            if entry.step > trial.reported and math.isfinite(entry.value):
+                trial.reported = entry.step
+                trial.asked.report(entry.value, entry.step)
 
     def _free_the_stuck(self):
         """Close trials whose worker is gone or stopped, and give up workers that hang on such a trial."""
