@@ -36,7 +36,7 @@ from Codes.serving.Test_payload import cells, constant, flights
 
 PATIENCE = 60  # seconds for what happens in one when nothing else runs
 FUZZ = int(os.environ.get("WORKBOOK_FUZZ", "2000"))
-SWAPS = int(os.environ.get("WORKBOOK_SWAPS", "20"))
+SWAPS = int(os.environ.get("WORKBOOK_SWAPS", "100"))
 JSON = {"Content-Type": "application/json"}
 
 
