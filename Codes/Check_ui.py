@@ -53,8 +53,20 @@ def answers(url):
     return "nothing"
 
 
-def report(url):
-    """The lines of the expected output, from the server at `url`."""
+def report(_):
+    """The lines of the expected output, from a server on a store with one run."""
+    fill()
+    port = client.free_port()
+    server = start(port)
+    try:
+        yield from shown(f"http://127.0.0.1:{port}")
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def shown(url):
+    """What the server at `url` shows."""
     yield f"health      {answers(url)}"
     page = requests.get(url, timeout=30)
     yield f"page        {page.status_code} {page.headers['Content-Type'].partition(';')[0]}"
@@ -65,19 +77,5 @@ def report(url):
     yield f"runs        {run.info.run_name} {run.info.status} score={run.data.metrics['score']}"
 
 
-def main():
-    """Start a server on a store of its own; exit 1 where the output is not the expected one."""
-    port = client.free_port()
-    with samples.own_store():
-        fill()
-        server = start(port)
-        try:
-            lines = list(report(f"http://127.0.0.1:{port}"))
-        finally:
-            server.terminate()
-            server.wait(60)
-    samples.tell(lines, __doc__)
-
-
 if __name__ == "__main__":
-    main()
+    samples.check(report, __doc__)

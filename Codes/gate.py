@@ -240,9 +240,8 @@ def evaluate(problem, table, model):
             model_type={"classification": "classifier"}.get(problem.task, "regressor"),
             extra_metrics=[make_metric(eval_fn=ours, greater_is_better=True, name=GATE)],
             evaluators="default",
-            evaluator_config={
-                "log_model_explainability": False
-            },  # 02_train shows what it relies on
+            # 02_train shows what it relies on
+            evaluator_config={"log_model_explainability": False},
             model_id=model.meta.model_id,
         )
 

@@ -71,11 +71,10 @@ def register(run_id, name="", trusted=()):
         return found  # its card would only be written again
     where = f"models:/{model_id}"
     folder = registry.fetch(where)
-    digest = trust.digest(folder)
-    loaded = trust.load(folder, trusted, digest)
+    loaded = trust.load(folder, trusted)
     text = _card(problem, run, loaded)
     facts = {
-        DIGEST: digest,
+        DIGEST: loaded.digest,
         TRUSTED: registry.as_text(trusted),
         PROBLEM: problem.name,
         PRIVATE: registry.as_text(problem.private),

@@ -55,9 +55,8 @@ class Version:
     def private(self):
         """The columns that its problem's file marks as private: today, or when it was registered."""
         found = set(json.loads(self.tags.get(PRIVATE, "[]")))
-        with contextlib.suppress(
-            WorkbookError
-        ):  # the file is not everywhere where a model is served
+        # the file is not everywhere where a model is served
+        with contextlib.suppress(WorkbookError):
             found |= set(problems.load(self.tags.get(PROBLEM, self.name)).private)
         return sorted(found)
 

@@ -26,8 +26,13 @@ def train(problem, model):
     return tracking.runs(problem, "02_train").run_id[0]
 
 
-def tell(lines, doc):
-    """Print `lines`; exit 1 where they are not what stands under `Expected output:` in the docstring `doc`."""
+def check(report, doc):
+    """Print the lines of `report(folder)`, which has a store of its own in `folder`.
+
+    Exit 1 where they are not what stands under `Expected output:` in the docstring `doc`.
+    """
+    with own_store() as folder:
+        lines = list(report(folder))
     print("\n".join(lines))
     promised = doc.partition("Expected output:")[2].splitlines()
     if lines != [line.strip() for line in promised if line.strip()]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from Codes import dask_cluster, paths
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, first_line
 from Codes.running import worker
 
 PRELOAD = ["papermill.cli", "Codes.running.worker", "nbconvert"]  # papermill imports our engine
@@ -227,7 +227,7 @@ class Cluster:
             except (KilledWorker, WorkbookError, WorkerLost) as error:
                 if isinstance(error, WorkbookError):
                     raise
-                raise WorkerLost(f"its worker was lost: {error}".partition("\n")[0]) from error
+                raise WorkerLost(f"its worker was lost: {first_line(error)}") from error
             except Exception as error:  # pylint: disable=broad-exception-caught
                 # the scheduler is gone, and with it what it knew
                 if time.monotonic() > end:

@@ -121,7 +121,7 @@ class _Job:  # pylint: disable=too-many-instance-attributes
             "model": version.name,
             "model_version": version.number,
             "run_id": version.run_id,
-            "digest": version.tags.get("workbook.digest"),
+            "digest": loaded.digest,
             "allow_unknown": allow_unknown,
         }
 

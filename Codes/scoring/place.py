@@ -75,7 +75,10 @@ class Place:
             return self._is_as(receipt)
         try:
             with FileLock(self.folder / LOCK, timeout=0):
-                return self._is_as(receipt) and not remove(self.folder)
+                complete = self._is_as(receipt)
+                if complete:
+                    remove(self.folder)
+                return complete
         except Timeout:  # another command scores it anew
             return False
 
