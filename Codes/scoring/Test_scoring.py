@@ -10,7 +10,7 @@ import signal
 import sys
 import tracemalloc
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -42,7 +42,6 @@ class Version:
     name: str = "flights"
     number: int = 3
     run_id: str = "0123456789abcdef0123456789abcdef"
-    tags: dict = field(default_factory=lambda: {"workbook.digest": "d" * 64})
 
 
 def saved(folder, name, model="hgb", **hyperparameters):
