@@ -73,7 +73,7 @@ class Kernel:
         *lines, last = code.strip().splitlines()
         reply = self.run("\n".join([*lines, f"print('value:', repr({last}))"]))
         assert reply["status"] == "ok", reply
-        return ast.literal_eval(self.printed().rpartition("value:")[2].strip())
+        return ast.literal_eval(self.printed("stdout").rpartition("value:")[2].strip())
 
     def printed(self, *names):
         """What the last code has printed, to the streams `names` or to any."""

@@ -150,16 +150,17 @@ class Search:
         """How many trials of a shared study have not failed."""
         return sum(t.state.name != "FAIL" for t in self.study.get_trials(deepcopy=False))
 
-    def remember(self, point, values, pruned=False):
-        """Add a trial that an earlier session has ended."""
+    def remember(self, point, values, course):
+        """Add a trial that an earlier session has ended; without `values`: pruned after `course`, {step: value}."""
         import optuna
 
         self.seen.add(_key(point))
-        state = optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE
+        states = optuna.trial.TrialState
         self.study.add_trial(
             optuna.trial.create_trial(
-                state=state,
-                values=None if pruned else values,
+                state=states.COMPLETE if values else states.PRUNED,
+                values=values,
+                intermediate_values=course,
                 params=self.space.encode(point),
                 distributions=self.distributions,
             )

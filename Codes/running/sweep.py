@@ -108,10 +108,10 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
                 for i, each in enumerate(trial.prints):
                     trial.facts[i] = self.known[each]
                 trial.values, trial.state = self._mean(trial), "FINISHED"
-                self.search.remember(point, trial.values)
+                self.search.remember(point, trial.values, self._course(trial.facts[0]["run_id"]))
             elif self.plan.seeds == 1 and trial.prints[0] in self.pruned_runs:
                 trial.facts[0], trial.state = _facts(self.pruned_runs[trial.prints[0]]), "PRUNED"
-                self.search.remember(point, None, pruned=True)
+                self.search.remember(point, None, self._course(trial.facts[0]["run_id"]))
             else:
                 trial.asked, trial.reused = self.search.again(point)[0], False
                 self._queue(trial)
@@ -285,10 +285,8 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             self.waiting.append((trial, i))
             return
         trial.facts[i] = facts
-        if self.plan.pruner and facts["status"] == "FINISHED":
-            self._follow(
-                trial, facts["run_id"]
-            )  # one that ended between two looks is a measure, too
+        if facts["status"] == "FINISHED":  # one that ended between two looks is a measure, too
+            self._follow(trial, facts["run_id"])
         if len(trial.facts) == self.plan.seeds or facts["status"] != "FINISHED":
             self._settle(trial)
         self._serve_twins(trial, i, facts)
@@ -400,11 +398,18 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
 
     def _follow(self, trial, run_id):
         """Report to the pruner what the run of `trial` has logged of the watched metric since the last look."""
-        course = self.client.get_metric_history(run_id, self.plan.watched())
-        for entry in sorted(course, key=lambda m: m.step):
-            if entry.step > trial.reported and math.isfinite(entry.value):
-                trial.reported = entry.step
-                trial.asked.report(entry.value, entry.step)
+        for step, value in self._course(run_id).items():
+            if step > trial.reported:
+                trial.reported = step
+                trial.asked.report(value, step)
+
+    def _course(self, run_id):
+        """{step: value} that a run has logged of the watched metric, in order; empty where nothing is pruned."""
+        if not self.plan.pruner:
+            return {}
+        history = self.client.get_metric_history(run_id, self.plan.watched())
+        history.sort(key=lambda m: (m.step, m.timestamp))
+        return {m.step: m.value for m in history if math.isfinite(m.value)}
 
     def _free_the_stuck(self):
         """Close trials whose worker is gone or stopped, and give up workers that hang on such a trial."""
