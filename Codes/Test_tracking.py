@@ -58,16 +58,15 @@ def _server(tmp_path, store):
 def ask(runtime, path, body=None):
     """The answer of the server that runs in `runtime`, once it is up, to `path` (and `body`, posted)."""
     deadline = time.monotonic() + 60
-    while not (files := list(runtime.glob("jpserver-*.json"))) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    base = json.loads(files[0].read_text())["url"]
-    data = json.dumps(body).encode() if body else None
-    request = urllib.request.Request(f"{base}api/{path}", data, {"Authorization": "token hand"})
+    data, token = json.dumps(body).encode() if body else None, {"Authorization": "token hand"}
     while True:
         try:
+            (file,) = runtime.glob("jpserver-*.json")
+            url = f"{json.loads(file.read_text())['url']}api/{path}"
+            request = urllib.request.Request(url, data, token)
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
-        except OSError:
+        except (OSError, ValueError):  # also where the file is not there, or not yet whole
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
@@ -122,6 +121,25 @@ def test_only_finished_runs_of_the_notebook_are_read_back(store):
         mlflow.MlflowClient().set_terminated(run.info.run_id, status)
     assert len(tracking.runs("one")) == 2
     assert list(tracking.runs("one", "02_train")["tags.workbook.notebook"]) == ["02_train"]
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"])
+def test_one_experiment_for_all_runs_is_where_they_are_read_from(store, monkeypatch, variable):
+    assert tracking.use_store() == store
+    shared = tracking.ensure_experiment("shared")
+    ids = {}
+    for place, problem in (
+        (shared, "one"),
+        (shared, "two"),
+        (tracking.ensure_experiment("one"), "one"),
+    ):
+        run = mlflow.MlflowClient().create_run(place)
+        ids[place, problem] = run.info.run_id
+        mlflow.MlflowClient().log_param(run.info.run_id, "problem", problem)
+        mlflow.MlflowClient().set_terminated(run.info.run_id)
+    monkeypatch.setenv(variable, "shared" if variable.endswith("NAME") else shared)
+    assert tracking.experiment_of("n.ipynb", {"problem": "one"}) == shared
+    assert list(tracking.runs("one").run_id) == [ids[shared, "one"]]
 
 
 def test_artifacts_of_a_new_experiment_lie_beside_the_store_and_not_in_the_current_folder(

@@ -354,6 +354,8 @@ def prepare_environment(experiment, system_metrics, whole):
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if experiment:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
+        for other in ("MLFLOW_EXPERIMENT_ID", "WORKBOOK_EXPERIMENT_ID"):
+            os.environ.pop(other, None)
     if system_metrics:
         os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "true"
     if whole and "MLFLOW_RUN_ID" in os.environ:

@@ -16,6 +16,7 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from Codes.adoption import OWNED
 from Codes.store import all_runs
@@ -51,7 +52,7 @@ def _start(pid):
         return (
             Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return str(psutil.Process(pid).create_time()) if psutil.pid_exists(pid) else ""
 
 
@@ -66,7 +67,8 @@ def now():
 
 
 class Heartbeat(threading.Thread):
-    """Writes `run_id`'s heartbeat until stopped; calls `on_lost` once if somebody else closed the run meanwhile.
+    """Writes `run_id`'s heartbeat until stopped; calls `on_lost` if somebody else closed the run meanwhile, and ends
+    unless that says to go on.
 
     Where somebody asks the run to stop, by the tag STOP, it calls `on_asked` with the reason given there.
     """
@@ -82,7 +84,9 @@ class Heartbeat(threading.Thread):
             try:
                 run = client.get_run(self.run_id)
                 if closed_by(run):
-                    self.on_lost()
+                    if not self.on_lost():
+                        return
+                    continue
                 if reason := run.data.tags.get(STOP):
                     self.on_asked(reason)
                 if run.info.status != "RUNNING":
@@ -182,8 +186,22 @@ def close(client, run):
     client.set_tag(run_id, CLOSED, me())  # first: an owner that wakes up now finds it
     end_processes(run_id)
     client.set_tag(run_id, ERROR, "the runner was killed; closed by a later command")
+    close_children(client, run_id, "KILLED")
     set_status(client, run_id, "KILLED")
     return True
+
+
+def close_children(client, run_id, status):
+    """Give the running runs that are nested in the run its own `status`, and end their kernels.
+
+    Those that have an owner, such as the trials of a sweep, live or die by themselves.
+    """
+    where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and attributes.status = 'RUNNING'"
+    for child in list(all_runs(client, where)):
+        if OWNER not in child.data.tags:
+            end_processes(child.info.run_id)
+            close_children(client, child.info.run_id, status)
+            set_status(client, child.info.run_id, status)
 
 
 def set_status(client, run_id, status):

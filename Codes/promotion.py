@@ -153,7 +153,9 @@ def examine(version):
         "mlflow.user": identity.user(),
     }
     made = client.create_run(
-        tracking.ensure_experiment(problem.name), tags=tags, run_name=f"gate of {version}"
+        tracking.experiment_of("", {"problem": problem.name}),
+        tags=tags,
+        run_name=f"gate of {version}",
     )
     run_id = made.info.run_id
     # nested: a notebook has a run of its own open

@@ -12,7 +12,9 @@ from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
 from Codes.store import artifact_root, open_store
 
-EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
+# in a kernel, whose own experiment MLflow's variable always names: the one for all runs, or an empty text
+FOR_ALL = "WORKBOOK_EXPERIMENT_ID"
 PARAMETER_LIMIT = 6000  # characters that every MLflow store keeps
 WHOLE_PARAMETERS = "parameters.json"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens it as model training
@@ -39,7 +41,7 @@ def start_run():
         return mlflow.start_run()
     notebook = notebook_by_hand()
     values = session_values(notebook)
-    experiment = ensure_experiment(experiment_name(notebook, values))
+    experiment = experiment_of(notebook, values)
     tags = identity.tags(notebook) | liveness.claim()
     run = mlflow.start_run(experiment_id=experiment, run_name=Path(notebook).stem, tags=tags)
     liveness.Heartbeat(run.info.run_id).start()
@@ -78,9 +80,22 @@ def session_values(notebook):
     )
 
 
-def experiment_name(notebook, values):
-    """The experiment of a run: MLFLOW_EXPERIMENT_NAME, else its `problem`, else the notebook's name."""
-    return os.environ.get(EXPERIMENT) or str(values.get("problem") or Path(notebook).stem)
+def experiment_of(notebook, values):
+    """The id of a run's experiment: the one for all runs, else that of its `problem`, else of the notebook's name.
+
+    A run that is started within another lies beside it.
+    """
+    beside = os.environ.get(EXPERIMENT_ID) if OWNED in os.environ else None
+    name = str(values.get("problem") or Path(notebook).stem)
+    return for_all() or beside or ensure_experiment(name)
+
+
+def for_all():
+    """The id of the experiment that MLFLOW_EXPERIMENT_ID or _NAME names for all runs; an empty text for none."""
+    if FOR_ALL in os.environ:
+        return os.environ[FOR_ALL]
+    name = os.environ.get(EXPERIMENT)
+    return os.environ.get(EXPERIMENT_ID) or (ensure_experiment(name) if name else "")
 
 
 def ensure_experiment(name):
@@ -133,19 +148,25 @@ def shortened(text):
     return text if len(text) <= PARAMETER_LIMIT else text[: PARAMETER_LIMIT - len(note)] + note
 
 
-def runs(experiment=None, notebook=None):
+def runs(problem=None, notebook=None):
     """The finished runs as a table, newest first: run_id, start_time, params.*, metrics.*, tags.*.
 
-    `experiment` and `notebook` (a stem such as '02_train') keep those of one; the table is empty where there are none.
+    `problem` keeps those of one, in the experiment that its runs go to, and `notebook` (a stem such as '02_train')
+    those of one; the table is empty where there are none.
     """
     use_store()
     where = "attributes.status = 'FINISHED'" + (
         f" and tags.`{identity.NOTEBOOK}` = '{notebook}'" if notebook else ""
     )
-    names = [experiment] if experiment else [e.name for e in MlflowClient().search_experiments()]
-    table = mlflow.search_runs(
-        experiment_names=names, filter_string=where, order_by=["start_time DESC"]
-    )
+    if not problem:
+        places = {"search_all_experiments": True}
+    elif for_all():
+        places = {"experiment_ids": [for_all()]}
+    else:
+        places = {"experiment_names": [problem]}
+    table = mlflow.search_runs(**places, filter_string=where, order_by=["start_time DESC"])
     if "run_id" not in table:
         table["run_id"] = None
+    if problem and "params.problem" in table:
+        table = table[table["params.problem"].fillna(problem) == problem].reset_index(drop=True)
     return table

@@ -8,15 +8,20 @@ import subprocess
 import sys
 import time
 
+import papermill  # pylint: disable=unused-import  # it imports our engine, and must come first
 import psutil
 import pytest
+from distributed import LocalCluster
 
+from Codes import paths
+from Codes.client import free_port
+from Codes.errors import WorkbookError
 from Codes.paths import ROOT
+from Codes.running import workers
 from Codes.running.testbed import (
     Store,
     X,
     clean_environment,
-    free_port,
     wait_for,
     write_notebook,
 )
@@ -205,8 +210,13 @@ def test_a_worker_that_is_killed_loses_no_trial(sweep, dask):
 def test_a_worker_that_comes_late_takes_part(sweep, dask):
     desk = sweep("late", "-v", "x=1..12")
     desk.begun(1)
+    os.kill(
+        desk.part.process.pid, signal.SIGSTOP
+    )  # else it may be through before the worker is there
     dask.start_worker("east")
     try:
+        wait_for(lambda: "Registered to" in (dask.folder / "east.log").read_text("utf-8"))
+        os.kill(desk.part.process.pid, signal.SIGCONT)
         finished = desk.check(list(range(1, 13)))
         assert "east" in {r.data.tags["place"] for r in finished}
     finally:
@@ -247,6 +257,19 @@ def test_a_worker_with_other_code_is_refused_by_what_differs(sweep, dask):
         assert places <= {"south"}
     finally:
         changed.write_text(before, "utf-8")
+
+
+def test_an_error_on_a_worker_fails_its_trial_and_is_no_lost_scheduler(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(paths, "EXECUTED", tmp_path / "file")  # such as a folder that is on no disk
+    alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
+    told = []
+    with LocalCluster(**alone, dashboard_address=None) as cluster:
+        pool = workers.Cluster(cluster.scheduler_address, told.append)
+        with pytest.raises(WorkbookError, match="a worker of the cluster failed: FileExistsError"):
+            pool.submit({"id": "0.0.1", "sweep": "s"}).result(60)
+        pool.close()
+    assert not told
 
 
 def test_ctrl_c_ends_the_trials_on_the_cluster(sweep):

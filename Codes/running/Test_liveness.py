@@ -178,6 +178,20 @@ def test_a_killed_runners_run_is_closed_by_the_next_command_and_its_kernel_ended
     assert alive.finish().code == 0 and check_nothing_left(alive).info.status == "FINISHED"
 
 
+def test_what_is_nested_in_a_dead_run_ends_with_it_but_for_what_has_an_owner(own_store):
+    client = own_store.client
+    elsewhere = client.create_experiment("elsewhere")
+    dead = make_run(own_store, owner(start="0"), beat())
+    child, trial = (
+        client.create_run(elsewhere, tags={"mlflow.parentRunId": dead} | tags).info.run_id
+        for tags in ({}, {liveness.OWNER: owner(), liveness.HEARTBEAT: beat()})
+    )
+    grandchild = client.create_run("0", tags={"mlflow.parentRunId": child}).info.run_id
+    assert close_from_here(own_store) == [dead]
+    statuses = [client.get_run(run).info.status for run in (dead, child, grandchild, trial)]
+    assert statuses == ["KILLED", "KILLED", "KILLED", "RUNNING"]
+
+
 def test_a_stopped_runner_is_stale_after_the_grace_time_and_its_late_write_refused(own_store):
     stopped = own_store.start("stopped", NAP)
     stopped.until("begun")

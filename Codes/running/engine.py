@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from papermill import engines
 from papermill.engines import Engine, NotebookExecutionManager
-from papermill.iorw import LocalHandler
+from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 from papermill.utils import nb_language
 
@@ -45,10 +45,16 @@ def write_whole(handler, buf, path):
     files.write(place, buf)
 
 
+def place_of(path):
+    """Where the notebook `path` lies: papermill read it before it changed to the folder of its `--cwd`."""
+    handler = papermill_io.get_handler("local")
+    return Path(handler._cwd or "", path)  # pylint: disable=protected-access
+
+
 class Manager(NotebookExecutionManager):
     """papermill's manager, which saves at intervals instead of at each cell, and marks no cell as run that was not."""
 
-    page = ""
+    page, secrets = "", ()
 
     def make_page(self):
         """Make the notebook's page ahead of its recording."""
@@ -63,7 +69,7 @@ class Manager(NotebookExecutionManager):
             if (self.now() - self.last_save_time).total_seconds() >= self.autosave_cell_every:
                 self.last_save_time = self.now()
                 try:
-                    self.write()
+                    engines.write_ipynb(recording.masked(self.nb, self.secrets), self.output_path)
                 except OSError as error:
                     logger.warning("%s cannot be saved now: %s", self.output_path, error)
 
@@ -115,7 +121,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         """
         # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
         LocalHandler.write = write_whole
-        source = Path(str(input_path or "notebook.ipynb"))
+        source = place_of(str(input_path or "notebook.ipynb"))
         values = prepare(nb, source)
         execution.require_kernel(kernel_name)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
@@ -125,6 +131,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
             options.get("opened", bool)(run)
             signals.armed = False
             manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
+            manager.secrets = secrets
             manager.notebook_start()
             # a second of imports and templates, while the kernel works
             threading.Thread(target=recording.exporter, daemon=True).start()
@@ -204,16 +211,17 @@ def open_run(nb, source, values, options):
     )
     parent, adopted = os.environ.get(OWNED), os.environ.pop("MLFLOW_RUN_ID", None)
     if parent:
-        tags["mlflow.parentRunId"] = parent
+        tags.setdefault("mlflow.parentRunId", parent)
     try:
         for run_id in liveness.close_dead_runs():
             logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
-        if adopted and not parent:
+        if adopted and not parent and "tags" not in options:  # a sweep's trial has a run of its own
             run = adopt(adopted, tags)
         else:
             given = nb.metadata.papermill.get("parameters", {})
             name = options.get("run_name") or run_name(source, given)
-            run = create(name, options.get("experiment_id") or experiment_of(source, values), tags)
+            place = options.get("experiment_id") or tracking.experiment_of(source, values)
+            run = create(name, place, tags)
     except MlflowException as error:
         reason = first_line(error.message)
         raise WorkbookError(f"the run of {source.name} could not be opened: {reason}") from error
@@ -228,17 +236,14 @@ def run_name(source, given):
 
 
 def adopt(run_id, tags):
-    """Make the run that `mlflow run` (or another launcher) has opened ours."""
+    """Make the run that `mlflow run` (or another launcher) has opened ours; one that we have filled is refused."""
     client = MlflowClient()
+    if liveness.OWNER in client.get_run(run_id).data.tags:
+        raise WorkbookError(
+            f"MLFLOW_RUN_ID names the run {run_id}, which holds an execution already; unset it for a run of its own."
+        )
     client.log_batch(run_id, tags=[mlflow.entities.RunTag(k, v) for k, v in tags.items()])
     return client.get_run(run_id)
-
-
-def experiment_of(source, values):
-    """The id of the experiment that a run of the notebook `source` with `values` belongs to."""
-    return os.environ.get("MLFLOW_EXPERIMENT_ID") or tracking.ensure_experiment(
-        tracking.experiment_name(source, values)
-    )
 
 
 def create(name, experiment, tags):
@@ -285,7 +290,8 @@ def begin(run, source, values):
 def kernel_environment(run):
     """The environment of the kernel: the runner's, and the `run` that everything in it logs to."""
     run_id = run.info.run_id
-    owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, "MLFLOW_EXPERIMENT_ID": run.info.experiment_id}
+    owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, tracking.FOR_ALL: tracking.for_all()}
+    owned |= {tracking.EXPERIMENT_ID: run.info.experiment_id}
     given = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
     return QUIET | given | owned | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
 
@@ -300,7 +306,7 @@ def close_run(run_id, manager, outcome, secrets=()):
         run = refuse_if_closed(client, run_id)
         log_artifacts(client, run, manager, outcome, recording.hidden(outcome.log, secrets))
         log_facts(client, run_id, manager.nb, outcome)
-        close_children(client, run, outcome.status)
+        liveness.close_children(client, run_id, outcome.status)
         refuse_if_closed(client, run_id)
         liveness.set_status(client, run_id, outcome.status)
         # it may have been stopped (SIGSTOP) between the two lines above
@@ -383,11 +389,3 @@ def log_facts(client, run_id, nb, outcome):
         mlflow.entities.RunTag(k, v) for k, v in facts.items() if v and outcome.status != "FINISHED"
     ]
     client.log_batch(run_id, metrics=metrics, tags=tags)
-
-
-def close_children(client, run, status):
-    """Give the nested runs that the notebook of `run` left running its own `status`, and end their kernels."""
-    where = f"tags.`mlflow.parentRunId` = '{run.info.run_id}' and attributes.status = 'RUNNING'"
-    for child in client.search_runs([run.info.experiment_id], where):
-        liveness.end_processes(child.info.run_id)
-        liveness.set_status(client, child.info.run_id, status)

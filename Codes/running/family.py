@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from Codes import identity, liveness, parameters, paths
+from Codes import identity, liveness, parameters, paths, tracking
+from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
 from Codes.running import engine, fingerprint, worker
 from Codes.store import all_runs
@@ -37,7 +38,7 @@ class Family:
         """Find the parent of this sweep, or make it."""
         space = self.plan.space
         values = parameters.check(space.declared, space.fixed, self.plan.path.name)
-        experiment = engine.experiment_of(self.plan.path, values)
+        experiment = tracking.experiment_of(self.plan.path, values)
         for run_id in liveness.close_dead_runs():
             self.say(f"closed the run {run_id} as KILLED: its runner is gone")
         found = None if self.plan.force else self._earlier(experiment)
@@ -46,13 +47,23 @@ class Family:
             self._take_over(found)
         else:
             self.parent = self._make(experiment)
+            if self.plan.storage:
+                self._agree(experiment)
+
+    def _same(self, experiment, order):
+        same = f"tags.`{KEY}` = '{self.plan.key()}'"
+        return self.client.search_runs([experiment], same, order_by=[f"start_time {order}"])
 
     def _earlier(self, experiment):
-        same = f"tags.`{KEY}` = '{self.plan.key()}'"
-        found = self.client.search_runs(
-            [experiment], same, order_by=["start_time DESC"], max_results=1
-        )
-        return found[0] if found else None
+        return next(iter(self._same(experiment, "DESC")), None)
+
+    def _agree(self, experiment):
+        """Of commands that share a search and begin at once, let all take the parent that is first."""
+        going = [r for r in self._same(experiment, "ASC") if r.info.status == "RUNNING"]
+        first = min(going, key=lambda r: (r.info.start_time, r.info.run_id), default=self.parent)
+        if first.info.run_id != self.run_id and not self.plan.force:
+            self.client.delete_run(self.run_id)
+            self.parent, self.is_new = first, False
 
     def _take_over(self, found):
         if found.info.status == "RUNNING" and not self.plan.storage:
@@ -71,7 +82,8 @@ class Family:
         self.client.update_run(self.run_id, status="RUNNING")
         tags = [RunTag(k, v) for k, v in liveness.claim().items()]
         self.client.log_batch(self.run_id, tags=tags)
-        for tag in {liveness.CLOSED, liveness.ERROR} & self.parent.data.tags.keys():
+        there = self.client.get_run(self.run_id).data.tags.keys()
+        for tag in {liveness.CLOSED, liveness.ERROR} & there:
             self.client.delete_tag(self.run_id, tag)
         self.parent = self.client.get_run(self.run_id)
 
@@ -94,6 +106,8 @@ class Family:
         own = {SWEEP: plan.path.stem, KEY: plan.key()}
         tags = identity.tags(plan.path) | liveness.claim() | own
         tags.pop(identity.NOTEBOOK)  # it is no execution of the notebook itself
+        if OWNED in os.environ:  # started by a notebook
+            tags[MLFLOW_PARENT_RUN_ID] = os.environ[OWNED]
         varied = ", ".join(name.rpartition(".")[2] for name in plan.space.varies) or "seeds"
         run = engine.create(f"{plan.path.stem} sweep: {varied}"[:250], experiment, tags)
         told = {"sampler": plan.sampler, "seeds": plan.seeds, "pruner": plan.pruner or "none"}

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from Codes import parameters, tracking
+from Codes import parameters, paths, tracking
 from Codes.errors import WorkbookError
 from Codes.running import fingerprint
 from Codes.running.space import Space
@@ -34,7 +34,7 @@ class Plan:  # pylint: disable=too-many-instance-attributes
     def key(self):
         """What tells the same sweep given again: what it searches and how, not how long and where."""
         facts = [
-            str(self.path),
+            self.where(),
             self.space.text(),
             self.objectives,
             self.sampler,
@@ -42,6 +42,11 @@ class Plan:  # pylint: disable=too-many-instance-attributes
             self.pruner,
         ]
         return fingerprint.digest(json.dumps(facts + [self.sampler_seed]))
+
+    def where(self):
+        """The notebook's path, as it is in any checkout."""
+        inside = self.path.is_relative_to(paths.ROOT)
+        return str(self.path.relative_to(paths.ROOT) if inside else self.path)
 
     def wanted(self):
         """How many trials there are to be."""
@@ -81,7 +86,13 @@ class Plan:  # pylint: disable=too-many-instance-attributes
             raise WorkbookError(
                 f"--seeds {self.seeds}: the sweep of {self.path.stem} {why}; leave --seeds out."
             )
-        return self.space.fixed.get("seed", declared["seed"].default)
+        first = self.space.fixed.get("seed", declared["seed"].default)
+        if not isinstance(first, int) or isinstance(first, bool):
+            raise WorkbookError(
+                f"--seeds {self.seeds}: the default seed of {self.path.stem} is no whole number ({first!r}); "
+                "name the first one: -p seed 0."
+            )
+        return first
 
 
 @dataclass

@@ -6,6 +6,7 @@ Optuna: Akiba et al., KDD 2019, https://optuna.readthedocs.io
 import inspect
 import json
 import warnings
+from collections import Counter
 
 from Codes import liveness
 from Codes.errors import WorkbookError, first_line, nearest
@@ -18,7 +19,7 @@ WARM_UP = 11  # trials after which every sampler has begun to sample by its own 
 def samplers():
     """{name: class} of Optuna's samplers, by their names in lower case without the ending."""
     # the grid is ours, in its order
-    return _classes("samplers", "Sampler", ("Base", "PartialFixed", "Grid"))
+    return _classes("samplers", "Sampler", ("Base", "PartialFixed", "Grid", "BruteForce"))
 
 
 def pruners():
@@ -120,19 +121,21 @@ class Search:
         if self.grid is not None:
             point = next((p for p in self.grid if _key(p) not in self.seen), None)
             return None if point is None else self.again(point)
+        trial, point = self._take()
+        self.seen.add(_key(point))
+        return trial, point
+
+    def _take(self):
         trial = self.study.ask(self.distributions)
         if self.is_shared:
             trial.set_user_attr(OWNER, liveness.me())
-        point = self.space.decode(trial.params)
-        self.seen.add(_key(point))
-        return trial, point
+        return trial, self.space.decode(trial.params)
 
     def again(self, point):
         """(Optuna's trial, its point) of a `point` that is chosen already; where it is shared, perhaps another's."""
         self.seen.add(_key(point))
         self.study.enqueue_trial(self.space.encode(point))
-        trial = self.study.ask(self.distributions)
-        return trial, self.space.decode(trial.params)
+        return self._take()
 
     def orphans(self, closed):
         """Points of a shared study whose process died; `closed` are the numbers of trials whose runs were closed."""
@@ -147,8 +150,12 @@ class Search:
         return found
 
     def count(self):
-        """How many trials of a shared study have not failed."""
-        return sum(t.state.name != "FAIL" for t in self.study.get_trials(deepcopy=False))
+        """How many trials of a shared study count: failed ones for as long as whoever has tried them is at work."""
+        owners = Counter(
+            t.user_attrs.get(OWNER) if t.state.name == "FAIL" else ""
+            for t in self.study.get_trials(deepcopy=False)
+        )
+        return sum(n for who, n in owners.items() if who == "" or who and not liveness.is_gone(who))
 
     def remember(self, point, values, course):
         """Add a trial that an earlier session has ended; without `values`: pruned after `course`, {step: value}."""

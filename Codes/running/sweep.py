@@ -18,7 +18,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from Codes import liveness, manifest, paths, tracking
+from Codes import liveness, manifest, tracking
 from Codes.errors import WorkbookError, first_line, nearest
 from Codes.running import (
     engine,
@@ -54,11 +54,6 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self.peak, self.slowed, self.looked, self.pruned_at = 0.0, False, 0.0, 0.0
         self.notebook = runner.read(plan.path)
         self.kernel = plan.kernel or runner.kernel_of(plan.path)
-        self.where = self._relative(plan.path)
-
-    @staticmethod
-    def _relative(path):
-        return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
 
     def open(self):
         """Find this sweep's parent, or make it, and everything that is known of its points."""
@@ -197,7 +192,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             "id": f"{trial.number}.{i}.{trial.tries[i]}",
             "sweep": parent.run_id,
             "store": mlflow.get_tracking_uri(),
-            "notebook": self.where,
+            "notebook": self.plan.where(),
             "values": plan.values(trial.point, i),
             "kernel": self.kernel,
             "settle": [] if self.pool.is_here else [MLFLOW_PARENT_RUN_ID, TASK],
@@ -411,6 +406,17 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         history.sort(key=lambda m: (m.step, m.timestamp))
         return {m.step: m.value for m in history if math.isfinite(m.value)}
 
+    def lose(self):
+        """The parent was closed meanwhile; where the search is shared, for another's death: then go on as its owner.
+
+        Returns whether it goes on.
+        """
+        if not self.plan.storage:
+            self.lost = True
+        elif self.client.get_run(self.family.run_id).info.status != "RUNNING":  # else it is being closed
+            self.family.claim()
+        return not self.lost
+
     def _free_the_stuck(self):
         """Close trials whose worker is gone or stopped, and give up workers that hang on such a trial."""
         liveness.close_dead_runs()
@@ -458,7 +464,10 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
     def _of_others(self):
         """The trials that others who share the search have run."""
         mine, found = {t.number for t in self.trials}, {}
-        for run in self.family.children():
+        # of several tries the newest counts, unless one has finished
+        runs = self.family.children()
+        runs.sort(key=lambda r: (r.info.status == "FINISHED", r.info.start_time))
+        for run in runs:
             number, i = map(int, run.data.tags[TASK].split("."))
             if number not in mine:
                 trial = found.setdefault(number, Trial(number, json.loads(run.data.tags[POINT])))
@@ -508,9 +517,7 @@ def execute(plan, pool, progress):
     try:
         with interruption.signals() as signals:
             sweep.open()
-            heart = liveness.Heartbeat(
-                sweep.family.run_id, on_lost=lambda: setattr(sweep, "lost", True)
-            )
+            heart = liveness.Heartbeat(sweep.family.run_id, on_lost=sweep.lose)
             heart.start()
             signals.armed = False
             status = "FAILED"

@@ -52,10 +52,14 @@ def thread_limits(workers, cores=None):
 def free_memory():
     """Bytes that can still be taken, of the machine or of this process's control group, whichever has less."""
     free = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    with contextlib.suppress(OSError, ValueError, LookupError):
         group = Path("/proc/self/cgroup").read_text("ascii").rpartition("0::")[2].strip()
         folder = Path(f"/sys/fs/cgroup{group}")
-        held = int((folder / "memory.current").read_text("ascii"))
+        facts = dict(
+            line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines()
+        )
+        # files that were read and may be forgotten again are counted as held
+        held = int((folder / "memory.current").read_text("ascii")) - int(facts["inactive_file"])
         free = min(free, int((folder / "memory.max").read_text("ascii")) - held)
     return free
 
@@ -152,7 +156,11 @@ class Local:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload(PRELOAD)
-        forkserver.ensure_running()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for us; it inherits this
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def capacity(self):
         """How many trials at once."""
@@ -218,17 +226,20 @@ class Cluster:
 
         end = time.monotonic() + RECONNECT
         while not self.closed:
-            client = self.client
+            client, future = self.client, None
             try:
                 future = client.submit(
                     on_cluster, task, pure=False, key=f"trial-{task['id']}-{time.monotonic_ns()}"
                 )
                 return future.result()
-            except (KilledWorker, WorkbookError, WorkerLost) as error:
-                if isinstance(error, WorkbookError):
-                    raise
-                raise WorkerLost(f"its worker was lost: {first_line(error)}") from error
+            except (WorkbookError, WorkerLost):
+                raise
+            except KilledWorker as error:  # Dask has tried it on some already
+                raise WorkbookError(f"its workers were lost: {first_line(error)}") from error
             except Exception as error:  # pylint: disable=broad-exception-caught
+                if future is not None and future.status == "error":
+                    told = first_line(error, named=True)
+                    raise WorkbookError(f"a worker of the cluster failed: {told}") from error
                 # the scheduler is gone, and with it what it knew
                 if time.monotonic() > end:
                     raise WorkerLost(
