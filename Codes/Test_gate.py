@@ -68,20 +68,26 @@ def a_run(folder):
     mlflow.set_tracking_uri(None)
 
 
+def drawn(problem, rows, seed):
+    """How a run of 02_train draws its training rows, and their digest."""
+    train = data.split(data.load(problem, rows, seed), problem, seed)[0]
+    return {"rows": rows, "seed": seed, "digest": data.digest(train)}
+
+
 def test_only_rows_that_no_model_was_trained_on_are_looked_at():
-    drawn = [{"rows": 0, "seed": seed, "digest": None} for seed in (0, 1)]
+    both = [drawn(CANCER, 0, seed) for seed in (0, 1)]
     whole = data.load(CANCER)
     trains = [data.split(whole, CANCER, seed)[0].index for seed in (0, 1)]
-    found = gate.unseen(CANCER, drawn)
+    found = gate.unseen(CANCER, both)
     assert len(found) and not set(found.index) & (set(trains[0]) | set(trains[1]))
-    assert len(found) < len(gate.unseen(CANCER, drawn[:1]))
-    assert len(gate.unseen(CANCER, drawn, most=10)) == 10
-    late = gate.unseen(FLIGHTS, [{"rows": 2000, "seed": 0, "digest": None}], most=1000)
+    assert len(found) < len(gate.unseen(CANCER, both[:1]))
+    assert len(gate.unseen(CANCER, both, most=10)) == 10
+    late = gate.unseen(FLIGHTS, [drawn(FLIGHTS, 2000, 0)], most=1000)
     assert late[FLIGHTS.time].min() >= pd.Timestamp(FLIGHTS.split.cutoff)
 
 
 def test_of_a_sample_the_rows_that_were_drawn_are_left_out():
-    few = {"rows": 100, "seed": 3, "digest": None}
+    few = drawn(CANCER, 100, 3)
     train = data.split(data.load(CANCER, 100, 3), CANCER, 3)[0]
     found = gate.unseen(CANCER, [few])
     assert len(found) == 569 - len(train) and not set(found.index) & set(train.index)
@@ -90,14 +96,13 @@ def test_of_a_sample_the_rows_that_were_drawn_are_left_out():
 def test_another_table_than_the_one_of_training_is_refused():
     with pytest.raises(WorkbookError, match="not the one that the model was trained on"):
         gate.unseen(CANCER, [{"rows": 0, "seed": 0, "digest": "0" * 36}])
-    train = data.split(data.load(CANCER), CANCER, 0)[0]
-    assert len(gate.unseen(CANCER, [{"rows": 0, "seed": 0, "digest": data.digest(train)}]))
+    assert len(gate.unseen(CANCER, [drawn(CANCER, 0, 0)]))
 
 
 def test_the_interval_of_a_difference_is_paired_and_that_of_a_model_with_itself_is_nothing(
     good, weak
 ):
-    rows = gate.unseen(CANCER, [{"rows": 0, "seed": 0, "digest": None}])
+    rows = gate.unseen(CANCER, [drawn(CANCER, 0, 0)])
     table, _ = gate.compare(CANCER, rows, good, weak)
     row = table[table.metric == "roc_auc"].iloc[0]
     assert 0 < row.low < row.difference < row.high
@@ -117,20 +122,39 @@ def test_a_slice_that_is_left_behind_refuses_although_the_whole_is_better():
     check = next(gate._leaves_nobody_behind(FLIGHTS, slices))
     assert not check.passed and "c b (500 rows): roc_auc 0.6000 against 0.7000" in check.found
     assert next(gate._leaves_nobody_behind(FLIGHTS, slices[1:])).passed
-    unknown = slices[1:].assign(difference=math.nan)
-    assert not next(gate._leaves_nobody_behind(FLIGHTS, unknown)).passed
+    lost = slices.assign(candidate=[0.9, math.nan], difference=[0.2, math.nan])
+    check = next(gate._leaves_nobody_behind(FLIGHTS, lost))
+    assert not check.passed and "c a (500 rows): roc_auc nan against 0.7000" in check.found
+
+
+def test_a_slice_that_no_model_can_be_measured_on_is_left_out_and_counted():
+    frame = {"column": "c", "value": ["b", "a"], "rows": 500, "candidate": [0.9, math.nan]}
+    slices = pd.DataFrame(frame | {"champion": [0.7, math.nan], "difference": [0.2, math.nan]})
+    check = next(gate._leaves_nobody_behind(FLIGHTS, slices))
+    assert check.passed and check.found.startswith("c b ") and "1 cannot be measured" in check.found
+    assert not list(gate._leaves_nobody_behind(FLIGHTS, slices[1:]))
+
+
+def test_a_metric_that_the_problem_has_wrong_is_a_line(good):
+    rows = gate.unseen(CANCER, [drawn(CANCER, 0, 0)], most=50)
+    for metric in ({"name": "auc"}, {"direction": "minimize"}):
+        wrong = CANCER.model_copy(update={"metric": CANCER.metric.model_copy(update=metric)})
+        with pytest.raises(WorkbookError, match="metric"):
+            gate.check(wrong, rows, good, good)
 
 
 def test_slices_with_few_rows_are_left_out_and_the_worst_is_on_top(good, weak):
-    rows = gate.unseen(CANCER, [{"rows": 0, "seed": 0, "digest": None}]).assign(
+    rows = gate.unseen(CANCER, [drawn(CANCER, 0, 0)]).assign(
         half=lambda f: np.where(f.index % 2, "odd", "even"),
-        few=lambda f: np.where(f.index < 9, "a", "b"),
+        few=lambda f: np.where(f.index < 9, "a", None),
     )
     rule = problems.Gate(slices=["half", "few"], slice_rows=20)
     which = CANCER.model_copy(update={"gate": rule, "exclude": {"half": "", "few": ""}})
     _, predicted = gate.compare(which, rows, weak, good)
     table = gate.by_slice(which, rows, predicted, {"candidate": weak, "champion": good})
-    assert set(table.value) == {"odd", "even", "b"} and table.difference.is_monotonic_increasing
+    assert (
+        set(table.value) == {"odd", "even", "missing"} and table.difference.is_monotonic_increasing
+    )
     alone = gate.by_slice(which, rows, predicted, {"candidate": weak})
     assert alone.candidate.is_monotonic_increasing and "difference" not in alone
 
@@ -221,7 +245,7 @@ def test_a_model_of_other_versions_needs_an_environment_of_its_own(good, monkeyp
 
 def test_a_regression_goes_through_the_gate_too(tmp_path):
     model = saved(DIABETES, tmp_path / "m", "linear")
-    rows = gate.unseen(DIABETES, [{"rows": 0, "seed": 0, "digest": None}])
+    rows = gate.unseen(DIABETES, [drawn(DIABETES, 0, 0)])
     which = DIABETES.model_copy(update={"gate": problems.Gate(latency_ms=60_000)})
     with a_run(tmp_path) as run:
         report = gate.check(which, rows, model)
@@ -235,5 +259,5 @@ def test_a_regression_goes_through_the_gate_too(tmp_path):
     assert report.passed, report.refusal
     assert "| rmse |" in report.markdown() and '"passed": true' in report.as_json()
     assert not refused.passed and "better than the one in production: rmse" in refused.refusal
-    for drawn in (plots.gate(report, "rmse"), plots.gate(refused, "rmse")):
-        assert drawn.axes
+    for figure in (plots.gate(report, "rmse"), plots.gate(refused, "rmse")):
+        assert figure.axes

@@ -110,6 +110,27 @@ def test_what_is_no_finished_whole_run_of_this_workbook_is_not_registered(store,
     assert "refused" not in registry.names() and store
 
 
+def test_of_several_models_of_a_run_the_newest_is_registered(
+    store,
+):  # pylint: disable=unused-argument
+    run_id = train("hgb", max_iter=1)
+    frame = data.load(CANCER)
+    X, y = data.features(frame, CANCER), data.target(frame, CANCER)
+    for _ in range(2):
+        with mlflow.start_run(run_id):
+            newest = models.log(models.build(CANCER, X, "dummy").fit(X, y), X).model_id
+    client = MlflowClient()
+    manifest.write(client, client.get_run(run_id))
+    assert promotion.source(run_id)[1] == newest
+
+
+def test_a_model_of_unknown_rows_is_not_registered(store):  # pylint: disable=unused-argument
+    client = MlflowClient()
+    run = client.create_run(tracking.ensure_experiment(CANCER.name))
+    with pytest.raises(WorkbookError, match="did not log the rows that its model was trained on"):
+        promotion._trained(run)  # pylint: disable=protected-access
+
+
 def test_a_run_with_an_altered_or_missing_artifact_is_not_registered_nor_promoted_nor_loaded():
     run_id = train("dummy")
     version = promotion.register(run_id, "altered")

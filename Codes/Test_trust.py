@@ -2,13 +2,15 @@
 
 import pickle
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from mlflow.models import infer_signature
 
+from Codes import data, models, trust
 from Codes import problem as problems
-from Codes import trust
 from Codes.errors import WorkbookError
 from Codes.Test_gate import saved
 
@@ -19,6 +21,18 @@ CANCER = problems.load("breast_cancer")
 def fixture_model(tmp_path):
     """A saved model; each test may spoil its folder."""
     return saved(CANCER, tmp_path / "m", max_iter=3)
+
+
+def test_a_model_without_named_columns_or_pipeline_is_refused(tmp_path):
+    X, y = data.features(data.load(CANCER), CANCER), data.target(data.load(CANCER), CANCER)
+    pipeline = models.build(CANCER, X, "dummy").fit(X, y)
+    signature = infer_signature(X.head(), pipeline.predict(X.head()))
+    for name, model, known in (("bare", pipeline, None), ("alone", pipeline[-1], signature)):
+        mlflow.sklearn.save_model(
+            model, tmp_path / name, serialization_format="skops", signature=known
+        )
+        with pytest.raises(WorkbookError, match="save it by models.log"):
+            trust.load(tmp_path / name)
 
 
 def respell(folder, **changed):

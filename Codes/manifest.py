@@ -47,6 +47,14 @@ def _differences(kept, found):
     return sorted(gone + new + altered)
 
 
+def newest_model(client, run):
+    """The id of the model that `run` saved last; None without. MLflow lists several in no order."""
+    ids = [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
+    if len(ids) < 2:
+        return next(iter(ids), None)
+    return max(ids, key=lambda model_id: client.get_logged_model(model_id).creation_timestamp)
+
+
 def digests(folders):
     """{name/path: sha256} of the files under each of `folders` (name → local folder)."""
     files = {

@@ -181,6 +181,11 @@ def _find(name):
     return PROBLEMS / f"{name}.yaml"
 
 
+def lasting(name):
+    """`name` so that it means the same from any folder: a path whole, a name as it is."""
+    return str(Path(name).resolve()) if Path(name).suffix in (".yaml", ".yml") else str(name)
+
+
 def load(name):
     """The Problem called `name` (from Resources/problems), or described by the .yaml at that path.
 

@@ -8,6 +8,7 @@ from mlflow.exceptions import MlflowException
 from Codes import (
     card,
     comparison,
+    evaluation,
     gate,
     identity,
     liveness,
@@ -47,13 +48,13 @@ def source(run_id):
         raise WorkbookError(
             f"the run {run_id} is {run.info.status}: only FINISHED ones are registered."
         )
-    if not run.outputs or not run.outputs.model_outputs:
+    if not (model_id := manifest.newest_model(client, run)):
         raise WorkbookError(f"the run {run_id} of {tags[identity.NOTEBOOK]} saved no model.")
     if manifest.local_folders(client, run) and (wrong := manifest.verify(client, run_id)):
         raise WorkbookError(
             f"the run {run_id} is not as it was kept: {wrong[0]}; it is not registered."
         )
-    return run, run.outputs.model_outputs[-1].model_id
+    return run, model_id
 
 
 def register(run_id, name="", trusted=()):
@@ -64,7 +65,8 @@ def register(run_id, name="", trusted=()):
         trusted: full names of types in the model's file that you vouch for.
     """
     run, model_id = source(run_id)
-    problem = problems.load(run.data.params.get("problem", ""))
+    solved = problems.lasting(run.data.params.get("problem", ""))
+    problem = problems.load(solved)
     name = name or problem.name
     registry.check_name(name)
     if found := registry.of_run(name, run.info.run_id):
@@ -72,11 +74,15 @@ def register(run_id, name="", trusted=()):
     where = f"models:/{model_id}"
     folder = registry.fetch(where)
     loaded = trust.load(folder, trusted)
+    if loaded.recorded is None or loaded.example is None:
+        raise WorkbookError(
+            f"the model of the run {run_id} has no example with its answers; save it by models.log."
+        )
     text = _card(problem, run, loaded)
     facts = {
         DIGEST: loaded.digest,
         TRUSTED: registry.as_text(trusted),
-        PROBLEM: problem.name,
+        PROBLEM: solved,
         PRIVATE: registry.as_text(problem.private),
         NOTEBOOK: "notebook.ipynb",
         "git.commit": run.data.tags.get("mlflow.source.git.commit", ""),
@@ -92,31 +98,39 @@ def register(run_id, name="", trusted=()):
 def _card(problem, run, loaded):
     rows = gate.unseen(problem, [_trained(run)])
     metrics, predicted = gate.compare(problem, rows, loaded)
+    evaluation.check_metric(problem, list(metrics.metric))
     slices = gate.by_slice(problem, rows, predicted, {"candidate": loaded})
     return card.write(problem, run, loaded, len(rows), metrics, slices)
 
 
 def _trained(run):
-    """How the training rows of `run` were drawn, and their digest."""
+    """How the training rows of `run` were drawn, and their digest: without it no row could be called unseen."""
     training = [
         d.dataset.digest
         for d in run.inputs.dataset_inputs
         if any(t.key == "mlflow.data.context" and t.value == "training" for t in d.tags)
     ]
+    if not training:
+        raise WorkbookError(
+            f"the run {run.info.run_id} did not log the rows that its model was trained on, so that none can be held "
+            'out: mlflow.log_input(data.dataset(train, problem), context="training").'
+        )
     params = run.data.params
     return {
         "rows": int(params.get("rows", 0)),
         "seed": int(params.get("seed", 0)),
-        "digest": training[0] if training else None,
+        "digest": training[0],
     }
 
 
 def contenders(problem, notebook="02_train"):
-    """The board (see `comparison`) of the runs of `notebook` on `problem` that the runner made: only these are whole.
+    """The board (see `comparison`) of the runs of `notebook` on the problem of the name (or path) `problem`.
+
+    Only those that the runner made: only these are whole.
 
     A run by hand, in JupyterLab, has neither an executed copy nor a manifest; it is there to look at.
     """
-    runs = tracking.runs(problem.name, notebook)
+    runs, problem = tracking.runs(problem, notebook), problems.load(problem)
     made = runs.get("tags.workbook.fingerprint")
     board = comparison.board(problem, runs if made is None else runs[made.notna()])
     if made is None or board.empty:
@@ -126,8 +140,8 @@ def contenders(problem, notebook="02_train"):
 
 
 def best_run(problem):
-    """The id of the run that 03_compare recommends for the problem of that name."""
-    return comparison.pick(contenders(problems.load(problem))).run_id
+    """The id of the run that 03_compare recommends for the problem of that name or path."""
+    return comparison.pick(contenders(problem)).run_id
 
 
 def candidate(name, alias):
@@ -146,14 +160,15 @@ def examine(version):
     liveness.close_dead_runs()
     current = registry.pointed(version.name, "production")
     loaded, client = registry.load(version), MlflowClient()
-    problem = problems.load(version.tags.get(PROBLEM, version.name))
+    solved = version.tags.get(PROBLEM, version.name)
+    problem = problems.load(solved)
     rows, champion, hindrance = _opponent(problem, version, current)
     tags = liveness.claim() | {
         GATE: f"{version.name}/{version.number}",
         "mlflow.user": identity.user(),
     }
     made = client.create_run(
-        tracking.experiment_of("", {"problem": problem.name}),
+        tracking.experiment_of("", {"problem": solved}),
         tags=tags,
         run_name=f"gate of {version}",
     )

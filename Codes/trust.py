@@ -17,6 +17,7 @@ import skops.io
 import yaml
 from mlflow.models import Model
 from mlflow.types import Schema
+from sklearn.pipeline import Pipeline
 
 from Codes import manifest
 from Codes.errors import WorkbookError, first_line
@@ -197,4 +198,11 @@ def load(folder, trusted=(), expected=None):
         raise WorkbookError(
             f"{folder}: it does not load ({first_line(error, named=True)}); was it saved by another version?"
         ) from error
-    return Loaded(pipeline, Model.load(str(folder)), Path(folder), tuple(trusted), found)
+    meta = Model.load(str(folder))
+    columns = meta.signature and meta.signature.inputs
+    if not isinstance(pipeline, Pipeline) or not columns or not columns.has_input_names():
+        raise WorkbookError(
+            f"{folder}: only a scikit-learn Pipeline with a signature of named columns is used; "
+            "save it by models.log."
+        )
+    return Loaded(pipeline, meta, Path(folder), tuple(trusted), found)

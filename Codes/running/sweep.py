@@ -413,7 +413,9 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         """
         if not self.plan.storage:
             self.lost = True
-        elif self.client.get_run(self.family.run_id).info.status != "RUNNING":  # else it is being closed
+        elif (
+            self.client.get_run(self.family.run_id).info.status != "RUNNING"
+        ):  # else it is being closed
             self.family.claim()
         return not self.lost
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 from mlflow.entities import RunTag
 
+from Codes import manifest
+
 BEST = "workbook.sweep.best."
 NOTE = "mlflow.note.content"  # what the UI shows as the run's description
 FEW = 2  # finished trials that a picture needs
@@ -99,8 +101,8 @@ def tags(client, plan, trials):
     found |= {f"{BEST}run": run_id}
     note = f"Best of {count} finished trials: **{metric} {best.values[0]:.5g}** with {best.name()}"
     note += f", [run {run_id}](#/experiments/{run.info.experiment_id}/runs/{run_id})"
-    if run.outputs and run.outputs.model_outputs:
-        found[f"{BEST}model"] = f"models:/{run.outputs.model_outputs[-1].model_id}"
+    if model_id := manifest.newest_model(client, run):
+        found[f"{BEST}model"] = f"models:/{model_id}"
         note += f", model `{found[f'{BEST}model']}`"
     return found | {
         NOTE: note + ".  \nAll trials: artifact `leaderboard.html`; pictures: `pictures/`."
