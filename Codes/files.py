@@ -1,7 +1,7 @@
 """Files that are there whole or not at all."""
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 
@@ -12,17 +12,15 @@ def write(path, content, folder=None):
         folder: where the new one lies until it is whole, on the same disk; by default beside `path`.
     """
     path = Path(path)
-    place = folder or path.parent
-    handle, part = tempfile.mkstemp(dir=place, prefix=f".{path.name}.", suffix=".part")
+    part = Path(folder or path.parent, f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(part, "xb") as file:  # not mkstemp, which knows no umask
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o644)
         os.replace(part, path)
     except BaseException:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

@@ -2,6 +2,7 @@
 
 import getpass
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from Codes.store import redacted
 NOTEBOOK = "workbook.notebook"
 DIRTY = "workbook.git.dirty"
 DIFF = "git/uncommitted.diff"
-DIFF_LIMIT = 5_000_000  # characters
+DIFF_LIMIT = 5_000_000  # bytes
+PATIENCE = 30  # seconds that git may take
+# whatever the user's git shows by: a diff that `git apply` takes
+PLAIN = "-c diff.noprefix=false -c diff.mnemonicPrefix=false -c diff.relative=false".split()
+PLAIN += "diff --no-ext-diff --no-color --no-textconv --submodule=short".split()
 
 
 def tags(notebook):
@@ -32,8 +37,9 @@ def tags(notebook):
             "mlflow.source.name": path.relative_to(Path(root).resolve()).as_posix(),
             "mlflow.source.git.commit": commit,
             "mlflow.source.git.branch": branch,
-            DIRTY: str(bool(status.result())).lower(),
         }
+        if status.result() is not None:
+            found[DIRTY] = str(bool(status.result())).lower()
         if remote.result():
             found["mlflow.source.git.repoURL"] = redacted(remote.result())
     return found
@@ -42,26 +48,45 @@ def tags(notebook):
 def uncommitted(notebook):
     """The uncommitted changes of the repository around `notebook` as text: the diff, and untracked names."""
     folder = Path(notebook).resolve().parent
-    untracked = git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
-    names = "".join(f"# untracked: {name}\n" for name in untracked.splitlines())
-    text = names + git(folder, "diff", "HEAD", strip=False)
-    return (
-        text
-        if len(text) <= DIFF_LIMIT
-        else text[:DIFF_LIMIT] + f"\n# cut: {len(text)} characters\n"
-    )
+    untracked = git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
+    names = "".join(f"# untracked: {name}\n" for name in untracked[:DIFF_LIMIT].splitlines())
+    return names + _diff(folder)
 
 
-def git(folder, *arguments, strip=True):
-    """What git prints in `folder`; an empty text where it fails or is not installed."""
+def _diff(folder):
+    """The diff of the repository around `folder`; over the limit without the content of binary files, then cut."""
+    for content in ("--binary", "--patch"):
+        diff = printed(folder, *PLAIN, content, "HEAD", most=DIFF_LIMIT + 1)
+        if diff is not None and len(diff) <= DIFF_LIMIT:
+            return diff.decode("utf-8", "replace")
+    if diff is None:
+        return "# git could not tell the changes\n"
+    return diff[:DIFF_LIMIT].decode("utf-8", "replace") + f"\n# cut: over {DIFF_LIMIT:,} bytes\n"
+
+
+def git(folder, *arguments):
+    """The text that git prints in `folder`; None where it fails, takes too long or is not installed."""
+    text = printed(folder, *arguments)
+    return text if text is None else text.decode("utf-8", "replace").strip()
+
+
+def printed(folder, *arguments, most=-1):
+    """The first `most` bytes that git prints in `folder` (-1: all); None as in `git`."""
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, timeout=30, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    text = done.stdout.decode("utf-8", "replace")
-    return text.strip() if strip else text
+        with subprocess.Popen(
+            ["git", *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            end = threading.Timer(PATIENCE, process.kill)
+            end.start()
+            try:
+                text = process.stdout.read(most)
+                is_full = len(text) == most
+                return text if is_full or process.wait() == 0 else None
+            finally:
+                process.kill()
+                end.cancel()
+    except OSError:
+        return None
 
 
 def user():

@@ -9,6 +9,7 @@ from Codes import liveness, tracking
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError
 from Codes.running import engine
+from Codes.running.interruption import Signals
 from Codes.running.testbed import write_notebook
 
 
@@ -26,7 +27,7 @@ def fixture_opened(own_store, monkeypatch):
     nb.metadata.papermill = {"parameters": {}}
 
     def start(**options):
-        return given, engine.open_run(nb, path, {"seed": 0}, options)
+        return given, engine.open_run(nb, path, {"seed": 0}, options, Signals())
 
     yield start
     mlflow.set_tracking_uri(None)

@@ -96,11 +96,32 @@ def test_figures_pages_durations_and_identity_are_kept_without_a_line_of_code(ex
     assert run.data.tags["workbook.notebook"] == execution.name and "seed=3" in run.info.run_name
 
 
-@injected(BEGIN, command=PAPERMILL)
-def test_plain_papermill_with_our_engine_makes_the_same_run(execution):
+SECRET = 'a "s3cret"\\ & <more>'
+SAVED = """
+import shutil
+from pathlib import Path
+shutil.copy(next(Path().glob("*_out.ipynb")), "meanwhile.ipynb")
+token
+"""
+
+
+@injected(
+    f"{BEGIN}; print(token)",
+    "time.sleep(1.1); print('and save')",
+    SAVED,
+    command=PAPERMILL,
+    parameters="token: str = ''  # of a service",
+    options=("-p", "token", "env:MINE", "--autosave-cell-every", "1"),
+    environment={"MINE": SECRET},
+)
+def test_plain_papermill_makes_the_same_run_and_no_copy_shows_a_secret(execution):
     run = check_nothing_left(execution)
     assert (execution.code, run.info.status) == (0, "FINISHED"), execution.printed
+    assert run.data.params == {"token": "env:MINE"}
     check_kept(execution)
+    meanwhile = (execution.folder / "meanwhile.ipynb").read_text("utf-8")
+    kept = [meanwhile, execution.output.read_text("utf-8"), execution.artifact("notebook.html")]
+    assert all("••••••" in text and "s3cret" not in text for text in kept)
 
 
 FORK = """
@@ -350,12 +371,14 @@ display({"image/png": "abcde", "text/plain": "broken"}, raw=True)
 display({"application/x-own+json": {"a": [1, None]}, "text/html": 7}, raw=True)
 print("caf\\udce9")
 """
+BYTES = 'import subprocess; subprocess.run(["printf", "caf\\\\351\\\\n"], check=True)'
 
 
-@injected(BAD_IMAGE, "1")
+@injected(BYTES, BAD_IMAGE, "1")
 def test_outputs_that_no_page_can_show_do_not_lose_the_run(execution):
     run = check_nothing_left(execution)
     assert run.info.status != "RUNNING" and "Traceback" not in execution.printed, execution.printed
+    assert "caf\ufffd" in execution.artifact("kernel.log")
     assert nbformat.read(execution.output, as_version=4).cells
 
 

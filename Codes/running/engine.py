@@ -126,10 +126,9 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         execution.require_kernel(kernel_name)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
         with interruption.signals() as signals:
-            run = open_run(nb, source, values, options)
+            run = open_run(nb, source, values, options, signals)
             run_id = run.info.run_id
             options.get("opened", bool)(run)
-            signals.armed = False
             manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
             manager.secrets = secrets
             manager.notebook_start()
@@ -200,8 +199,11 @@ def inject(nb, values):
     nb.cells.insert(at + 1, cell)
 
 
-def open_run(nb, source, values, options):
-    """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns it."""
+def open_run(nb, source, values, options, signals):
+    """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns it.
+
+    From then on `signals` are only noted: a run that is there has to be closed.
+    """
     os.environ.setdefault(RETRIES, str(PATIENCE))
     tracking.use_store()
     parts = fingerprint.parts(nb, source, values)
@@ -215,6 +217,7 @@ def open_run(nb, source, values, options):
     try:
         for run_id in liveness.close_dead_runs():
             logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
+        signals.armed = False
         if adopted and not parent and "tags" not in options:  # a sweep's trial has a run of its own
             run = adopt(adopted, tags)
         else:

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
@@ -25,6 +26,7 @@ from Codes.running.rendezvous import CRASH_LOG
 GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
 RICH_LIMIT = 20_000_000  # bytes of figures and tables kept of each cell
+SKIP = "skip-execution"  # nbclient's tag of a cell that is not to run
 
 
 # no notice of the kernel's own at each start stands in the runner's log, and no history of runs in the user's
@@ -143,7 +145,10 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
     def __init__(self, manager, guard, meanwhile, **options):
         super().__init__(manager, **options)
         self.meanwhile = meanwhile
-        self.guard, self.failure, self.kept, self.cut = guard, None, {}, {}
+        self.guard, self.failure, self.clear_before_next_output = guard, None, False
+        self.kept = (
+            {}
+        )  # {(cell, who keeps its outputs): how much of each kind is kept, and was cut}
 
     def execute(self, **kwargs):
         """Execute all cells; `kwargs` go to the kernel's start (env, stdout, stderr)."""
@@ -227,25 +232,37 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                 return
 
     def output(self, outs, msg, display_id, cell_index):
-        """Keep an output unless its cell has produced too much already."""
+        """Keep an output unless its cell has produced too much already, since it last cleared what it shows."""
+        if (holder := self._holder(msg)).clear_before_next_output:
+            holder.clear_before_next_output = False  # now, since this output may be one too much
+            self.clear_output(outs, {**msg, "content": {}}, cell_index)
+        kept = self.kept.setdefault((cell_index, id(holder)), Counter())
         content = msg["content"]
         text = content.get("text", "") if msg["msg_type"] == "stream" else ""
         size = len(text) or sum(len(str(v)) for v in content.get("data", {}).values())
-        key = (cell_index, bool(text))
-        kept = self.kept.get(key, 0)
-        room = (TEXT_LIMIT if text else RICH_LIMIT) - kept
+        kind, limit = ("text", TEXT_LIMIT) if text else ("rich", RICH_LIMIT)
+        room = limit - kept[kind]
+        kept[kind] += min(size, room)
         if size > room:
-            self.cut[cell_index] = self.cut.get(cell_index, 0) + size - (room if text else 0)
-            self.kept[key] = kept + room
+            kept["cut"] += size - (room if text else 0)
             if not text or room <= 0:
                 return None
             content["text"] = text[:room]
-        else:
-            self.kept[key] = kept + size
         return super().output(outs, msg, display_id, cell_index)
 
+    def clear_output(self, outs, msg, cell_index):
+        """Clear the outputs of a cell, now or at the next one, and with them what was counted of them."""
+        super().clear_output(outs, msg, cell_index)
+        if not msg["content"].get("wait"):
+            self.kept.pop((cell_index, id(self._holder(msg))), None)
+
+    def _holder(self, msg):
+        """Who keeps the output `msg`: this client in its cell, or an output widget."""
+        hooks = self.output_hook_stack[msg["parent_header"].get("msg_id")]
+        return hooks[-1] if hooks else self
+
     def _say_what_was_cut(self, cell, index):
-        if lost := self.cut.pop(index, 0):
+        if lost := sum(kept["cut"] for (number, _), kept in self.kept.items() if number == index):
             note = (
                 f"\n[output cut: {lost:,} more characters; a cell keeps {TEXT_LIMIT:,} of text]\n"
             )
@@ -292,12 +309,13 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     )
     with (
         tempfile.TemporaryDirectory(prefix="workbook-") as folder,
-        tempfile.TemporaryFile("w+") as log,
+        # what programs print there need not be text
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
     ):
         client = None
         try:
+            environment = prepare()  # a signal would tear a call of the store
             with signals.raising():
-                environment = prepare()
                 heartbeat.start()
                 client = Client(manager, guard, kernel_name=kernel_name, **options)
                 client.kernel_manager_class = Kernel
@@ -320,7 +338,7 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         outcome.status == "FINISHED" and guard.reason
     ):  # the cell swallowed the interrupt and went on to its end
         outcome = _explain(None, guard, manager)
-    if outcome.status == "FINISHED" and (pending := _unexecuted(manager.nb)):
+    if outcome.status == "FINISHED" and (pending := unexecuted(manager.nb)):
         outcome.fail("Incomplete", f"cell {pending} of {len(manager.nb.cells)} was never executed")
     outcome.log, outcome.peak_bytes = kept, guard.peak_bytes
     return outcome
@@ -386,9 +404,11 @@ def _explain_cell(failure, guard, manager):
     )
 
 
-def _unexecuted(notebook):
-    """The number of the first code cell that was not run to its end; None where all were."""
+def unexecuted(notebook):
+    """The number of the first code cell that was not run to its end; None where all were that are to run."""
     for number, cell in enumerate(notebook.cells, 1):
-        if cell.cell_type == "code" and cell.source.strip() and cell.get("execution_count") is None:
+        is_code = cell.cell_type == "code" and cell.source.strip()
+        is_to_run = is_code and SKIP not in cell.metadata.get("tags", [])
+        if is_to_run and cell.get("execution_count") is None:
             return number
     return None

@@ -1,11 +1,14 @@
 """What is kept of an executed notebook: itself, an HTML copy, its figures and its durations."""
 
 import base64
-import binascii
+import contextlib
+import copy
 import functools
 import html
+import json
 import logging
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import nbformat
 from mlflow.entities import Metric
@@ -13,32 +16,89 @@ from mlflow.utils.time import get_current_time_millis
 
 NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
 HIDDEN = "••••••"
+# an output's other fields are its structure
+CONTENT = {"text", "data", "metadata", "evalue", "traceback"}
+WIDGET, WIDGETS = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
+ESCAPES = (
+    lambda text: repr(text)[1:-1],
+    lambda text: repr(f"{text}'\"")[1:-4],  # as within a text that holds both quotes
+    lambda text: ascii(text)[1:-1],
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: html.escape(text, quote=False),
+    html.escape,
+    lambda text: html.escape(text).replace("&#x27;", "&#39;").replace("&quot;", "&#34;"),
+    lambda text: quote_plus(text, errors="surrogateescape"),
+)
+# the first that an output has is kept
+PICTURES = {"png": "image/png", "svg": "image/svg+xml", "jpg": "image/jpeg", "gif": "image/gif"}
+
+
+def masked(notebook, secrets):
+    """`notebook` itself without `secrets`; where there are some, a copy that hides them."""
+    if secrets:
+        notebook = copy.deepcopy(notebook)
+        hide(notebook, secrets)
+    return notebook
 
 
 def hide(notebook, secrets):
-    """Replace each of `secrets` in `notebook`'s sources and outputs, in place."""
+    """Replace each of `secrets` in what `notebook` shows, in place: sources, outputs and the state of widgets."""
+    if not (found := forms(secrets)):
+        return
     for cell in notebook.cells:
-        cell.source = hidden(cell.source, secrets)
-        for output in cell.get("outputs", []):
-            for key, value in output.items():
-                output[key] = _hide_in(value, secrets)
+        cell.source = _replaced(cell.source, found)
+        _hide_in_outputs(cell.get("outputs", []), found)
+    for widget in notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {}).values():
+        _hide_in_outputs(widget["state"].get("outputs", []), found)
+        for key in [k for k in widget["state"] if k != "outputs" and not k.startswith("_")]:
+            widget["state"][key] = _hide_in(widget["state"][key], found)
 
 
-def _hide_in(value, secrets):
+def _hide_in_outputs(outputs, found):
+    for output in outputs:
+        for key in CONTENT & output.keys():
+            value = output[key]
+            if isinstance(value, dict):  # by kind
+                new = {k: v if _is_opaque(k) else _hide_in(v, found) for k, v in value.items()}
+                output[key] = type(value)(new)
+            else:
+                output[key] = _hide_in(value, found)
+
+
+def _is_opaque(kind):
+    """Whether content of this `kind` is bytes in base64, in which a short secret stands by chance, or a reference."""
+    is_media = kind.startswith(("image/", "audio/", "video/")) and not kind.endswith("+xml")
+    return is_media or kind in ("application/pdf", WIDGET)
+
+
+def _hide_in(value, found):
     if isinstance(value, str):
-        return hidden(value, secrets)
+        return _replaced(value, found)
     if isinstance(value, list):
-        return [_hide_in(v, secrets) for v in value]
+        return [_hide_in(v, found) for v in value]
     if isinstance(value, dict):
-        return type(value)({k: _hide_in(v, secrets) for k, v in value.items()})
+        return type(value)({_replaced(k, found): _hide_in(v, found) for k, v in value.items()})
     return value
 
 
 def hidden(text, secrets):
     """`text` with each of `secrets` replaced."""
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
+    return _replaced(text, forms(secrets))
+
+
+def _replaced(text, found):
+    for form in found:
+        text = text.replace(form, HIDDEN)
     return text
+
+
+def forms(secrets):
+    """All that `secrets` may look like, the longest first: as they are, and escaped once or twice."""
+    found = {secret.strip() for secret in secrets} - {""}
+    for _ in range(2):
+        found |= {escaped(text) for text in found for escaped in ESCAPES}
+    return sorted(found, key=len, reverse=True)
 
 
 def stage(notebook, log, folder, page=""):
@@ -101,17 +161,19 @@ def exporter():
 def figures(notebook):
     """(file name, bytes) of each picture that `notebook` shows, named by cell."""
     for number, cell in enumerate(notebook.cells, 1):
-        texts = [o.get("data", {}).get("image/png") for o in cell.get("outputs", [])]
-        for count, image in enumerate(filter(None, map(_picture, texts)), 1):
-            yield f"cell_{number:02}_{count}.png", image
+        pictures = (_picture(o.get("data", {})) for o in cell.get("outputs", []))
+        for count, (ending, image) in enumerate(filter(None, pictures), 1):
+            yield f"cell_{number:02}_{count}.{ending}", image
 
 
-def _picture(text):
-    """The bytes of a picture; None for what a cell only called one."""
-    try:
-        return base64.b64decode(text, validate=False) if isinstance(text, str) else None
-    except binascii.Error:
-        return None
+def _picture(data):
+    """(ending, bytes) of an output's picture in its best form; None where it has none, or only calls it one."""
+    for ending, kind in PICTURES.items():
+        if isinstance(text := data.get(kind), str):
+            with contextlib.suppress(ValueError):
+                if image := text.encode() if ending == "svg" else base64.b64decode(text):
+                    return ending, image
+    return None
 
 
 def durations(notebook):

@@ -1,0 +1,93 @@
+"""What a run says of its code: the commit, whether the tree was dirty, and a diff that can be applied."""
+
+import subprocess
+
+import papermill
+import pytest
+from papermill.iorw import LocalHandler
+
+from Codes import identity
+from Codes.running import engine
+from Codes.running.testbed import write_notebook
+
+
+@pytest.fixture(name="notebook")
+def _notebook(tmp_path):
+    """A notebook in a git repository with a changed text, a changed binary file and an untracked one."""
+    folder = tmp_path / "repository"
+    (folder / "notebooks").mkdir(parents=True)
+    path = write_notebook(folder / "notebooks" / "x.ipynb", "1")
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    write(folder, b"\0\1before", "before\n")
+    git(folder, "add", ".")
+    git(folder, "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "--quiet", "-m", "one")
+    write(folder, b"\0\1after", "after\n")
+    (folder / "new").write_text("untracked")
+    return path
+
+
+def git(folder, *arguments):
+    """Run git in `folder`."""
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def write(folder, data, text):
+    """Give the two files of the repository in `folder` their content."""
+    (folder / "binary").write_bytes(data)
+    (folder / "text").write_text(text)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["color.ui=always", "diff.external=echo", "diff.noprefix=true", "diff.relative=true"],
+)
+def test_the_diff_can_be_applied_whatever_the_user_has_set(notebook, setting):
+    folder = notebook.parent.parent
+    git(folder, "config", *setting.split("="))
+    text = identity.uncommitted(notebook)
+    assert "# untracked: new\n" in text and "\x1b" not in text
+    (folder / "new").write_text(text)
+    git(folder, "checkout", "--", ".")
+    git(folder, "apply", "new")
+    assert (folder / "binary").read_bytes() == b"\0\1after"
+    assert (folder / "text").read_text() == "after\n"
+
+
+def test_binary_content_over_the_limit_is_left_out_and_then_the_rest_is_cut(notebook, monkeypatch):
+    whole = len(identity.uncommitted(notebook))
+    monkeypatch.setattr(identity, "DIFF_LIMIT", whole - 50)
+    assert "+after" in (text := identity.uncommitted(notebook)) and "# cut" not in text
+    assert "Binary files a/binary and b/binary differ" in text
+    monkeypatch.setattr(identity, "DIFF_LIMIT", 60)
+    assert identity.uncommitted(notebook).endswith("\n# cut: over 60 bytes\n")
+
+
+def test_a_tree_is_called_dirty_or_clean_only_where_git_tells(notebook, monkeypatch):
+    assert identity.tags(notebook)[identity.DIRTY] == "true"
+    git(notebook.parent, "stash", "--include-untracked")
+    assert identity.tags(notebook)[identity.DIRTY] == "false"
+    (notebook.parent.parent / ".git" / "index").write_bytes(b"damaged")
+    found = identity.tags(notebook)
+    assert identity.DIRTY not in found and found["mlflow.source.git.commit"]
+    assert "# git could not tell the changes" in identity.uncommitted(notebook)
+    monkeypatch.setattr(identity, "PATIENCE", 0)
+    assert identity.DIRTY not in identity.tags(notebook)
+
+
+class Opened(Exception):
+    """Ends an execution where its run would be opened."""
+
+
+def test_papermill_tells_the_notebook_itself_also_from_another_folder(notebook, monkeypatch):
+    def open_run(_nb, source, _values, _options):
+        raise Opened(identity.tags(source))
+
+    monkeypatch.setattr(engine, "open_run", open_run)
+    monkeypatch.setattr(LocalHandler, "write", LocalHandler.write)
+    monkeypatch.chdir(notebook.parent.parent)
+    with pytest.raises(Opened) as opened:
+        papermill.execute_notebook(
+            "notebooks/x.ipynb", None, engine_name="mlflow", cwd="notebooks", progress_bar=False
+        )
+    (found,) = opened.value.args
+    assert found["mlflow.source.name"] == "notebooks/x.ipynb" and found["mlflow.source.git.commit"]
