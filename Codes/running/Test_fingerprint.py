@@ -1,12 +1,14 @@
 """A run's fingerprint: what changes it, what does not, and the runs that it saves."""
 
 import json
+import os
 import shutil
 
+import mlflow
 import nbformat
 import pytest
 
-from Codes import parameters
+from Codes import identity, parameters, promotion, tracking
 from Codes.errors import WorkbookError
 from Codes.paths import DATA, NOTEBOOKS, PROBLEMS
 from Codes.running import fingerprint
@@ -96,6 +98,98 @@ def test_a_problem_stands_for_its_file_and_its_table(tmp_path):
     assert "t.parquet" in parts(path, problem=str(own))
 
 
+def changed(path, file, text="22", **given):
+    """What a change of `file` to `text` changes in the parts of a run of the notebook at `path` with `given`."""
+    before = parts(path, **given)
+    file.write_text(text, "utf-8")
+    return fingerprint.differences(before, parts(path, **given))
+
+
+@pytest.fixture(name="package")
+def fixture_package(tmp_path):
+    """A package, whose module is reached by a relative import, beside a notebook that imports it."""
+    inner = tmp_path / "own" / "inner"
+    inner.mkdir(parents=True)
+    (inner.parent / "__init__.py").write_text("from .first import x", "utf-8")
+    (inner / "__init__.py").write_text("", "utf-8")
+    (inner / "deep.py").write_text(
+        "from .. import beside\nfrom ..beside import x\nfrom . import near"
+    )
+    for file in (inner.parent / "first.py", inner.parent / "beside.py", inner / "near.py"):
+        file.write_text("x = 1", "utf-8")
+    write_notebook(tmp_path / "n.ipynb", "import own.inner.deep")
+    return inner.parent
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["__init__", "first", "beside", "inner/__init__", "inner/deep", "inner/near"],
+)
+def test_a_package_counts_with_all_its_modules_that_are_reached(package, name):
+    notebook, file = package.with_name("n.ipynb"), package / f"{name}.py"
+    told = changed(notebook, file, file.read_text("utf-8") + "\ny = 2")
+    assert len(told) == 1 and told[0].partition(" ")[0] == file.name
+
+
+@pytest.fixture(name="reading")
+def fixture_reading(tmp_path):
+    """A notebook that takes any data, and a folder of data beside it."""
+    (tmp_path / "parts" / "deep").mkdir(parents=True)
+    for name in ("parts/a.csv", "parts/deep/b.csv", "one.csv"):
+        (tmp_path / name).write_text("1", "utf-8")
+    declared = "data: str = ''\npaths: list = []\nnamed: dict = {}"
+    return write_notebook(tmp_path / "n.ipynb", "1", parameters=declared)
+
+
+def test_a_folder_counts_by_its_files_names_and_content(reading, monkeypatch):
+    folder, given = reading.with_name("parts"), {"data": "parts/"}
+    for place in ("deep/b.csv", "new.csv"):
+        assert changed(reading, folder / place, **given) == ["parts/ changed"]
+    before = parts(reading, **given)
+    (folder / "a.csv").rename(folder / "c.csv")
+    assert fingerprint.differences(before, parts(reading, **given)) == ["parts/ changed"]
+    monkeypatch.setattr(fingerprint, "MANY", 3)
+    assert not changed(reading, folder / "new.csv", "33", **given), "of many, names and sizes"
+    assert changed(reading, folder / "new.csv", "4", **given)
+
+
+def test_a_folder_has_the_same_digest_elsewhere(reading, tmp_path):
+    shutil.copytree(tmp_path / "parts", tmp_path / "elsewhere" / "parts")
+    os.mkfifo(tmp_path / "elsewhere" / "parts" / "no file")
+    found = [fingerprint.content_digest(tmp_path / n) for n in ("parts", "elsewhere/parts")]
+    assert found[0] == found[1] == parts(reading, data="parts")["parts/"]
+
+
+@pytest.mark.parametrize("text", [".", "..", "/", str(DATA.parent.parent)])
+def test_a_folder_around_the_work_is_no_data(reading, text, monkeypatch):
+    monkeypatch.chdir(reading.parent)
+    assert set(parts(reading, data=text)) == set(parts(reading))
+
+
+def test_files_in_lists_and_dicts_count(reading):
+    one = reading.with_name("one.csv")
+    assert changed(reading, one, "2", paths=["x", "one.csv"]) == ["one.csv changed"]
+    assert changed(reading, one, "3", named={"a": {"b": ["one.csv"]}}) == ["one.csv changed"]
+
+
+def test_files_of_the_same_name_are_told_apart(reading, tmp_path):
+    given = [tmp_path / name / "one.csv" for name in ("old", "new", "newest")]
+    for file in given:
+        file.parent.mkdir()
+        file.write_text("1", "utf-8")
+    names = [str(file) for file in given]
+    for file, name in zip(given, ("one.csv", "one.csv (2)", "one.csv (3)")):
+        assert changed(reading, file, paths=names) == [f"{name} changed"]
+
+
+def test_what_many_files_tell_fits_into_a_tag(reading, tmp_path):
+    names = [f"{i:0100}.csv" for i in range(100)]
+    for name in names:
+        (tmp_path / name).write_text("1", "utf-8")
+    assert len(fingerprint.tags(parts(reading, paths=names))[fingerprint.PARTS]) < 8000
+    assert changed(reading, tmp_path / names[-1], paths=names) == ["the files changed"]
+
+
 def test_another_state_of_a_worker_is_refused_and_told():
     here = {"the parameters": "1", "Codes/a.py": "2"}
     fingerprint.require(here, dict(here), "there")
@@ -159,6 +253,97 @@ def test_a_notebook_that_reads_runs_is_due_when_there_are_new_ones(own_store):
     assert own_store.start("other", "1", options=["--experiment", "reads"]).finish().code == 0
     third = again(own_store, first, "--why")
     assert "runs changed since the run" in third.printed, third.printed
+
+
+STORED = {fingerprint.STORE, fingerprint.REGISTRY}
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_know_whether_they_read_runs_and_versions(path):
+    later = {"03_compare": {fingerprint.STORE}, "04_promote": STORED}
+    later["05_serve"] = {fingerprint.REGISTRY}  # which implies the other
+    codes = fingerprint.code(nbformat.read(path, as_version=4))
+    found = fingerprint.what_is_read(codes, fingerprint.modules(path))
+    assert found == later.get(path.stem, set())
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from Codes import data, identity, liveness, models, plots, store, tracking", set()),
+        ("from Codes.tracking import runs\nruns('x')", {fingerprint.STORE}),
+        ("client.search_runs([])", {fingerprint.STORE}),
+        ("from Codes import promotion", STORED),
+        ("client.get_model_version_by_alias('x', 'production')", {fingerprint.REGISTRY}),
+        ("mlflow.sklearn.load_model('models:/x@production')", {fingerprint.REGISTRY}),
+        ("mlflow.sklearn.log_model(m, registered_model_name='x')", set()),
+    ],
+)
+def test_what_is_read_itself_or_through_a_module(tmp_path, code, found):
+    (tmp_path / "near.py").write_text(code, "utf-8")
+    for source in (code, "import near"):
+        path = write_notebook(tmp_path / "n.ipynb", source)
+        assert fingerprint.what_is_read([source], fingerprint.modules(path)) == found
+
+
+@pytest.fixture(name="client")
+def fixture_client(own_store, monkeypatch):
+    """A client of the store of this process, for one test."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store.uri)
+    tracking.use_store()
+    yield own_store.client
+    mlflow.set_tracking_uri(None)
+
+
+def finished_run(client, **tags):
+    """The id of a new finished run with `tags`."""
+    run_id = client.create_run("0", tags=tags).info.run_id
+    client.set_terminated(run_id)
+    return run_id
+
+
+def test_runs_that_read_runs_keep_no_other_notebook_due(client):
+    def now():
+        return fingerprint.stored_runs("reads")
+
+    before = now()
+    reading = fingerprint.tags({fingerprint.STORE: "1"})
+    for tags in ({promotion.GATE: "x/1"}, {identity.NOTEBOOK: "reads"}, reading):
+        finished_run(client, **tags)
+        assert now() == before, tags
+    finished_run(client, **fingerprint.tags({"a": "1"}))
+    assert now() != before
+
+
+def test_a_notebook_of_versions_is_due_when_there_are_new_ones_or_an_alias_is_moved(
+    client, tmp_path
+):
+    path = write_notebook(tmp_path / "n.ipynb", "from Codes import registry")
+    seen = [parts(path)]
+
+    def check_changed(*names):
+        seen.append(parts(path))
+        found = fingerprint.differences(seen[-2], seen[-1])
+        assert found == [f"{name} changed" for name in names]
+
+    client.create_registered_model("m")
+    check_changed()
+    for _ in range(2):
+        client.create_model_version("m", str(tmp_path))
+        check_changed("the versions")
+    for number in "1", "2":
+        client.set_registered_model_alias("m", "production", number)
+        check_changed("the versions")
+    client.set_model_version_tag("m", "1", "stage", "archived")
+    check_changed()
+    finished_run(client)
+    check_changed("the runs")
+
+
+def test_a_notebook_that_reads_none_does_not_look_into_the_store(notebook, monkeypatch):
+    for name in ("stored_runs", "stored_versions"):
+        monkeypatch.setattr(fingerprint, name, None)
+    assert parts(notebook) and parts(NOTEBOOKS / "02_train.ipynb")
 
 
 def test_a_part_of_the_lifecycle_is_skipped(own_store):

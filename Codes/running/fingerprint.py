@@ -1,18 +1,23 @@
 """A run's fingerprint: the digest of what determines its result, so that no run need be made twice.
 
 That is the notebook's code, its parameters after defaults, the modules of the user's own that it reaches, the content
-of the data that its parameters name, and the environment. MLflow keeps it, whole and by parts, as tags of the run.
+of the data that its parameters name, the environment, and what the store holds where the notebook reads that. MLflow
+keeps it, whole and by parts, as tags of the run.
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import os
+import re
 import sys
+from collections import defaultdict
 from pathlib import Path
 
+import mlflow
 import nbformat
 import yaml
 from mlflow import MlflowClient
@@ -24,13 +29,26 @@ from Codes.store import all_runs
 
 TAG = "workbook.fingerprint"
 PARTS = "workbook.fingerprint.parts"
-CODE, VALUES, ENVIRONMENT, STORE = (
+CODE, VALUES, ENVIRONMENT, FILES, STORE, REGISTRY = (
     "the notebook's code",
     "the parameters",
     "the environment",
-    "runs",
+    "the files",
+    "the runs",
+    "the versions",
 )
-READS_RUNS = ("tracking.runs(", "search_runs(")
+# the calls by which a notebook or a helper reads what the store holds
+READS = {
+    STORE: re.compile(r"runs\(|search_logged_models"),
+    REGISTRY: re.compile(
+        r"(get|search)_(model_version|registered_model|latest_version)|models:/|\bServer\("
+    ),
+}
+# these have such calls too, but every run needs them: whoever reads runs through them makes such a call itself
+GROUND = [paths.ROOT / "Codes" / f"{name}.py" for name in ("tracking", "liveness", "store")]
+GATE = "workbook.gate"  # of the runs that the gate makes, see promotion
+LONGEST = 7000  # characters of the parts of files, in a tag that holds 8000
+MANY = 10_000  # files in a folder
 FINISHED = "attributes.status = 'FINISHED'"
 
 
@@ -47,12 +65,16 @@ def _read(path, _stamp):
 def parts(nb, path, values):
     """{part: digest} of a run of `nb`, the notebook at `path`, with `values`."""
     path = Path(path).resolve()
-    codes = code(nb)
+    codes, helpers = code(nb), modules(path)
     found = {CODE: digest(*codes), VALUES: digest(_plain(values)), ENVIRONMENT: environment()}
-    found |= {_name(file): file_digest(file) for file in modules(path)}
-    found |= {_name(file): file_digest(file) for file in data_files(path.parent, values)}
-    if any(call in source for source in codes for call in READS_RUNS):
+    files = by_name([*helpers, *data_files(path.parent, values)])
+    whole = json.dumps(files)
+    found |= files if len(whole) <= LONGEST else {FILES: digest(whole)}
+    reads = what_is_read(codes, helpers)
+    if reads:
         found[STORE] = stored_runs(path.stem)
+    if REGISTRY in reads:
+        found[REGISTRY] = stored_versions()
     return found
 
 
@@ -92,44 +114,79 @@ def tags(found):
 
 def modules(path):
     """The user's own files that the notebook at `path` imports, over however many steps: of `Codes`, and beside it."""
-    found, waiting = set(), [path]
+    found, asked, waiting = set(), set(), [path]
     while waiting:
-        names = _imported(file := waiting.pop(), preload.stamp_of(file))
+        new = _imported(file := waiting.pop(), preload.stamp_of(file)) - asked
+        asked |= new
         near = {
-            folder / f"{n.replace('.', '/')}.py"
-            for n in names
-            for folder in (paths.ROOT, path.parent)
+            source
+            for place, name in new
+            for folder in ([place] if place else [paths.ROOT, path.parent])
+            for source in _sources(folder, name)
         }
-        new = {file for file in near if file not in found and file.is_file()}
-        found |= new
-        waiting += new
+        waiting += near - found
+        found |= near
     return sorted(found)
 
 
 @functools.lru_cache(1000)
 def _imported(path, _stamp):
-    return frozenset(preload.imported_by(path))
+    """{(folder, module)} that `path` imports, possible ones too; the folder is None unless the import is relative."""
+    found = {(None, name) for name in preload.imported_by(path)}
+    with contextlib.suppress(OSError, ValueError, SyntaxError, LookupError):
+        if path.suffix == ".py" and "from ." in (text := path.read_text("utf-8")):
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.ImportFrom) and node.level:
+                    names = [f"{node.module or ''}.{a.name}".strip(".") for a in node.names]
+                    found |= {(path.parents[node.level - 1], name) for name in names}
+    return frozenset(found)
+
+
+def _sources(folder, module):
+    """The files below `folder` that are run when `module` is imported: its own, and those of the packages around it."""
+    for step in module.split("."):
+        yield from filter(Path.is_file, (folder / f"{step}.py", folder / step / "__init__.py"))
+        folder /= step
+        if not folder.is_dir():
+            return
+
+
+def what_is_read(codes, helpers):
+    """Those of STORE and REGISTRY that `codes`, or the modules `helpers`, read."""
+    found = {part for part, call in READS.items() if any(map(call.search, codes))}
+    return found.union(*(_reads(f, preload.stamp_of(f)) for f in helpers if f not in GROUND))
+
+
+@functools.lru_cache(1000)
+def _reads(path, _stamp):
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
+    return {part for part, call in READS.items() if call.search(text)}
 
 
 def data_files(folder, values):
-    """The files that text among `values` names: a path (seen from `folder`, too), or a problem with its table."""
-    texts = [
-        v for v in values.values() if isinstance(v, str) and 0 < len(v) < 1000 and "\0" not in v
+    """The files and folders that text among `values` names: paths (seen from `folder`, too), a problem with its table.
+
+    A folder around the notebook, the workbook or the current one is none: it changes with each run.
+    """
+    leaves = parameters._leaves(values)  # pylint: disable=protected-access
+    texts = [v for v in leaves if isinstance(v, str) and 0 < len(v) < 1000 and "\0" not in v]
+    near = [
+        place.resolve()
+        for text in texts
+        for place in (Path(text), folder / text, paths.PROBLEMS / f"{text}.yaml")
+        if _is_there(place)
     ]
-    found = set()
-    for text in texts:
-        near = (Path(text), folder / text, paths.PROBLEMS / f"{text}.yaml")
-        found |= {file.resolve() for file in near if _is_file(file)}
-    for file in [file for file in found if file.suffix in (".yaml", ".yml")]:
+    for file in [place for place in near if place.suffix in (".yaml", ".yml")]:
         if source := _source(file, preload.stamp_of(file)):
-            table = (file.parent / source).resolve()
-            found |= {p for p in table.rglob("*") if p.is_file()} if table.is_dir() else {table}
-    return sorted(file for file in found if _is_file(file))
+            near.append((file.parent / source).resolve())
+    inner = (folder, paths.ROOT, Path.cwd())
+    outer = {place for place in near if any(each.is_relative_to(place) for each in inner)}
+    return [place for place in dict.fromkeys(near) if place not in outer and _is_there(place)]
 
 
-def _is_file(path):
+def _is_there(path):
     try:
-        return path.is_file()
+        return path.is_file() or path.is_dir()
     except OSError:
         return False
 
@@ -143,21 +200,47 @@ def _source(path, _stamp):
         return None
 
 
-def file_digest(path):
-    """The digest of the content of the file `path`, read again only where it has changed."""
-    return _file_digest(path, preload.stamp_of(path))
+def by_name(places):
+    """{name: digest} of the files and folders `places`; those with the same name are numbered, in their order."""
+    named = defaultdict(list)
+    for place in dict.fromkeys(places):
+        named[_name(place)].append(content_digest(place))
+    return {
+        f"{name} ({number})" if number > 1 else name: found
+        for name, digests in named.items()
+        for number, found in enumerate(digests, 1)
+    }
 
 
-@functools.lru_cache(1000)
-def _file_digest(path, stamp):
-    if stamp is None:
+def _name(place):
+    inside = place.is_relative_to(paths.ROOT)
+    name = place.relative_to(paths.ROOT).as_posix() if inside else place.name
+    return f"{name}/" if place.is_dir() else name
+
+
+def content_digest(path):
+    """The digest of what the file or folder `path` holds; a file is read again only where it has changed.
+
+    Of a folder with MANY files count their names and sizes alone.
+    """
+    if not path.is_dir():
+        return _file_digest(str(path), preload.stamp_of(path))
+    names = sorted(os.path.join(place, n) for place, _, files in os.walk(path) for n in files)
+    files = [(name, preload.stamp_of(name)) for name in names if os.path.isfile(name)]
+    told = (
+        (name[len(str(path)) :], _file_digest(name, s) if len(files) < MANY else str(s and s[1]))
+        for name, s in files
+    )
+    return digest(*itertools.chain.from_iterable(told))
+
+
+@functools.lru_cache(2 * MANY)
+def _file_digest(path, _stamp):
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except OSError:
         return "missing"
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-
-
-def _name(file):
-    return file.relative_to(paths.ROOT).as_posix() if file.is_relative_to(paths.ROOT) else file.name
 
 
 def environment():
@@ -176,11 +259,25 @@ def _environment(folders):
 
 
 def stored_runs(stem):
-    """The digest of the finished runs in the store, but for those of the notebook `stem` itself, which reads them."""
+    """The digest of the finished runs in the store, but for those of `stem`, of others that read runs, and of the gate.
+
+    Else notebooks that read runs would be due for ever, each because of the other.
+    """
     found = all_runs(MlflowClient(), FINISHED)
-    return digest(
-        *sorted(r.info.run_id for r in found if r.data.tags.get(identity.NOTEBOOK) != stem)
-    )
+    return digest(*sorted(run.info.run_id for run in found if _counts(run, stem)))
+
+
+def _counts(run, stem):
+    tags_ = run.data.tags
+    return tags_.get(identity.NOTEBOOK) != stem and GATE not in tags_ and STORE not in parts_of(run)
+
+
+def stored_versions():
+    """The digest of the registered versions, and of the aliases that point to them."""
+    found = [(v.name, v.version, v.run_id) for v in mlflow.search_model_versions()]
+    for model in mlflow.search_registered_models():
+        found += [(model.name, alias, number) for alias, number in model.aliases.items()]
+    return digest(*sorted(map(str, found)))
 
 
 def known(stem):
