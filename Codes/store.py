@@ -1,9 +1,9 @@
 """The tracking store: one absolute address for every way of running, sound before anything uses it."""
 
 import os
+import re
 import sqlite3
 from pathlib import Path
-from urllib.parse import urlparse
 
 import psutil
 from filelock import FileLock, Timeout
@@ -12,6 +12,7 @@ from Codes.errors import WorkbookError
 from Codes.paths import DATABASE
 
 URI = "MLFLOW_TRACKING_URI"
+CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 # where MLflow's SQL store puts a new experiment's artifacts
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "ceph"}
@@ -144,19 +145,43 @@ def _filesystem(path):
 
 
 def _ask_server(uri, seconds=5):
-    import requests
+    """Ask as MLflow does: by its variables for certificates, users and tokens."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
 
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=seconds)
-    except requests.RequestException as error:
-        reason = type(error).__name__
-        raise WorkbookError(
-            f"the tracking server {redacted(uri)} does not answer ({reason}); start it, or correct or unset {URI}."
-        ) from error
+        answer = http_request(
+            get_default_host_creds(uri),
+            "/health",
+            "GET",
+            max_retries=0,
+            raise_on_status=False,
+            timeout=seconds,
+        )
+    except MlflowException as error:
+        raise WorkbookError(_silence(uri, error)) from error
     if answer.status_code >= 500:
         raise WorkbookError(
             f"the tracking server {redacted(uri)} answers {answer.status_code}; look at its log."
         )
+
+
+def _silence(uri, error):
+    """Why the server could not be asked, from MLflow's `error`, whose own text may hold a password."""
+    from requests import RequestException
+    from requests.exceptions import SSLError
+
+    cause = error.__cause__ or error.__context__ or error
+    if not isinstance(cause, RequestException):
+        return f"the tracking server {redacted(uri)} cannot be asked: {cause}"
+    hint = (
+        f"; {CERTIFICATE} names the file of its certificate" if isinstance(cause, SSLError) else ""
+    )
+    return (
+        f"the tracking server {redacted(uri)} does not answer ({type(cause).__name__}); "
+        f"start it, or correct or unset {URI}{hint}."
+    )
 
 
 def all_runs(client, where, experiments=None):
@@ -174,7 +199,4 @@ def all_runs(client, where, experiments=None):
 
 def redacted(uri):
     """`uri` without a user name and password."""
-    parts = urlparse(uri)
-    if "@" not in parts.netloc:
-        return uri  # putting the parts together again would lose slashes of sqlite:////a/b
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return re.sub("(?<=://)[^/]*@", "", uri, count=1)

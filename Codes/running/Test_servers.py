@@ -1,21 +1,29 @@
 """Faults of the tracking server: away, silent, killed, failing, slow, losing replies: one whole run, or clear words."""
 
 import socket
+import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 
 import nbformat
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from Codes.client import free_port
+from Codes.errors import WorkbookError
 from Codes.running.testbed import (
     Store,
     check_nothing_left,
     check_refused,
-    free_port,
     wait_for,
 )
+from Codes.store import URI, open_store
 
 QUICK = "import mlflow; mlflow.log_metric('m', 1)"
 
@@ -64,11 +72,13 @@ def test_a_server_that_goes_and_stays_away_fails_clearly_and_its_run_is_closed_l
     store = Store(server.uri, tmp_path)
     execution = store.start(
         "gone",
-        "import time; open('begun', 'w').write('1'); time.sleep(3)",
+        "import os, time; open('begun', 'w').write('1')\n"
+        "while not os.path.exists('killed'): time.sleep(0.1)",
         environment={"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
     )
     execution.until("begun")
     server.kill()
+    (execution.folder / "killed").touch()
     try:
         assert (
             execution.finish().code == 1 and "Traceback" not in execution.printed
@@ -89,12 +99,18 @@ class Proxy(ThreadingHTTPServer):
     """A proxy before the server at `port`; `trouble(method, path, count)` says what happens to a request.
 
     None: it passes; a number: that status is answered instead; "drop": it passes, but its reply is lost; "slow".
+    With a file of a `certificate` it speaks TLS, and asks its clients for that certificate too.
     """
 
     daemon_threads = True
 
-    def __init__(self, port, trouble):
+    def __init__(self, port, trouble, certificate=None):
         super().__init__(("127.0.0.1", 0), Relay)
+        if certificate:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate)
+            context.load_cert_chain(certificate)
+            context.verify_mode = ssl.CERT_REQUIRED
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.behind, self.trouble, self.counts = port, trouble, {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -211,3 +227,65 @@ def test_a_server_that_always_fails_is_given_up_soon(server, tmp_path):
     proxy.server_close()
     assert execution.code == 1 and "Traceback" not in execution.printed, execution.printed
     assert not store.runs("hopeless")
+
+
+def own_certificate(file):
+    """Write to `file` a new key and the certificate for 127.0.0.1 that it has signed itself."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "workbook")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    made = made.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    own = key.private_bytes(pem, pkcs8, serialization.NoEncryption())
+    file.write_bytes(own + made.public_bytes(pem))
+
+
+@pytest.fixture(scope="module", name="secured")
+def fixture_secured(server, tmp_path_factory):
+    """(address, file of the certificate) of the server behind TLS."""
+    file = tmp_path_factory.mktemp("secured") / "own.pem"
+    own_certificate(file)
+    proxy = Proxy(server.port, lambda method, path, n: None, str(file))
+    yield f"https://127.0.0.1:{proxy.server_port}", str(file)
+    proxy.shutdown()
+    proxy.server_close()
+
+
+SERVER, CLIENT = "MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"
+INSECURE = "MLFLOW_TRACKING_INSECURE_TLS"
+
+
+def test_a_server_with_its_own_certificate_gets_one_whole_run(server, secured, tmp_path):
+    address, file = secured
+    environment = {URI: address, SERVER: file, CLIENT: file}
+    store = Store(server.uri, tmp_path)
+    execution = store.start("secured", QUICK, environment=environment).finish()
+    assert execution.code == 0, execution.printed
+    assert execution.run.info.status == "FINISHED" and execution.run.data.metrics["m"] == 1
+    assert {"notebook.ipynb", "notebook.html"} <= execution.artifacts()
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize(
+    "variables, said",
+    [
+        ({INSECURE: "true", CLIENT: "FILE"}, None),
+        ({CLIENT: "FILE"}, f"does not answer .SSLError.*{SERVER} names the file"),
+        ({SERVER: "FILE"}, "does not answer"),
+        ({SERVER: "/no/such.pem"}, "cannot be asked: .*/no/such.pem"),
+        ({SERVER: "FILE", INSECURE: "true"}, "cannot be asked: .*only one of these"),
+    ],
+)
+def test_a_servers_certificate_is_asked_for_as_mlflow_does(secured, monkeypatch, variables, said):
+    address, file = secured
+    monkeypatch.setenv(URI, address.replace("//", "//me:mine@"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.replace("FILE", file))
+    if not said:
+        assert open_store()
+        return
+    with pytest.raises(WorkbookError, match=said) as error:
+        open_store()
+    assert "mine" not in str(error.value)

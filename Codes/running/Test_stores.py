@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
@@ -188,6 +188,12 @@ def test_a_store_in_a_missing_folder_or_by_a_relative_path_is_refused(monkeypatc
         open_store()
 
 
+def test_a_servers_address_that_is_none_is_refused_without_its_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:mi#ne@[bad")
+    with pytest.raises(WorkbookError, match=r"server https://\[bad does not answer \(InvalidURL\)"):
+        open_store()
+
+
 def test_lock_files_of_dead_processes_are_recovered(own_store):
     for name in ("new.db.lock.flock", "mlflow.db.lock.flock"):
         (own_store.folder / name).write_text(
@@ -200,9 +206,15 @@ def test_lock_files_of_dead_processes_are_recovered(own_store):
 
 
 def test_a_killed_creator_of_a_store_leaves_one_that_the_next_can_use(tmp_path):
-    uri = f"sqlite:///{tmp_path}/new.db"
+    uri, part = f"sqlite:///{tmp_path}/new.db", tmp_path / ".new.db.part"
     first = opener(uri)
-    wait_for(lambda: [f for f in tmp_path.glob("*new.db*") if f.stat().st_size])
+
+    def has_begun():
+        with suppress(FileNotFoundError):
+            return part.stat().st_size
+        return (tmp_path / "new.db").exists()
+
+    wait_for(has_begun)
     first.kill()
     first.join()
     second = opener(uri)
@@ -293,7 +305,10 @@ def test_a_finished_run_has_a_manifest_and_an_altered_byte_is_found(own_store):
 
 
 def test_a_run_killed_while_its_artifacts_are_copied_has_no_manifest(own_store):
-    large = "import mlflow; open('big', 'wb').truncate(300_000_000); mlflow.log_artifact('big')"
+    large = (
+        "import mlflow, time; open('big', 'wb').truncate(300_000_000); mlflow.log_artifact('big')"
+    )
+    large += "; time.sleep(600)"
     execution = own_store.start("large", large)
     wait_for(lambda: list(own_store.folder.glob("mlruns/**/big")), execution)
     execution.signal(signal.SIGKILL)

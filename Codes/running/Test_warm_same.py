@@ -640,6 +640,7 @@ def test_the_end_is_an_ordinary_one(start):
             "atexit.register(lambda: open('exit', 'w').write('x'))\n"
             "threading.Thread(target=lambda: (time.sleep(0.3), open('thread', 'w').write('x'))).start()"
         )
+        kernel.km.shutdown_wait_time = 60
         kernel.end(now=False)
         left.append(sorted(p.name for p in kernel.folder.iterdir()))
     assert left[1] == left[0] and {"exit", "thread"} <= set(left[1])

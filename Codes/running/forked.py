@@ -30,7 +30,7 @@ def become_own_process(request, streams, *kept):
     _reopen_streams()
     os.umask(request["umask"])
     for number, limits in request["limits"]:
-        with contextlib.suppress(OSError, ValueError):
+        if resource.getrlimit(number) != tuple(limits):  # one that fails ends this fork
             resource.setrlimit(number, tuple(limits))
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, request["affinity"])

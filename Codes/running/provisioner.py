@@ -7,7 +7,6 @@ starts in the ordinary way, and one line says so.
 import asyncio
 import contextlib
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -31,7 +30,6 @@ RETRY = 300.0  # seconds after which a template that could not be made is tried 
 # bytes that a fork can show in /proc as its own
 ROOM_FOR_ARGUMENTS, ROOM_FOR_ENVIRONMENT = 4_000, 100_000
 UNKNOWN = 255  # the exit code of a kernel whose template was killed before it could tell
-LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 class ForkedKernel:
@@ -183,7 +181,7 @@ def describe(
         "independent": independent,
         "parent": 0 if independent else os.getpid(),
         "umask": umask(),
-        "limits": [(number, resource.getrlimit(number)) for number in LIMITS],
+        "limits": rendezvous.limits(),
         "ignored": [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN],
         "affinity": sorted(os.sched_getaffinity(0)),
     }

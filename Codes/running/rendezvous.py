@@ -1,8 +1,8 @@
 """Where a client and the warm template of its environment meet: a private folder, a name, and framed messages.
 
-A forked process inherits what no program can change afterwards (its namespaces, control group and groups, what
-libraries read from the environment as they load), so all of that is in the template's name: a client never gets a fork
-of a template that differs from itself there.
+A forked process inherits what no program can change afterwards (its namespaces, control group and groups, its hard
+limits, what libraries read from the environment as they load), so all of that is in the template's name: a client
+never gets a fork of a template that differs from itself there.
 """
 
 import array
@@ -39,7 +39,7 @@ AT_LOAD = re.compile(
     r"|PYDEV|DEBUGPY_|DEBUG_PYDEVD|PYCHARM_|PATHS_FROM_|GEVENT_|IPYTHON|TRAITLETS_|JOBLIB_|LOKY_|NPY_|NUMPY_|NUMEXPR_"
     r"|PANDAS_|PILLOW_|SCIPY_|SKLEARN_|PROTOCOL_|TEMPORARILY_|OTEL_|PYDANTIC_|PSUTIL_|PYZMQ_|TORNADO_|NVPL_|PYPARSING"
     r"|OPENBLAS_MAIN_FREE|SSL_|MLFLOW_(CONFIGURE|LOGGING|DISABLE|ENABLE_T|WEBHOOK|SQLALCHEMY)|GRPC_|AWS_CA"
-    r"|CLOUDSDK_CORE_CUSTOM|DASK_|MSGPACK_)"
+    r"|CLOUDSDK_CORE_CUSTOM|DASK_|MSGPACK_|TQDM_)"
     r"|(LANG|LANGUAGE|HOME|USER|MATPLOTLIBRC|GLIBC_TUNABLES|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS"
     r"|GIT_SSL_CAINFO|NIX_SSL_CERT_FILE|PIP_CERT|SOURCE_DATE_EPOCH|RUST_BACKTRACE|TF_CLI_CONFIG_FILE)$)"
 )
@@ -55,6 +55,14 @@ def read_at_load(environment):
     return {name: value for name, value in sorted(environment.items()) if AT_LOAD.match(name)}
 
 
+def limits():
+    """[(number, (soft, hard))] of this process's limits."""
+    import resource  # only where warm kernels can be
+
+    numbers = [getattr(resource, each) for each in dir(resource) if each.startswith("RLIMIT_")]
+    return [(number, resource.getrlimit(number)) for number in numbers]
+
+
 def name(python, environment):
     """The name of the template that can serve a kernel of the interpreter `python` (a path) with `environment`."""
     namespaces = []
@@ -64,7 +72,8 @@ def name(python, environment):
     with contextlib.suppress(OSError):
         namespaces.append(Path("/proc/self/cgroup").read_text("ascii"))
     who = [os.getuid(), os.getgid(), sorted(os.getgroups())]
-    facts = [PROTOCOL, python, str(ROOT), who, namespaces, read_at_load(environment)]
+    hard = [most for _, (_, most) in limits()]
+    facts = [PROTOCOL, python, str(ROOT), who, namespaces, hard, read_at_load(environment)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
