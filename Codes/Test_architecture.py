@@ -117,7 +117,7 @@ import papermill.iorw
 from pathlib import Path
 def state():
     files = sorted(str(p) for folder in sys.argv[1:] for p in Path(folder).rglob("*")
-                   if not {".git", ".venv", ".hypothesis", "test-report"} & set(p.parts))
+                   if not {".git", ".venv", ".hypothesis", "test-report", "__pycache__"} & set(p.parts))
     loggers = [logging.getLogger(), *map(logging.getLogger, sorted(logging.root.manager.loggerDict))]
     handlers = {log.name: [len(log.handlers), log.level] for log in loggers if log.handlers or log.level}
     return {"environment": dict(os.environ), "folder": os.getcwd(), "path": sys.path[:], "files": files,

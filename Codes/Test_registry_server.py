@@ -16,7 +16,7 @@ from Codes import problem as problems
 from Codes import promotion, registry, tracking
 from Codes.errors import WorkbookError
 from Codes.paths import ROOT
-from Codes.running.testbed import Server, free_port, fresh_store, wait_for
+from Codes.running.testbed import Server, fresh_store, wait_for
 from Codes.Test_promotion import PATIENT, race, train
 
 CACHE = ROOT / ".cache" / "models"
@@ -28,7 +28,7 @@ def fixture_remote(tmp_path_factory):
     os.environ.setdefault("WORKBOOK_TESTBED", str(tmp_path_factory.mktemp("testbed")))
     folder = tmp_path_factory.mktemp("server")
     fresh_store(folder)
-    server = Server(folder, free_port()).start()
+    server = Server(folder, clients.free_port()).start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", server.uri)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

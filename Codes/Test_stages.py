@@ -17,13 +17,13 @@ from Codes.paths import ROOT
 def a_report(tmp_path: Path, monkeypatch) -> Path:
     """A report folder of its own."""
     monkeypatch.setattr(stages, "REPORT", tmp_path)
+    monkeypatch.delenv("ONLY", raising=False)
     return tmp_path
 
 
 def group(monkeypatch, *found: stages.Stage) -> None:
     """Let `make lint` mean these stages."""
     monkeypatch.setitem(stages.GROUPS, "lint", lambda: iter(found))
-    monkeypatch.delenv("ONLY", raising=False)
 
 
 GOOD = stages.python("good", "-c", "print(1)")

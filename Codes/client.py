@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import secrets
 import socket
 import subprocess
 import sys
@@ -62,10 +63,12 @@ def wait(process, url, log):
 
 
 def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, below those that the system gives to others by itself."""
+    for port in secrets.SystemRandom().sample(range(15_000, 30_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise WorkbookError("no port can be had on 127.0.0.1.")
 
 
 def body(frame):
@@ -84,20 +87,27 @@ def ask(url, rows):
     """
     reply = requests.post(f"{url}/invocations", body(rows), headers=JSON, timeout=60)
     if not reply.ok:
-        raise WorkbookError(f"{reply.status_code}: {reply.json()['message']}")
+        raise WorkbookError(_told(reply))
     return {**reply.json(), "version": reply.headers["X-Model-Version"]}
+
+
+def _told(reply):
+    return f"{reply.status_code}: {reply.json()['message']}"
 
 
 def refusals(url, row):
     """What bad requests get: a table of what was wrong, the status and the sentence; made of `row` (a frame of one)."""
     name = row.columns[0]
-    number = row.select_dtypes("number").columns[0]
+    stranger = "colour" if "colour" not in row else f"no {max(row, key=len)}"
     bad = {
         "not JSON": "{rows",
         "no rows": body(row.head(0)),
         "a column is missing": body(row.drop(columns=name)),
-        "a column too many": body(row.assign(colour="red")),
-        "text for a number": body(row.astype({number: object}).assign(**{number: "many"})),
+        "a column too many": body(row.assign(**{stranger: "red"})),
+        **{
+            "text for a number": body(row.assign(**{number: "many"}))
+            for number in row.select_dtypes("number").columns[:1]  # a table may have none
+        },
         "not a number": body(row).replace('"data": [[', '"data": [[NaN, ', 1),
         "a list": "[1, 2, 3]",
     }
@@ -118,8 +128,11 @@ def times(url, rows, clients=1, seconds=2.0):
     """Milliseconds of each answer to the same `rows` (a frame, or a request's text) within `seconds`: a Series.
 
     So many `clients` ask at once, each over one connection.
+
+    Raises:
+        WorkbookError: none of them was answered; what the server had to say against the last.
     """
-    text, taken = rows if isinstance(rows, str) else body(rows), []
+    text, taken, refused = rows if isinstance(rows, str) else body(rows), [], []
     end = time.perf_counter() + seconds
 
     def go():
@@ -129,10 +142,15 @@ def times(url, rows, clients=1, seconds=2.0):
                 reply = session.post(f"{url}/invocations", text, headers=JSON, timeout=60)
                 if reply.ok:
                     taken.append(1000 * (time.perf_counter() - started))
+                else:
+                    refused.append(_told(reply))
 
     threads = [threading.Thread(target=go) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if not taken:
+        why = refused[-1] if refused else "the server is away"
+        raise WorkbookError(f"no request was answered, so there are no times: {why}")
     return pd.Series(taken, name=f"{clients} at once")

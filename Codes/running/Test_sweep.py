@@ -11,6 +11,7 @@ import statistics
 import sys
 import threading
 from subprocess import PIPE, STDOUT, Popen
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
@@ -19,6 +20,7 @@ import pytest
 from Codes import comparison, manifest, problem
 from Codes.paths import NOTEBOOKS, ROOT
 from Codes.running import workers
+from Codes.running.Test_liveness import stop
 from Codes.running.testbed import X, clean_environment, processes_of, wait_for, write_notebook
 
 SCORE = "import mlflow\nmlflow.log_metric('score', 10 - (x - 3) ** 2 + seed / 100)"
@@ -410,7 +412,13 @@ def test_a_sweep_that_would_fill_the_memory_is_slowed_and_says_so(store):
 # --- ends from outside
 
 
-SLEEPY = "import mlflow, time\nopen(f'begun{seed}', 'w').close()\ntime.sleep(3)\nmlflow.log_metric('score', seed)"
+HELD = """
+import mlflow, os, time
+open(f'begun{seed}', 'w').close()
+for _ in range(3000):
+    if os.path.exists('go'): break
+    time.sleep(0.1)
+mlflow.log_metric('score', seed)"""
 
 
 def begun(execution, count=1):
@@ -418,25 +426,31 @@ def begun(execution, count=1):
     wait_for(lambda: len(list(execution.folder.glob("begun*"))) >= count, execution)
 
 
+def let_go(execution):
+    """Let the trials end, those that are held and all that follow."""
+    (execution.folder / "go").touch()
+
+
 def test_ctrl_c_kills_what_is_active_and_tells_how_to_go_on(own_store):
     options = [*GOAL, "-v", "seed=1..5", "--workers", "2", "--sampler", "grid"]
-    execution = own_store.sweep("stopped", SLEEPY, options=options)
+    execution = own_store.sweep("stopped", HELD, options=options)
     begun(execution, 2)
     execution.signal(signal.SIGINT)
     check_ended(execution, "KILLED", 130)
+    let_go(execution)
     children = children_of(execution)
     assert {r.info.status for r in children} == {"KILLED"} and len(children) == 2
     assert re.search(
         r"go on by the same command:\n  workbook sweep .*stopped.ipynb.*-v seed=1..5",
         execution.printed,
     )
-    again = check_ended(own_store.sweep("stopped", SLEEPY, options=options))
+    again = check_ended(own_store.sweep("stopped", HELD, options=options))
     assert len(children_of(again, "FINISHED")) == 5 and "2 are run again" in again.printed
 
 
 def test_an_impatient_ctrl_c_and_sigterm_leave_things_clean(own_store):
     execution = own_store.sweep(
-        "impatient", SLEEPY, options=[*GOAL, "-v", "seed=1..3", "--workers", "2"]
+        "impatient", HELD, options=[*GOAL, "-v", "seed=1..3", "--workers", "2"]
     )
     begun(execution)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
@@ -447,12 +461,13 @@ def test_an_impatient_ctrl_c_and_sigterm_leave_things_clean(own_store):
 
 def test_the_same_sweep_twice_at_once_is_refused(own_store):
     options = [*GOAL, "-v", "seed=1..2", "--workers", "1", "--sampler", "grid"]
-    first = own_store.sweep("twice", SLEEPY, options=options)
+    first = own_store.sweep("twice", HELD, options=options)
     begun(first)
     second = own_store.launch(
         "twice", own_store.folder / "twice.ipynb", "sweep", options, {}
     ).finish()
     assert second.code == 1 and "this sweep is running already" in second.printed
+    let_go(first)
     check_ended(first)
     assert len(children_of(first)) == 2
 
@@ -496,10 +511,11 @@ mlflow.log_metric('score', own_helper.score(x))"""
 
 def test_a_killed_worker_costs_its_trial_one_more_try(own_store):
     options = [*GOAL, "-v", "seed=1..3", "--workers", "1"]
-    execution = own_store.sweep("robbed", SLEEPY, options=options)
+    execution = own_store.sweep("robbed", HELD, options=options)
     begun(execution)
     running = wait_for(lambda: children_of(execution, "RUNNING"), execution)[0]
     os.kill(json.loads(running.data.tags["workbook.owner"])["pid"], signal.SIGKILL)
+    let_go(execution)
     check_ended(execution)
     states = [r.info.status for r in children_of(execution)]
     assert sorted(states) == ["FINISHED"] * 3 + ["KILLED"]
@@ -523,11 +539,12 @@ def test_a_worker_that_is_killed_again_and_again_fails_its_trial(own_store):
 def test_a_stopped_worker_is_given_up_and_its_late_write_refused(own_store):
     options = [*GOAL, "-v", "seed=1..2", "--workers", "1", "--sampler", "grid"]
     grace = {"WORKBOOK_GRACE_SECONDS": "6"}
-    execution = own_store.sweep("frozen", SLEEPY, options=options, environment=grace)
+    execution = own_store.sweep("frozen", HELD, options=options, environment=grace)
     begun(execution)
     running = wait_for(lambda: children_of(execution, "RUNNING"), execution)[0]
     pid = json.loads(running.data.tags["workbook.owner"])["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    stop(SimpleNamespace(signal=lambda number: os.kill(pid, number), store=own_store))
+    let_go(execution)
     check_ended(execution)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     states = [(r.data.tags["workbook.sweep.trial"], r.info.status) for r in children_of(execution)]

@@ -101,7 +101,7 @@ def test_none_of_200_live_runs_is_declared_dead_under_full_load(own_store, monke
                 process.kill()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_server_killed_and_started_again_ten_times_under_a_sweep_loses_nothing(server, tmp_path):
     store = Store(server.uri, tmp_path)
     log = "import mlflow, time\nfor i in range(20):\n    mlflow.log_metric('m', i, step=i)\n"
@@ -114,7 +114,7 @@ def test_a_server_killed_and_started_again_ten_times_under_a_sweep_loses_nothing
         server.kill()
         time.sleep(0.5)
         server.start()
-    execution.finish(400)
+    execution.finish(1200)
     check_ended(execution)
     finished = children_of(execution, "FINISHED")
     points = sorted(int(r.data.params["x"]) for r in finished)

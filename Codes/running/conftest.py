@@ -1,11 +1,14 @@
 """Fixtures of the runner's tests: a private store for each module, and faults injected side by side."""
 
+import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from Codes.running.testbed import Server, Store, free_port, fresh_store
+from Codes.client import free_port
+from Codes.running import rendezvous
+from Codes.running.testbed import Server, Store, fresh_store
 
 LONGEST = ("Test_sweep_load", "Test_sweep_kills", "Test_sweep", "Test_cluster")  # minutes each
 AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
@@ -27,6 +30,10 @@ def pytest_collection_modifyitems(items):
 def testbed(tmp_path_factory):
     """The folder of this test process, where the stores' template is made."""
     os.environ["WORKBOOK_TESTBED"] = str(tmp_path_factory.mktemp("testbed"))
+    with contextlib.suppress(rendezvous.Unavailable):
+        # by one that an earlier session's end cut short: minutes of kernels that are not warm
+        for old in rendezvous.folder().glob("*.failed"):
+            old.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")

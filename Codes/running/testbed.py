@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -242,13 +241,6 @@ class Execution:
     def artifacts(self):
         """The names of the run's artifacts at the top."""
         return {file.path for file in self.store.client.list_artifacts(self.run.info.run_id)}
-
-
-def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

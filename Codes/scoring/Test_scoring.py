@@ -24,10 +24,11 @@ from distributed import Client
 from filelock import FileLock
 
 from Codes import data, models, problem, trust
+from Codes.client import free_port
 from Codes.errors import WorkbookError
 from Codes.paths import DATA, ROOT
 from Codes.running.Test_cluster import Part as Process
-from Codes.running.testbed import free_port, wait_for
+from Codes.running.testbed import wait_for
 from Codes.scoring import job, output, workers
 
 FLIGHTS = DATA / "flights.parquet"
@@ -402,6 +403,8 @@ def test_another_version_or_table_is_scored_anew_and_told(place, model, tmp_path
 
 def child(place, table, out, before=None, **options):
     """Score in this process, which was forked from a clean one; `before` is called once the model is there."""
+    # tests that were started in the background ignore SIGINT, and have handed that on
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     model = trust.load(place / "model")
     if before:
         before()
@@ -474,7 +477,7 @@ def test_killed_as_any_file_comes_to_its_place_it_goes_on_to_the_same_output(
 
 
 def test_killed_from_outside_again_and_again_it_goes_on_to_the_same_output(place, model, tmp_path):
-    out, sizes = tmp_path / "s.csv", {"batch_rows": 50}
+    out, sizes = tmp_path / "s.csv", {"batch_rows": 25}
     (tmp_path / "whole").mkdir()
     run(model, place / "t.csv", tmp_path / "whole" / "s.csv", **sizes)
     parts, counts = tmp_path / ".s.csv.parts", []
@@ -660,6 +663,8 @@ def test_a_cluster_gives_the_same_scores_and_loses_none_whatever_is_killed(
         write(*arguments)
         done_parts.append(arguments)
         if len(done_parts) == 3:
+            if victims == [dask.scheduler]:
+                monkeypatch.setattr(workers, "PATIENCE", 3)
             victims.pop().kill()
 
     def score(folder):
@@ -675,7 +680,6 @@ def test_a_cluster_gives_the_same_scores_and_loses_none_whatever_is_killed(
         score("worker")
         done_parts.clear()
         victims = [dask.scheduler]
-        monkeypatch.setattr(workers, "PATIENCE", 3)
         with pytest.raises(WorkbookError, match="scheduler .* is gone.*same command to go on"):
             score("scheduler")
     finally:

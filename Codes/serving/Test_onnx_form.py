@@ -200,7 +200,9 @@ def test_what_the_runtime_does_not_take_is_told_in_one_line(made, monkeypatch, c
 
 
 def test_an_answer_is_worked_out_by_the_thread_that_asks(made):
-    own, before = payload.Reader(made["hgb"]), psutil.Process().num_threads()
+    own = payload.Reader(made["hgb"])
+    faster(made["hgb"], own)  # libraries start threads of their own at their first use
+    before = psutil.Process().num_threads()
     answer = faster(made["hgb"], own)
     answer(read(own, made["hgb"].example))
-    assert psutil.Process().num_threads() == before
+    assert psutil.Process().num_threads() <= before
