@@ -85,6 +85,38 @@ def test_a_sample_is_drawn_by_its_seed_and_keeps_the_order(orchard):
     assert first["count"].is_monotonic_increasing and len(first) == 20
 
 
+def rarely(values, *missing):
+    """`values`, without those at the places `missing`; integers stay integers."""
+    return pd.array([None if place in missing else v for place, v in enumerate(values)])
+
+
+def test_a_sample_has_the_types_and_gaps_of_the_whole_table_whichever_rows_are_drawn(orchard):
+    columns = {"count": range(100), "flag": [True, False] * 50, "size": np.arange(100) / 2}
+    orchard = orchard(fruit(**{name: rarely(values, 7) for name, values in columns.items()}))
+    whole = data.load(orchard)
+    assert whole.dtypes["count"] == whole.dtypes["flag"] == float
+    samples = [data.load(orchard, rows=20, seed=seed) for seed in range(9)]
+    assert {bool(sample.isna().to_numpy().any()) for sample in samples} == {True, False}
+    for sample in samples:
+        assert sample.dtypes.equals(whole.dtypes)
+        for part in data.split(sample, orchard):
+            assert data.may_lack(data.features(part, orchard)) == set(columns)
+            schema = data.dataset(part, orchard).schema
+            assert {c.name for c in schema.inputs if not c.required} == set(columns)
+
+
+def test_a_gap_in_a_row_without_a_target_is_none(orchard):
+    columns = {"count": range(100), "ripe": [True, False] * 50, "firm": [True, False] * 50}
+    frame = data.load(orchard(fruit(**{n: rarely(values, 7, 8) for n, values in columns.items()})))
+    assert frame.dtypes["count"] == int and frame.dtypes["ripe"] == frame.dtypes["firm"] == bool
+    assert not data.may_lack(frame)
+
+
+def test_a_frame_of_ones_own_lacks_what_it_lacks():
+    frame = pd.DataFrame({"a": [1.0, None], "b": [1, 2], "c": ["x", None]})
+    assert data.may_lack(frame) == {"a", "c"}
+
+
 def test_more_rows_than_there_are_means_all(orchard):
     assert len(data.load(orchard(), rows=1000)) == 100
 
@@ -239,6 +271,20 @@ def test_a_contract_that_is_kept_says_nothing(orchard):
     frame = data.load(orchard)
     assert data.check(frame, orchard)["ok"].all()
     data.require(frame, orchard)
+
+
+def test_a_boolean_with_gaps_is_a_boolean_to_the_contract(orchard):
+    rule = "contract:\n  flag: {type: boolean, allowed: [true, false], missing_share: 0.1}"
+    frame = fruit(flag=rarely([True, False] * 50, 7))
+    orchard = orchard(frame, replace={"contract:": rule})
+    frame = data.load(orchard)
+    assert frame["flag"].dtype == float
+    data.require(frame, orchard)
+    lacking = data.check(frame.assign(flag=np.nan), orchard)
+    assert lacking.query("not ok")["seen"].tolist() == ["boolean, 100.00% missing"]
+    for value, seen in ((2.0, "integer"), (0.5, "number")):
+        with pytest.raises(WorkbookError, match=f"flag: needs boolean, .*; saw {seen}, also"):
+            data.require(frame.assign(flag=frame["flag"].replace(0.0, value)), orchard)
 
 
 @pytest.mark.parametrize("row", [0, 9_999, 10_000, 29_999])

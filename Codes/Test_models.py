@@ -175,6 +175,21 @@ def test_the_signature_knows_a_gap_far_down_the_table(run):  # pylint: disable=u
     assert required["count"] and not required["late_gap"] and not required["amount"]
 
 
+def test_the_signature_knows_a_gap_that_was_not_drawn(run, tmp_path):
+    X, y = mixed()
+    late = pd.array(np.arange(len(X)) % 7).astype("Int64")
+    late[399] = pd.NA
+    X.assign(late_gap=late, target=y).to_parquet(tmp_path / "t.parquet")
+    source = problem.Source(path=tmp_path / "t.parquet")
+    which = CANCER.model_copy(update={"source": source, "contract": {}, "positive": None})
+    frame = data.load(which, rows=200).drop(columns="empty")
+    assert frame["late_gap"].notna().all()
+    X, y = data.features(frame, which), data.target(frame, which)
+    info = models.log(models.build(which, X, "linear").fit(X, y), X)
+    late = next(column for column in info.signature.inputs if column.name == "late_gap")
+    assert run.info.run_id and late.type.name == "double" and not late.required
+
+
 def test_types_that_nobody_vouched_for_are_named_and_need_an_opt_in(run):
     X, y = mixed()
     X = X.drop(columns="empty")

@@ -25,7 +25,7 @@ def _row(frame, column, rule):
     if column not in frame:
         return column, _required(rule), "no such column", False
     values = frame[column]
-    seen = [_type(values)]
+    seen = [_type(values, rule.type)]
     ok = seen[0] == rule.type or (seen[0], rule.type) == ("integer", "number")
     known = values.dropna()
     if ok and rule.type in ("integer", "number", "time") and len(known):
@@ -42,15 +42,18 @@ def _row(frame, column, rule):
     return column, _required(rule), ", ".join(seen), bool(ok)
 
 
-def _type(values):
-    """The contract's word for the type of `values`; whole numbers with gaps are integers."""
+def _type(values, asked):
+    """The contract's word for the type of `values`; whole numbers with gaps are integers, 1 and 0 what is `asked`."""
     if values.dtype == bool:
         return "boolean"
     if pd.api.types.is_datetime64_any_dtype(values):
         return "time"
     if not pd.api.types.is_numeric_dtype(values):
         return "text"
-    whole = (values.dropna() % 1 == 0).all()
+    known = values.dropna()
+    if asked == "boolean" and known.isin([0, 1]).all():
+        return asked
+    whole = (known % 1 == 0).all()
     return "integer" if whole else "number"
 
 

@@ -20,13 +20,16 @@ from Codes.paths import ROOT
 from Codes.problem import suggest
 
 __all__ = [
-    *("load", "split", "features", "target", "roles", "role_by_type"),
+    *("load", "split", "features", "target", "roles", "role_by_type", "may_lack"),
     *("check", "require", "digest", "dataset"),
 ]
+GAPS = "gaps"  # the attribute of a frame that names the columns with gaps in the whole table
 
 
 def load(problem, rows=0, seed=0):
     """The table of `problem` as a frame, without the rows that have no target; its index numbers the table's rows.
+
+    Which rows are drawn changes no column's type, nor whether it may lack a value (see `may_lack`).
 
     Args:
         rows: how many rows to draw, kept in the table's order; 0 for all.
@@ -40,9 +43,11 @@ def load(problem, rows=0, seed=0):
     table = _table(problem.source)
     _named(table.column_names, problem)
     kept = np.flatnonzero(~table[problem.target].is_null(nan_is_null=True).to_numpy())
+    gaps = _gaps(table, kept)
     if 0 < rows < len(kept):
         kept = np.sort(np.random.default_rng(seed).choice(kept, rows, replace=False))
-    frame = _frame(table.take(kept)).set_axis(kept)
+    frame = _frame(table.take(kept), gaps).set_axis(kept)
+    frame.attrs[GAPS] = gaps
     _learnable(frame[problem.target], problem)
     return frame
 
@@ -71,14 +76,26 @@ def _named(columns, problem):
             raise WorkbookError(f"{problem.name}: {part}: no column '{column}' in the table{hint}")
 
 
-def _frame(table):
-    """The Arrow `table` as a frame: text as categories in order, yes-no with gaps as 1, 0, NaN."""
+def _gaps(table, kept):
+    """The columns of the Arrow `table` that lack a value in one of the rows `kept`."""
+    return [
+        name
+        for name, values in zip(table.column_names, table.columns)
+        if values.is_null(nan_is_null=True).to_numpy()[kept].any()
+    ]
+
+
+def _frame(table, gaps):
+    """The Arrow `table` as a frame: text as categories in order; yes-no (1, 0) and integers with `gaps` as floats."""
     frame = table.to_pandas()
     for column in frame.columns[frame.dtypes == "category"]:
         values = frame[column].cat.categories
         frame[column] = frame[column].cat.set_categories(sorted(values))
-    gaps = frame.columns[frame.dtypes == object]
-    return frame.astype(dict.fromkeys(gaps, float))
+    types = {name: frame[name].dtype for name in gaps}
+    loose = [
+        n for n, t in types.items() if t == object or isinstance(t, np.dtype) and t.kind in "biu"
+    ]
+    return frame.astype(dict.fromkeys(loose, float))
 
 
 def _learnable(values, problem):
@@ -175,6 +192,12 @@ def role_by_type(values):
     return "numeric" if is_number else "categorical"
 
 
+def may_lack(frame):
+    """The columns of `frame`, of rows of a table (see `load`), that lack a value in any row of the table."""
+    gaps = frame.attrs.get(GAPS, ())
+    return {name for name, values in frame.items() if name in gaps or values.isna().any()}
+
+
 def digest(frame):
     """36 characters that change with any name, value or row of `frame`, first to last."""
     total = hashlib.sha256(repr(list(frame.columns)).encode())
@@ -187,10 +210,11 @@ class _Dataset(PandasDataset):
 
     @cached_property
     def schema(self):
-        """The MLflow schema of the frame; a column with gaps is not required."""
+        """The MLflow schema of the frame; a column that may lack a value is not required."""
+        gaps = may_lack(self.df)
         return Schema(
             [
-                ColSpec(_mlflow_type(values.dtype), name, required=not values.isna().any())
+                ColSpec(_mlflow_type(values.dtype), name, required=name not in gaps)
                 for name, values in self.df.items()
             ]
         )

@@ -203,7 +203,7 @@ def boost():
     'os.getcwd() == os.environ["TMPDIR"])\'], capture_output=True, text=True).stdout',
 }
 GRANTED = (
-    "Umask Uid Gid Groups SigBlk SigIgn CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp "
+    "Umask Uid Gid Groups SigBlk CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp "
     "Cpus_allowed Mems_allowed"
 ).split()
 SAME |= {
@@ -213,6 +213,10 @@ SAME |= {
     f"{name} of the process": f"open('/proc/self/{name}').read()"
     for name in ("comm", "limits", "oom_score_adj", "timerslack_ns", "cgroup")
 }
+# the C library ignores two signals of its own in what it spawns, or does not
+SAME["the ignored signals"] = (
+    "[int(x.split()[1], 16) & ~(3 << 31) for x in open('/proc/self/status') if x[:6] == 'SigIgn']"
+)
 
 DIFFERENT = {  # what: (code, why)
     "matplotlibrc, reset": (
@@ -291,12 +295,14 @@ TOLD = ("name", "text", "data", "ename", "evalue", "traceback", "wait")
 
 def told(kernel, code):
     """(status, payload, outputs as text) of `code` in `kernel`, without what differs from run to run."""
-    reply = kernel.run(code)
-    contents = [
-        (o["msg_type"], {k: v for k, v in o["content"].items() if k in TOLD})
-        for o in kernel.outputs
-        if o["msg_type"] not in ("status", "execute_input")
-    ]
+    reply, contents = kernel.run(code), []
+    for output in kernel.outputs:
+        kind, content = output["msg_type"], output["content"]
+        before = contents[-1][1] if contents else {}
+        if kind == "stream" and before.get("name") == content["name"]:
+            before["text"] += content["text"]  # it comes in as many pieces as the moment makes
+        elif kind not in ("status", "execute_input"):
+            contents.append((kind, {k: v for k, v in content.items() if k in TOLD}))
     text = re.sub(r"0x[0-9a-f]{6,}|sk-container-id-\d+", "ID", kernel.seen(repr(contents)))
     return reply["status"], reply.get("payload"), text
 
