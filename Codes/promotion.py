@@ -130,7 +130,10 @@ def contenders(problem, notebook="02_train"):
 
     A run by hand, in JupyterLab, has neither an executed copy nor a manifest; it is there to look at.
     """
-    runs, problem = tracking.runs(problem, notebook), problems.load(problem)
+    runs, whole = tracking.runs(problem, notebook), problems.lasting(problem)
+    if runs.empty and whole != problem:
+        runs = tracking.runs(whole, notebook)
+    problem = problems.load(problem)
     made = runs.get("tags.workbook.fingerprint")
     board = comparison.board(problem, runs if made is None else runs[made.notna()])
     if made is None or board.empty:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from pandas import DataFrame
 
 from Codes import identity, liveness, parameters
 from Codes.adoption import OWNED
@@ -158,13 +159,16 @@ def runs(problem=None, notebook=None):
     where = "attributes.status = 'FINISHED'" + (
         f" and tags.`{identity.NOTEBOOK}` = '{notebook}'" if notebook else ""
     )
+    client = MlflowClient()
     if not problem:
-        places = {"search_all_experiments": True}
-    elif for_all():
-        places = {"experiment_ids": [for_all()]}
+        places = client.search_experiments()
+    elif place := for_all():
+        places = [client.get_experiment(place)]
     else:
-        places = {"experiment_names": [problem]}
-    table = mlflow.search_runs(**places, filter_string=where, order_by=["start_time DESC"])
+        places = [client.get_experiment_by_name(problem)]
+    ids = [each.experiment_id for each in places if each]
+    # of no experiment MLflow would take its active one
+    table = mlflow.search_runs(ids, where, order_by=["start_time DESC"]) if ids else DataFrame()
     if "run_id" not in table:
         table["run_id"] = None
     if problem and "params.problem" in table:

@@ -40,7 +40,9 @@ def test_a_server_that_is_down_or_silent_is_told_within_ten_seconds(own_store):
         }
         for execution in starts.values():
             check_refused(execution, "tracking server http://127.0.0.1:.* does not answer")
-        assert time.monotonic() - begun < 60  # ten, and more for a machine that is busy; it was minutes
+        assert (
+            time.monotonic() - begun < 60
+        )  # ten, and more for a machine that is busy; it was minutes
 
 
 def test_a_server_killed_in_mid_run_and_restarted_loses_nothing_and_doubles_nothing(

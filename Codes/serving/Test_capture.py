@@ -37,6 +37,16 @@ def test_each_row_is_a_line_with_time_version_columns_and_prediction(tmp_path):
     assert lines(tmp_path).count(b"\n") == 3
 
 
+def test_a_row_names_the_run_of_its_version_where_that_is_known(tmp_path):
+    with Capture(tmp_path) as kept:
+        kept.put(1, columns(1), [1], "a run")
+    (tmp_path / "0-old.jsonl").write_text(
+        '{"time": "2020", "version": 1, "columns": {}, "prediction": 0}\n'
+    )
+    rows, unreadable = capture.read(tmp_path)
+    assert [row["run_id"] for row in rows] == [None, "a run"] and not unreadable
+
+
 def test_the_disk_s_bound_is_kept_and_the_newest_rows_stay(tmp_path):
     with Capture(tmp_path, size=50_000) as kept:
         for number in range(3_000):

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -60,7 +61,10 @@ class Acting:
 
 
 class Store:
-    """A registry of folders: root/3 is version 3, the file root/production names the version it points to."""
+    """A registry of folders: root/3 is version 3, the file root/production names the version it points to.
+
+    The file root/production.past names those it ever pointed to.
+    """
 
     def __init__(self, root):
         self.root = Path(root)
@@ -72,7 +76,8 @@ class Store:
         number = self.pointed(name, alias) if alias else int(number)
         if not (self.root / str(number)).is_dir():
             raise WorkbookError(f"{name} has no version {number}.")
-        return SimpleNamespace(name=name, number=number, private=["origin"])
+        run_id = f"{self.root.name}-{number}"
+        return SimpleNamespace(name=name, number=number, run_id=run_id, private=["origin"])
 
     def load(self, version):
         """Its model, acting where there is a file that says so."""
@@ -88,11 +93,17 @@ class Store:
         text = (self.root / alias).read_text()
         return int(text) if text else None
 
+    def was_in(self, _, alias):
+        """The numbers of all that the alias ever pointed to."""
+        return set(map(int, (self.root / f"{alias}.past").read_text().split()))
+
 
 def point(root, number, alias="production"):
     """Let the alias point to the version `number`, at once as a registry does."""
     (root / "spare").write_text(str(number))
     os.replace(root / "spare", root / alias)
+    with (root / f"{alias}.past").open("a") as past:
+        past.write(f"{number}\n")
 
 
 class Asked:
@@ -527,6 +538,17 @@ def test_slow_heads_and_slow_bodies_are_closed(flying):
         assert body.recv(1000) == b"" == silent.recv(1000)
 
 
+def test_a_client_that_hangs_up_is_no_failed_prediction(flying):
+    head = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    names = [f'requests_total{{path="/invocations",status="{status}"}}' for status in (400, 500)]
+    names.append('failed_predictions_total{reason="error"}')
+    before = [flying.metric(name) for name in names]
+    flying.socket(head + b"Content-Length: 99\r\n\r\n[").close()
+    until(lambda: sum(map(flying.metric, names)) > sum(before))
+    assert [flying.metric(name) for name in names] == [before[0] + 1, *before[1:]]
+    assert "ClientDisconnect" not in flying.log
+
+
 WEIRD = [
     None,
     True,
@@ -620,6 +642,7 @@ def test_captured_rows_have_no_private_column(flying, root, example):
     until(lambda: flying.metric('captured_rows{result="kept"}') >= before + len(example))
     rows, unreadable = capture.read(root / "served" / "flights@production")
     assert unreadable == 0 and rows[-1]["version"] == 1
+    assert rows[-1]["run_id"] == f"{root.name}-1"
     # one is named by the server's option, one by the version
     assert set(rows[-1]["columns"]) == set(example) - {"dest", "origin"}
 
@@ -780,7 +803,8 @@ def test_what_can_t_serve_is_not_switched_to_and_the_store_may_be_away(followed,
 
 def test_a_killed_server_starts_with_the_last_good_version(followed, acts, ten):
     point(acts, 2)
-    until(lambda: followed.metric("model_version") == 2)
+    state = acts / "served" / "model@production" / "state.json"
+    until(lambda: json.loads(state.read_text("utf-8"))["version"] == 2)
     point(acts, 3)
     assert followed.stop(signal.SIGKILL) == -signal.SIGKILL
     with server(acts, "model@production") as asked:
@@ -798,7 +822,13 @@ def test_what_never_served_well_is_told_in_a_line(acts, tmp_path):
     point(acts, 3)
     state = tmp_path / "model@production" / "state.json"
     state.parent.mkdir()
-    for text in ('{"ver', "[]", '{"version": 3}'):
+    # damaged, of the version itself, as old ones were, of another store's version 2, of one that never was in it
+    known = [{"version": 3, "run_id": f"{acts.name}-3"}, {"version": 2}]
+    known += [{"version": 2, "run_id": "elsewhere-2"}, {"version": 4, "run_id": f"{acts.name}-4"}]
+    point(acts, 2)
+    point(acts, 3)
+    shutil.copytree(acts / "2", acts / "4")
+    for text in ('{"ver', "[]", *map(json.dumps, known)):
         state.write_text(text)
         with pytest.raises(
             WorkbookError, match="model version 3 can't serve: a secret of the model"

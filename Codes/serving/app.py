@@ -10,6 +10,7 @@ import prometheus_client as prometheus
 from fastapi import FastAPI
 from mlflow.version import VERSION
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from Codes.errors import first_line
@@ -116,7 +117,8 @@ class Endpoints:
             return self._failed(served, first_line(error, named=True), FAILED)
         self._metrics.rows.inc(len(predictions))
         if self._capture:
-            self._capture.put(served.version.number, served.public(columns), predictions)
+            version = served.version
+            self._capture.put(version.number, served.public(columns), predictions, version.run_id)
         return Response(reply, media_type="application/json")
 
     def _failed(self, served, what, message):
@@ -149,6 +151,8 @@ class Endpoints:
             raise Refused(
                 f"the body took longer than {self._limits.body_seconds:g} seconds.", 408
             ) from None
+        except ClientDisconnect:  # nobody reads this, but it is counted as the client's
+            raise Refused("the client hung up before the end of the body.") from None
         return bytes(body)
 
     async def ping(self, _):

@@ -43,15 +43,18 @@ class Capture:  # pylint: disable=too-many-instance-attributes
         self._queue.put(None)
         self._thread.join(10)
 
-    def put(self, version, columns, predictions):
-        """Hand over the rows in `columns` ({name: list}) and their `predictions`; returns at once."""
-        count = len(predictions)
+    def put(self, version, columns, predictions, run_id=""):
+        """Hand over the rows in `columns` ({name: list}) and their `predictions`; returns at once.
+
+        `run_id`: of the `version` (its number), which two stores may have given to two models.
+        """
+        count, about = len(predictions), {"version": version, "run_id": run_id}
         with self._lock:
             fits = count <= self._room
             self._room -= count if fits else 0
             self.dropped += 0 if fits else count
         if fits:
-            self._queue.put((time.time(), version, columns, predictions))
+            self._queue.put((time.time(), about, columns, predictions))
 
     def _work(self):
         broken = False
@@ -71,12 +74,12 @@ class Capture:  # pylint: disable=too-many-instance-attributes
         if self._file:
             self._file.close()
 
-    def _write(self, when, version, columns, predictions):
+    def _write(self, when, about, columns, predictions):
         moment = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
         lines = [
             {
                 "time": moment,
-                "version": version,
+                **about,
                 "columns": {name: values[row] for name, values in columns.items()},
                 "prediction": prediction,
             }
@@ -129,7 +132,7 @@ def _line(row):
 def read(folder):
     """(rows, unreadable): the captured rows in `folder`, the oldest first, and how many lines could not be read.
 
-    A row is {"time", "version", "columns": {name: value}, "prediction"}.
+    A row is {"time", "version", "run_id" (None in old files), "columns": {name: value}, "prediction"}.
     """
     rows, unreadable = [], 0
     for file in sorted(Path(folder).glob(PATTERN)):
@@ -140,7 +143,8 @@ def read(folder):
         for line in lines:
             try:
                 row = json.loads(line)
-                rows.append({key: row[key] for key in ("time", "version", "columns", "prediction")})
+                needed = {key: row[key] for key in ("time", "version", "columns", "prediction")}
+                rows.append({**needed, "run_id": row.get("run_id")})
             except (ValueError, KeyError, TypeError):
                 unreadable += 1
     return rows, unreadable

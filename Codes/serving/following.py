@@ -81,7 +81,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
 
     Args:
         spec: name@alias, which is followed, or name/number, which stays.
-        store: has `find`, `load` and `pointed`, as Codes.registry.
+        store: has `find`, `load`, `pointed` and `was_in`, as Codes.registry.
         make: (version, loaded) -> Served.
         state: file that remembers the last version that served well.
         every: seconds between two looks at the alias.
@@ -100,14 +100,14 @@ class Following:  # pylint: disable=too-many-instance-attributes
             self._take(version)
         except Exception as error:  # pylint: disable=W0718
             last = self._last_good() if self.alias else None
-            if last in (None, version.number):
+            if not last or last.number == version.number:
                 raise WorkbookError(
                     f"{self._title(version.number)} can't serve: {first_line(error).rstrip('.')}"
                 ) from error
             self._note_failure(
-                version.number, error, f"starting with version {last}, the last good one"
+                version.number, error, f"starting with version {last.number}, the last good one"
             )
-            self._take(self._store.find(f"{self.name}/{last}"))
+            self._take(last)
         if self.alias:
             threading.Thread(target=self._follow, name="following", daemon=True).start()
         return self
@@ -124,15 +124,21 @@ class Following:  # pylint: disable=too-many-instance-attributes
         if self.alias:
             try:
                 self._state.parent.mkdir(parents=True, exist_ok=True)
-                files.write(self._state, json.dumps({"version": version.number}))
+                good = {"version": version.number, "run_id": version.run_id}
+                files.write(self._state, json.dumps(good))
             except OSError as error:  # it serves all the same
                 LOG.warning("The last good version is not noted: %s.", first_line(error))
 
     def _last_good(self):
+        """The last version that served well; None where this store has another by that number, or never let it here."""
         try:
-            return int(json.loads(self._state.read_text("utf-8"))["version"])
-        except (OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(self._state.read_text("utf-8"))
+            number, run_id = int(kept["version"]), kept["run_id"]
+            was_here = number in self._store.was_in(self.name, self.alias)
+            found = self._store.find(f"{self.name}/{number}")
+        except (OSError, ValueError, KeyError, TypeError, WorkbookError):
             return None
+        return found if was_here and found.run_id == run_id else None
 
     def _follow(self):
         while not self._stop.wait(self._every):
