@@ -146,9 +146,8 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
         super().__init__(manager, **options)
         self.meanwhile = meanwhile
         self.guard, self.failure, self.clear_before_next_output = guard, None, False
-        self.kept = (
-            {}
-        )  # {(cell, who keeps its outputs): how much of each kind is kept, and was cut}
+        # {(cell, who keeps its outputs): how much of each kind is kept, and was cut}
+        self.kept = {}
 
     def execute(self, **kwargs):
         """Execute all cells; `kwargs` go to the kernel's start (env, stdout, stderr)."""
