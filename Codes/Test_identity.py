@@ -79,7 +79,7 @@ class Opened(Exception):
 
 
 def test_papermill_tells_the_notebook_itself_also_from_another_folder(notebook, monkeypatch):
-    def open_run(_nb, source, _values, _options):
+    def open_run(_nb, source, *_):
         raise Opened(identity.tags(source))
 
     monkeypatch.setattr(engine, "open_run", open_run)

@@ -264,7 +264,7 @@ def test_an_error_on_a_worker_fails_its_trial_and_is_no_lost_scheduler(tmp_path,
     monkeypatch.setattr(paths, "EXECUTED", tmp_path / "file")  # such as a folder that is on no disk
     alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
     told = []
-    with LocalCluster(**alone, dashboard_address=None) as cluster:
+    with LocalCluster(**alone, dashboard_address="127.0.0.1:0") as cluster:
         pool = workers.Cluster(cluster.scheduler_address, told.append)
         with pytest.raises(WorkbookError, match="a worker of the cluster failed: FileExistsError"):
             pool.submit({"id": "0.0.1", "sweep": "s"}).result(60)
