@@ -7,6 +7,7 @@ import math
 import os
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import mlflow
 import numpy as np
 import pandas as pd
@@ -250,6 +251,7 @@ def test_a_regression_goes_through_the_gate_too(tmp_path):
     with a_run(tmp_path) as run:
         report = gate.check(which, rows, model)
         refused = gate.check(which, rows, model, model)
+        assert not plt.get_fignums(), "a notebook would show them"
         logged = MlflowClient().get_run(run.info.run_id)
     # MLflow's own evaluation is there too, and agrees with the workbook's
     rmse = report.metrics.set_index("metric").candidate["rmse"]

@@ -250,7 +250,10 @@ def evaluate(problem, table, model):
 
 @contextlib.contextmanager
 def _quiet():
-    """Nothing is said meanwhile: the Checks tell it all; of MLflow's try on one row scikit-learn would complain."""
+    """Nothing is said or shown meanwhile: the Checks tell it all; scikit-learn would complain of MLflow's one row."""
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -258,6 +261,8 @@ def _quiet():
             yield
         finally:
             logging.disable(logging.NOTSET)
+            for number in set(plt.get_fignums()) - set(before):
+                plt.close(number)  # MLflow leaves an empty one, which a notebook would show
 
 
 def thresholds(problem, evaluated):
