@@ -138,6 +138,12 @@ def test_the_later_source_wins(place):
 # Paths
 
 
+@pytest.mark.parametrize("notebook", [["02_train"], []])
+def test_a_problem_that_there_is_not_is_refused_before_the_lifecycle_runs(place, notebook):
+    told = refused(place, "run", *notebook, "-p", "problem", "fligths")
+    assert "no problem 'fligths', did you mean 'flights'?" in told
+
+
 @pytest.mark.parametrize(
     "name, said",
     [

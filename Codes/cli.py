@@ -15,6 +15,7 @@ from Codes import model_commands, parameters, plain_yaml
 from Codes import problem as problems_
 from Codes.adoption import OWNED
 from Codes.errors import WorkbookError, first_line
+from Codes.paths import NOTEBOOKS
 from Codes.running import rendezvous, runner
 
 
@@ -133,6 +134,8 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             "--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE."
         )
     steps = runner.plan(notebook, given)
+    for problem in {problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS} - {None}:
+        problems_.load(problem)  # the lifecycle's own: refused before a kernel starts
     warm_up(kernel, flags["cold"])
     prepare_environment(experiment, flags["system_metrics"], whole=not notebook)
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
@@ -368,7 +371,7 @@ def execute(path, values, place, **options):
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        runner.run(path, values, place, **options)
+        runner.run(path, values, place, opened=say_run, **options)
     except PapermillExecutionError as error:
         say_failed(path, f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}", place)
     except (CellTimeoutError, DeadKernelError) as error:
@@ -380,6 +383,11 @@ def execute(path, values, place, **options):
             f"{path.stem} was interrupted; its run is KILLED; executed so far: {place}", err=True
         )
         sys.exit(130)
+
+
+def say_run(opened):
+    """Say which run it is."""
+    click.echo(f"  run {opened.info.run_id}", err=True)
 
 
 def say_failed(path, reason, place):

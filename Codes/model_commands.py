@@ -44,7 +44,7 @@ def register(run, best, problem, name, trust):
     "number",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Default: staging's, else the newest.",
+    help="Default: what is in staging, unless that is in production already; else the newest.",
 )
 @click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
 @click.option(

@@ -213,6 +213,9 @@ def test_a_hopeless_trial_is_pruned_without_code_in_the_notebook(store):
 def test_after_a_resume_the_pruner_knows_the_courses_of_earlier_trials(own_store):
     options = ["--metric", "loss:minimize", "-v", "x=0,1,2,3,4,50", "--pruner", "median"]
     options += ["--sampler", "grid", "--workers", "1"]
+    few = [*options, "--watch", "lss", "--trials", "2"]
+    done = check_ended(own_store.sweep("later", SLOW_BAD, options=few))
+    assert "no trial logged the metric 'lss' with steps" in done.printed
     check_ended(own_store.sweep("later", SLOW_BAD, options=[*options, "--trials", "5"]))
     *_, bad = children_of(check_ended(own_store.sweep("later", SLOW_BAD, options=options)))
     assert bad.data.params["x"] == "50" and "workbook.pruned" in bad.data.tags

@@ -129,7 +129,7 @@ def output_path(path, wanted=None, force=False):
     wanted = Path(wanted)
     if wanted.is_absolute() or ".." in wanted.parts:
         raise WorkbookError(
-            f"{wanted}: the output must lie below the current folder; give a path without '..' or '/'."
+            f"{wanted}: the output must lie below the current folder; give a relative path without '..'."
         )
     if len(os.fsencode(wanted.name)) > LONGEST:
         raise WorkbookError(

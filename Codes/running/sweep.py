@@ -52,6 +52,9 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self.known, self.pruned_runs, self.search, self.lost = {}, {}, None, False
         self.untold = []
         self.peak, self.slowed, self.looked, self.pruned_at = 0.0, False, 0.0, 0.0
+        self.longest = (
+            0  # of the watched metric's courses: a pruner needs two steps to tell trials apart
+        )
         self.notebook = runner.read(plan.path)
         self.kernel = plan.kernel or runner.kernel_of(plan.path)
 
@@ -404,7 +407,9 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             return {}
         history = self.client.get_metric_history(run_id, self.plan.watched())
         history.sort(key=lambda m: (m.step, m.timestamp))
-        return {m.step: m.value for m in history if math.isfinite(m.value)}
+        course = {m.step: m.value for m in history if math.isfinite(m.value)}
+        self.longest = max(self.longest, len(course))
+        return course
 
     def lose(self):
         """The parent was closed meanwhile; where the search is shared, for another's death: then go on as its owner.

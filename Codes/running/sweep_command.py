@@ -118,6 +118,10 @@ def summary(done):
         f"{len(done.trials)} trials: {', '.join(parts)}"
         + (f"; {known} were known already" if known else "")
     )
+    if plan.pruner and counts["FINISHED"] and done.longest < 2:
+        click.echo(
+            f"nothing could be pruned: no trial logged the metric '{plan.watched()}' with steps (--watch METRIC)"
+        )
     whys = Counter(
         f["error"]
         for t in done.trials
