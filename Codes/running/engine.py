@@ -223,8 +223,9 @@ def open_run(nb, source, values, options, signals):
         else:
             given = nb.metadata.papermill.get("parameters", {})
             name = options.get("run_name") or run_name(source, given)
-            place = options.get("experiment_id") or tracking.experiment_of(source, values)
-            run = create(name, place, tags)
+            run = create(
+                name, options.get("experiment_id") or tracking.experiment_of(source, values), tags
+            )
     except MlflowException as error:
         reason = first_line(error.message)
         raise WorkbookError(f"the run of {source.name} could not be opened: {reason}") from error
