@@ -14,6 +14,8 @@ import functools
 import os
 
 OWNED = "WORKBOOK_RUN_ID"
+# in a kernel, whose own experiment MLflow's variable always names: the one for all runs, or an empty text
+FOR_ALL = "WORKBOOK_EXPERIMENT_ID"
 RACE_LOST = "IntegrityError", "UniqueViolation"  # what the drivers of databases call it
 
 

@@ -13,7 +13,7 @@ import click
 
 from Codes import model_commands, parameters, plain_yaml
 from Codes import problem as problems_
-from Codes.adoption import OWNED
+from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
 from Codes.paths import NOTEBOOKS
 from Codes.running import rendezvous, runner
@@ -134,8 +134,9 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             "--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE."
         )
     steps = runner.plan(notebook, given)
-    for problem in {problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS} - {None}:
-        problems_.load(problem)  # the lifecycle's own: refused before a kernel starts
+    solved = {problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS} - {None}
+    for problem in solved:
+        problems_.load(problem)  # refused before a kernel starts
     warm_up(kernel, flags["cold"])
     prepare_environment(experiment, flags["system_metrics"], whole=not notebook)
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
@@ -147,7 +148,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             continue
         place = runner.output_path(path, output, force)
         execute(path, values, place, kernel=kernel, progress=progress, **limits)
-    show_table({problem_of(path, values) for path, values in steps} if not notebook else set())
+    show_table(set() if notebook else solved)
 
 
 def is_known(path, values, why):
@@ -357,7 +358,7 @@ def prepare_environment(experiment, system_metrics, whole):
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if experiment:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
-        for other in ("MLFLOW_EXPERIMENT_ID", "WORKBOOK_EXPERIMENT_ID"):
+        for other in ("MLFLOW_EXPERIMENT_ID", FOR_ALL):
             os.environ.pop(other, None)
     if system_metrics:
         os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "true"
@@ -412,7 +413,7 @@ def show_table(solved):
     """Print the scored runs on the problems `solved`, and how to look at them."""
     from Codes import tracking
 
-    for name in sorted(filter(None, solved)):
+    for name in sorted(solved):
         metric = problems_.load(name).metric
         table = tracking.runs(name)
         if f"metrics.test_{metric.name}" in table:

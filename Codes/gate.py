@@ -134,6 +134,7 @@ def compare(problem, frame, candidate, champion=None):
     table = pd.DataFrame(
         {n: evaluation.measure(problem, p, models[n].labels) for n, p in predicted.items()}
     )
+    evaluation.check_metric(problem, list(table.index))
     table = table.rename_axis("metric").reset_index()
     if champion:
         sign = table.metric.map(lambda name: 1 if evaluation.MORE_IS_BETTER[name] else -1)
@@ -200,7 +201,6 @@ def check(problem, frame, candidate, champion=None, hindrance=""):
         hindrance: why there is no `champion` to compare with although one is in production.
     """
     metrics, predicted = compare(problem, frame, candidate, champion)
-    evaluation.check_metric(problem, list(metrics.metric))
     models = {"candidate": candidate} | ({"champion": champion} if champion else {})
     slices = by_slice(problem, frame, predicted, models)
     evaluated = evaluate(problem, predicted["candidate"], candidate)

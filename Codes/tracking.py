@@ -9,13 +9,11 @@ from mlflow import MlflowClient
 from pandas import DataFrame
 
 from Codes import identity, liveness, parameters
-from Codes.adoption import OWNED
+from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError
 from Codes.store import artifact_root, open_store
 
 EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
-# in a kernel, whose own experiment MLflow's variable always names: the one for all runs, or an empty text
-FOR_ALL = "WORKBOOK_EXPERIMENT_ID"
 PARAMETER_LIMIT = 6000  # characters that every MLflow store keeps
 WHOLE_PARAMETERS = "parameters.json"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens it as model training

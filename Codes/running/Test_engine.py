@@ -5,8 +5,8 @@ import nbformat
 import papermill  # pylint: disable=unused-import  # it imports our engine, and must come first
 import pytest
 
-from Codes import liveness, tracking
-from Codes.adoption import OWNED
+from Codes import liveness
+from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError
 from Codes.running import engine
 from Codes.running.interruption import Signals
@@ -16,7 +16,7 @@ from Codes.running.testbed import write_notebook
 @pytest.fixture(name="opened")
 def fixture_opened(own_store, monkeypatch):
     """Opens the run of a notebook with the engine's options; MLFLOW_RUN_ID names a run without an owner."""
-    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", OWNED, tracking.FOR_ALL):
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", OWNED, FOR_ALL):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store.uri)
     monkeypatch.setenv(engine.RETRIES, "1")
@@ -52,9 +52,9 @@ def test_a_sweeps_trial_adopts_no_run_and_keeps_its_parent(opened, monkeypatch):
 
 def test_a_kernel_knows_the_experiment_for_all_runs_and_only_that(opened, monkeypatch):
     _, run = opened(tags={})
-    assert engine.kernel_environment(run)[tracking.FOR_ALL] == ""
+    assert engine.kernel_environment(run)[FOR_ALL] == ""
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "demo")
     _, run = opened(tags={})
     found = engine.kernel_environment(run)
-    assert found[tracking.FOR_ALL] == found["MLFLOW_EXPERIMENT_ID"] == run.info.experiment_id
+    assert found[FOR_ALL] == found["MLFLOW_EXPERIMENT_ID"] == run.info.experiment_id
     assert mlflow.get_experiment(run.info.experiment_id).name == "demo"

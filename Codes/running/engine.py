@@ -25,7 +25,7 @@ from papermill.log import logger
 from papermill.utils import nb_language
 
 from Codes import files, identity, liveness, manifest, parameters, tracking
-from Codes.adoption import OWNED
+from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
 from Codes.running.rendezvous import QUIET
@@ -39,15 +39,14 @@ PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be re
 
 def write_whole(handler, buf, path):
     """Write `buf` to `path` as papermill's handler of local files does, but whole or not at all."""
-    place = Path(handler._cwd or "", path)  # pylint: disable=protected-access
+    place = place_of(path, handler)
     if not place.parent.is_dir():
         raise FileNotFoundError(f"output folder {place.parent} doesn't exist.")
     files.write(place, buf)
 
 
-def place_of(path):
-    """Where the notebook `path` lies: papermill read it before it changed to the folder of its `--cwd`."""
-    handler = papermill_io.get_handler("local")
+def place_of(path, handler):
+    """Where `path` lies for papermill's `handler` of local files: seen from before it changed to its `--cwd`."""
     return Path(handler._cwd or "", path)  # pylint: disable=protected-access
 
 
@@ -121,7 +120,8 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         """
         # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
         LocalHandler.write = write_whole
-        source = place_of(str(input_path or "notebook.ipynb"))
+        handler = papermill_io.get_handler("local")
+        source = place_of(str(input_path or "notebook.ipynb"), handler)
         values = prepare(nb, source)
         execution.require_kernel(kernel_name)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
@@ -151,7 +151,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
                 startup_timeout=options.get("start_timeout", 60),
             )
             manager.notebook_complete()
-            close_run(run_id, manager, outcome, secrets)
+            close_run(run_id, manager, outcome)
             if outcome.raises:
                 raise outcome.raises
             signals.raise_first()  # one that came while the run was being recorded ends what would follow
@@ -294,14 +294,15 @@ def begin(run, source, values):
 def kernel_environment(run):
     """The environment of the kernel: the runner's, and the `run` that everything in it logs to."""
     run_id = run.info.run_id
-    owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, tracking.FOR_ALL: tracking.for_all()}
+    owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, FOR_ALL: tracking.for_all()}
     owned |= {tracking.EXPERIMENT_ID: run.info.experiment_id}
     given = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
     return QUIET | given | owned | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
 
 
-def close_run(run_id, manager, outcome, secrets=()):
+def close_run(run_id, manager, outcome):
     """Keep everything of the execution, then set the run's terminal status; failing to keep fails the run."""
+    secrets = manager.secrets
     recording.hide(manager.nb, secrets)
     outcome.message = recording.hidden(outcome.message, secrets)
     place = write_output(manager, outcome)

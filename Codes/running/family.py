@@ -50,16 +50,16 @@ class Family:
             if self.plan.storage:
                 self._agree(experiment)
 
-    def _same(self, experiment, order):
+    def _same(self, experiment):
         same = f"tags.`{KEY}` = '{self.plan.key()}'"
-        return self.client.search_runs([experiment], same, order_by=[f"start_time {order}"])
+        return self.client.search_runs([experiment], same, order_by=["start_time DESC"])
 
     def _earlier(self, experiment):
-        return next(iter(self._same(experiment, "DESC")), None)
+        return next(iter(self._same(experiment)), None)
 
     def _agree(self, experiment):
         """Of commands that share a search and begin at once, let all take the parent that is first."""
-        going = [r for r in self._same(experiment, "ASC") if r.info.status == "RUNNING"]
+        going = [r for r in self._same(experiment) if r.info.status == "RUNNING"]
         first = min(going, key=lambda r: (r.info.start_time, r.info.run_id), default=self.parent)
         if first.info.run_id != self.run_id and not self.plan.force:
             self.client.delete_run(self.run_id)

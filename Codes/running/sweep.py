@@ -52,9 +52,8 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self.known, self.pruned_runs, self.search, self.lost = {}, {}, None, False
         self.untold = []
         self.peak, self.slowed, self.looked, self.pruned_at = 0.0, False, 0.0, 0.0
-        self.longest = (
-            0  # of the watched metric's courses: a pruner needs two steps to tell trials apart
-        )
+        # steps of the watched metric's longest course: a pruner needs two to tell trials apart
+        self.longest = 0
         self.notebook = runner.read(plan.path)
         self.kernel = plan.kernel or runner.kernel_of(plan.path)
 
@@ -418,9 +417,8 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         """
         if not self.plan.storage:
             self.lost = True
-        elif (
-            self.client.get_run(self.family.run_id).info.status != "RUNNING"
-        ):  # else it is being closed
+        # one that is running still is being closed
+        elif self.client.get_run(self.family.run_id).info.status != "RUNNING":
             self.family.claim()
         return not self.lost
 
