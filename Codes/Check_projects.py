@@ -41,7 +41,7 @@ def report(run: mlflow.entities.Run) -> list[str]:
     return [
         f"entry points: {', '.join(sorted(points))}",
         f"train: {run.info.status}, {seen}",
-        f"notebook: {run.data.tags['workbook.notebook']}",
+        f"notebook: {run.data.tags['mlflow.workbook.notebook']}",
         f"runs in the store: {len(mlflow.search_runs(search_all_experiments=True))}",
     ]
 

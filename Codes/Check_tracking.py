@@ -69,12 +69,12 @@ def report(folder):
     yield f"parameters  {dict(sorted(good.data.params.items()))}"
     yield f"metrics     {({k: v for k, v in metrics.items() if '/' not in k})}"
     yield (
-        f"tags        notebook={tags['workbook.notebook']} "
+        f"tags        notebook={tags['mlflow.workbook.notebook']} "
         f"source={tags['mlflow.source.name'].endswith('tiny.ipynb')} user={bool(tags['mlflow.user'])}"
     )
     kept = sorted(a.path for a in client.list_artifacts(good.info.run_id))
     yield f"artifacts   {[name for name in kept if name != 'kernel.log']}"
-    error = f"{bad.data.tags['workbook.error']} in cell {bad.data.tags['workbook.error.cell']}"
+    error = f"{bad.data.tags['mlflow.workbook.error']} in cell {bad.data.tags['mlflow.workbook.error.cell']}"
     yield f"failed run  {bad.info.status} {error}"
 
 

@@ -99,9 +99,9 @@ def test_a_run_opened_by_hand_in_jupyter_has_the_same_identity_and_parameters(se
     (run,) = mlflow.MlflowClient().search_runs([experiment.experiment_id])
     assert run.data.params == {"problem": "by_hand", "alpha": "2.5"}
     assert run.data.metrics["score"] == 2.5
-    assert run.data.tags["workbook.notebook"] == "experiment"
+    assert run.data.tags["mlflow.workbook.notebook"] == "experiment"
     assert run.data.tags["mlflow.source.name"] == str(tmp_path / "experiment.ipynb")
-    assert run.data.tags["workbook.owner"]
+    assert run.data.tags["mlflow.workbook.owner"]
 
 
 def test_runs_of_an_experiment_that_does_not_exist_are_an_empty_table(store):
@@ -117,10 +117,12 @@ def test_only_finished_runs_of_the_notebook_are_read_back(store):
         ("02_train", "FAILED"),
         ("01_explore", "FINISHED"),
     ]:
-        run = mlflow.MlflowClient().create_run(experiment, tags={"workbook.notebook": notebook})
+        run = mlflow.MlflowClient().create_run(
+            experiment, tags={"mlflow.workbook.notebook": notebook}
+        )
         mlflow.MlflowClient().set_terminated(run.info.run_id, status)
     assert len(tracking.runs("one")) == 2
-    assert list(tracking.runs("one", "02_train")["tags.workbook.notebook"]) == ["02_train"]
+    assert list(tracking.runs("one", "02_train")["tags.mlflow.workbook.notebook"]) == ["02_train"]
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"])

@@ -22,8 +22,8 @@ COLUMNS = [
 # what a sweep's trials carry in `tracking.runs`
 PARENT, POINT, TRIAL = (
     "tags.mlflow.parentRunId",
-    "tags.workbook.sweep.point",
-    "tags.workbook.sweep.trial",
+    "tags.mlflow.workbook.sweep.point",
+    "tags.mlflow.workbook.sweep.trial",
 )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from Codes.store import redacted
 
-NOTEBOOK = "workbook.notebook"
-DIRTY = "workbook.git.dirty"
+NOTEBOOK = "mlflow.workbook.notebook"
+DIRTY = "mlflow.workbook.git.dirty"
 DIFF = "git/uncommitted.diff"
 DIFF_LIMIT = 5_000_000  # bytes
 PATIENCE = 30  # seconds that git may take

@@ -21,11 +21,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from Codes.adoption import OWNED
 from Codes.store import all_runs
 
-OWNER = "workbook.owner"
-HEARTBEAT = "workbook.heartbeat"
-CLOSED = "workbook.closed_by"
-STOP = "workbook.stop"  # its value is the reason for which a run is asked to stop early
-ERROR = "workbook.error"
+OWNER = "mlflow.workbook.owner"
+HEARTBEAT = "mlflow.workbook.heartbeat"
+CLOSED = "mlflow.workbook.closed_by"
+STOP = "mlflow.workbook.stop"  # its value is the reason for which a run is asked to stop early
+ERROR = "mlflow.workbook.error"
 PERIOD = 4.0  # seconds between two heartbeats; a watcher waits twice as long
 GRACE = "WORKBOOK_GRACE_SECONDS"  # how long a stopped (SIGSTOP) owner is still taken for alive
 

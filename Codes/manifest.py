@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 NAME = "manifest.json"
-DIGEST = "workbook.manifest"  # the tag that holds the manifest's own digest
+DIGEST = "mlflow.workbook.manifest"  # the tag that holds the manifest's own digest
 # MLflow writes it beside a model whenever it loads that by its registered name
 NOTE = "registered_model_meta"
 

@@ -21,9 +21,11 @@ from Codes import problem as problems
 from Codes.errors import WorkbookError, first_line
 from Codes.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED
 
-GATE = "workbook.gate"  # of a gate's run: the version; of a version: the run of its last gate
-PASSED = "workbook.gate.passed"
-NOTEBOOK = "workbook.notebook.artifact"
+GATE = (
+    "mlflow.workbook.gate"  # of a gate's run: the version; of a version: the run of its last gate
+)
+PASSED = "mlflow.workbook.gate.passed"
+NOTEBOOK = "mlflow.workbook.notebook.artifact"
 
 
 def source(run_id):
@@ -37,7 +39,7 @@ def source(run_id):
             f"there is no run '{run_id}'; look for it in the table of: make ui"
         ) from error
     tags = run.data.tags
-    if best := tags.get("workbook.sweep.best.run"):
+    if best := tags.get("mlflow.workbook.sweep.best.run"):
         return source(best)
     if identity.NOTEBOOK not in tags:
         raise WorkbookError(
@@ -132,7 +134,7 @@ def contenders(problem, notebook="02_train"):
     if runs.empty and whole != problem:
         runs = tracking.runs(whole, notebook)
     problem = problems.load(problem)
-    made = runs.get("tags.workbook.fingerprint")
+    made = runs.get("tags.mlflow.workbook.fingerprint")
     board = comparison.board(problem, runs if made is None else runs[made.notna()])
     if made is None or board.empty:
         told = comparison.verdict(problem, board.head(0)).replace("`", "")

@@ -24,10 +24,14 @@ from Codes.errors import WorkbookError, first_line, nearest
 
 ALIASES = ("staging", "production")
 STAGE = "stage"  # a version's tag: staging, production or archived
-DIGEST, TRUSTED, PROBLEM = "workbook.digest", "workbook.trusted", "workbook.problem"
-PRIVATE = "workbook.private"
-TRANSITION = "workbook.transition."  # + a time and a random ending; on the registered model
-LOCK = "workbook.lock"  # marks the registered model that is a lock for a moment
+DIGEST, TRUSTED, PROBLEM = (
+    "mlflow.workbook.digest",
+    "mlflow.workbook.trusted",
+    "mlflow.workbook.problem",
+)
+PRIVATE = "mlflow.workbook.private"
+TRANSITION = "mlflow.workbook.transition."  # + a time and a random ending; on the registered model
+LOCK = "mlflow.workbook.lock"  # marks the registered model that is a lock for a moment
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PATIENCE = 30.0  # seconds to wait for another's change of an alias, which takes less than one
 BEGUN, DONE = "begun", "done"

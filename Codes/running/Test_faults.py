@@ -75,7 +75,7 @@ def test_a_success_is_one_complete_run_wherever_its_cells_log(execution):
         run.data.metrics
     )
     assert run.data.params == {"seed": "3"}
-    assert not [tag for tag in run.data.tags if tag.startswith("workbook.error")]
+    assert not [tag for tag in run.data.tags if tag.startswith("mlflow.workbook.error")]
     check_kept(execution)
 
 
@@ -93,7 +93,10 @@ def test_figures_pages_durations_and_identity_are_kept_without_a_line_of_code(ex
     )
     assert run.data.tags["mlflow.source.name"].endswith(f"{execution.name}.ipynb")
     assert run.data.tags["mlflow.user"] and run.data.tags["mlflow.source.type"] == "NOTEBOOK"
-    assert run.data.tags["workbook.notebook"] == execution.name and "seed=3" in run.info.run_name
+    assert (
+        run.data.tags["mlflow.workbook.notebook"] == execution.name
+        and "seed=3" in run.info.run_name
+    )
 
 
 SECRET = 'a "s3cret"\\ & <more>'

@@ -29,18 +29,20 @@ GOAL = ("--metric", "score:maximize")
 
 def parent_of(execution):
     """The parent run of the sweep `execution`."""
-    found = [r for r in execution.runs if "workbook.sweep" in r.data.tags]
+    found = [r for r in execution.runs if "mlflow.workbook.sweep" in r.data.tags]
     assert len(found) == 1, [r.info.run_name for r in found]
     return found[0]
 
 
 def children_of(execution, status=None):
     """The runs of its trials, by the trials' numbers."""
-    runs = [r for r in execution.runs if "workbook.sweep.trial" in r.data.tags]
+    runs = [r for r in execution.runs if "mlflow.workbook.sweep.trial" in r.data.tags]
     runs = [r for r in runs if status in (None, r.info.status)]
     parent = parent_of(execution).info.run_id
     assert all(r.data.tags["mlflow.parentRunId"] == parent for r in runs)
-    return sorted(runs, key=lambda r: (int(r.data.tags["workbook.sweep.trial"]), r.info.start_time))
+    return sorted(
+        runs, key=lambda r: (int(r.data.tags["mlflow.workbook.sweep.trial"]), r.info.start_time)
+    )
 
 
 def table_of(execution):
@@ -89,8 +91,8 @@ def test_the_parent_tells_the_space_the_course_and_the_best(grid):
     assert not manifest.verify(client, run_id)
     assert parent.data.params["sampler"] == "grid" and parent.data.params["points"] == "6"
     best = children_of(grid)[2]
-    assert tags["workbook.sweep.best.x"] == "3"
-    assert tags["workbook.sweep.best.run"] == best.info.run_id
+    assert tags["mlflow.workbook.sweep.best.x"] == "3"
+    assert tags["mlflow.workbook.sweep.best.run"] == best.info.run_id
     assert best.info.run_id in tags["mlflow.note.content"]
     history = client.get_metric_history(run_id, "best_score")
     assert sorted(m.step for m in history) == list(range(1, 7))
@@ -122,12 +124,12 @@ def test_another_sweep_takes_over_what_is_known_and_runs_the_rest(grid):
     source = grid.store.folder / "grid.ipynb"
     other = grid.store.launch("wider", source, "sweep", options, {}).finish()
     assert other.code == 0, other.printed
-    found = [r for r in other.store.runs("grid") if "workbook.sweep" in r.data.tags]
+    found = [r for r in other.store.runs("grid") if "mlflow.workbook.sweep" in r.data.tags]
     parent = max(found, key=lambda r: r.info.start_time)
     own = [r for r in other.store.runs("grid") if r.data.params.get("x") == "9"]
     assert len(own) == 1 and own[0].data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert "2 were known already" in other.printed and "x=3: score 10 (known)" in other.printed
-    assert parent.data.tags["workbook.sweep.best.x"] == "3"
+    assert parent.data.tags["mlflow.workbook.sweep.best.x"] == "3"
 
 
 def test_force_runs_every_point_in_a_new_sweep(own_store):
@@ -135,7 +137,7 @@ def test_force_runs_every_point_in_a_new_sweep(own_store):
     check_ended(own_store.sweep("forced", SCORE, options=options))
     again = own_store.sweep("forced", SCORE, options=[*options, "--force"]).finish()
     assert again.code == 0
-    parents = [r for r in again.runs if "workbook.sweep" in r.data.tags]
+    parents = [r for r in again.runs if "mlflow.workbook.sweep" in r.data.tags]
     assert len(parents) == 2 and len(again.runs) == 6
 
 
@@ -153,7 +155,7 @@ def test_a_search_that_is_extended_goes_on_from_what_it_knows(own_store):
     options = [*GOAL, "-v", "x=-9..9", "-v", "seed=0..9", "--sampler", "tpe"]
     check_ended(own_store.sweep("longer", SCORE, options=[*options, "--trials", "4"]))
     longer = check_ended(own_store.sweep("longer", SCORE, options=[*options, "--trials", "8"]))
-    points = [r.data.tags["workbook.sweep.point"] for r in children_of(longer)]
+    points = [r.data.tags["mlflow.workbook.sweep.point"] for r in children_of(longer)]
     assert len(table_of(longer)) == 8 and len(points) == len(set(points))
     assert "going on: 4 trials are done" in longer.printed
 
@@ -202,7 +204,7 @@ def test_a_hopeless_trial_is_pruned_without_code_in_the_notebook(store):
     done = check_ended(store.sweep("pruned", SLOW_BAD, options=[*options, "--workers", "1"]))
     *good, bad = children_of(done)
     assert {r.info.status for r in good} == {"FINISHED"} and bad.info.status == "KILLED"
-    assert "by the median pruner" in bad.data.tags["workbook.pruned"]
+    assert "by the median pruner" in bad.data.tags["mlflow.workbook.pruned"]
     assert len(store.client.get_metric_history(bad.info.run_id, "loss")) < 35
     assert re.search(r"x=50: PRUNED", done.printed) and "5 finished, 1 pruned" in done.printed
     assert {row["x"]: row["state"] for row in table_of(done)}["50"] == "PRUNED"
@@ -218,7 +220,7 @@ def test_after_a_resume_the_pruner_knows_the_courses_of_earlier_trials(own_store
     assert "no trial logged the metric 'lss' with steps" in done.printed
     check_ended(own_store.sweep("later", SLOW_BAD, options=[*options, "--trials", "5"]))
     *_, bad = children_of(check_ended(own_store.sweep("later", SLOW_BAD, options=options)))
-    assert bad.data.params["x"] == "50" and "workbook.pruned" in bad.data.tags
+    assert bad.data.params["x"] == "50" and "mlflow.workbook.pruned" in bad.data.tags
 
 
 # --- failures
@@ -324,8 +326,8 @@ def test_without_a_problem_the_metric_must_be_named_and_with_one_it_is_known(sto
     done = check_ended(store.launch("goal", source, "sweep", options, {}))
     assert "to maximize test_roc_auc" in done.printed and "best: test_roc_auc 0.99" in done.printed
     tags = parent_of(done).data.tags
-    assert tags["workbook.sweep.best.model"].startswith("models:/m-")
-    assert tags["workbook.sweep.best.model"] in tags["mlflow.note.content"]
+    assert tags["mlflow.workbook.sweep.best.model"].startswith("models:/m-")
+    assert tags["mlflow.workbook.sweep.best.model"] in tags["mlflow.note.content"]
     trials = comparison.trials(problem.load("breast_cancer"), as_table(done.runs))
     assert trials.model.tolist() == ["linear", "dummy"] and trials.test.is_monotonic_decreasing
 
@@ -480,7 +482,7 @@ def test_two_commands_share_a_search_by_one_storage(own_store):
     options = [*GOAL, "-v", "x=-500000..500000", "--sampler", "random", "--trials", "8"]
     options += ["--workers", "1", "--storage", storage]
     first = own_store.sweep("shared", SCORE + "\nimport time; time.sleep(1)", options=options)
-    wait_for(lambda: any("workbook.sweep.trial" in r.data.tags for r in first.runs), first)
+    wait_for(lambda: any("mlflow.workbook.sweep.trial" in r.data.tags for r in first.runs), first)
     source = own_store.folder / "shared.ipynb"
     second = own_store.launch("shared", source, "sweep", [*options, "--sampler-seed", "0"], {})
     second.finish()
@@ -490,10 +492,10 @@ def test_two_commands_share_a_search_by_one_storage(own_store):
     told = [first.printed, second.printed, parent_of(first).data.tags]
     # each asks for one more until it sees that there are enough
     assert 8 <= len(children) <= 9, told
-    assert len({r.data.tags["workbook.sweep.trial"] for r in children}) == len(children)
-    owners = {json.loads(r.data.tags["workbook.owner"])["pid"] for r in children}
+    assert len({r.data.tags["mlflow.workbook.sweep.trial"] for r in children}) == len(children)
+    owners = {json.loads(r.data.tags["mlflow.workbook.owner"])["pid"] for r in children}
     assert len(owners) == 2, "both took part"
-    assert int(parent_of(first).data.tags["workbook.sweep.finished"]) >= 8
+    assert int(parent_of(first).data.tags["mlflow.workbook.sweep.finished"]) >= 8
 
 
 def test_what_changed_before_a_resume_is_said_and_run_again(own_store):
@@ -517,7 +519,7 @@ def test_a_killed_worker_costs_its_trial_one_more_try(own_store):
     execution = own_store.sweep("robbed", HELD, options=options)
     begun(execution)
     running = wait_for(lambda: children_of(execution, "RUNNING"), execution)[0]
-    os.kill(json.loads(running.data.tags["workbook.owner"])["pid"], signal.SIGKILL)
+    os.kill(json.loads(running.data.tags["mlflow.workbook.owner"])["pid"], signal.SIGKILL)
     let_go(execution)
     check_ended(execution)
     states = [r.info.status for r in children_of(execution)]
@@ -530,7 +532,9 @@ def test_a_killed_worker_costs_its_trial_one_more_try(own_store):
 
 def test_a_worker_that_is_killed_again_and_again_fails_its_trial(own_store):
     code = "import json, mlflow, os, signal\nrun = mlflow.get_run(os.environ['WORKBOOK_RUN_ID'])\nif seed == 1:\n"
-    code += "    os.kill(json.loads(run.data.tags['workbook.owner'])['pid'], signal.SIGKILL)\n"
+    code += (
+        "    os.kill(json.loads(run.data.tags['mlflow.workbook.owner'])['pid'], signal.SIGKILL)\n"
+    )
     code += "    import time; time.sleep(60)\n"
     code += "mlflow.log_metric('score', 1)"
     options = [*GOAL, "-v", "seed=1..2", "--workers", "1", "--sampler", "grid"]
@@ -545,12 +549,14 @@ def test_a_stopped_worker_is_given_up_and_its_late_write_refused(own_store):
     execution = own_store.sweep("frozen", HELD, options=options, environment=grace)
     begun(execution)
     running = wait_for(lambda: children_of(execution, "RUNNING"), execution)[0]
-    pid = json.loads(running.data.tags["workbook.owner"])["pid"]
+    pid = json.loads(running.data.tags["mlflow.workbook.owner"])["pid"]
     stop(SimpleNamespace(signal=lambda number: os.kill(pid, number), store=own_store))
     let_go(execution)
     check_ended(execution)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    states = [(r.data.tags["workbook.sweep.trial"], r.info.status) for r in children_of(execution)]
+    states = [
+        (r.data.tags["mlflow.workbook.sweep.trial"], r.info.status) for r in children_of(execution)
+    ]
     assert states == [("0", "KILLED"), ("0", "FINISHED"), ("1", "FINISHED")]
 
 

@@ -28,7 +28,7 @@ def kill(execution, everything):
     os.kill(execution.pid, signal.SIGKILL)
     execution.process.join(10)
     for run in [r for r in execution.runs if r.info.status == "RUNNING"] if everything else []:
-        pids = [json.loads(run.data.tags["workbook.owner"])["pid"]]
+        pids = [json.loads(run.data.tags["mlflow.workbook.owner"])["pid"]]
         for pid in pids + [p.pid for p in processes_of(run.info.run_id)]:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -52,7 +52,9 @@ def check_whole(execution):
         assert not processes_of(run.info.run_id)
     assert len(table_of(execution)) == POINTS
     tags = parent_of(execution).data.tags
-    assert tags["workbook.sweep.best.x"] == "5" and tags["workbook.sweep.finished"] == str(POINTS)
+    assert tags["mlflow.workbook.sweep.best.x"] == "5" and tags[
+        "mlflow.workbook.sweep.finished"
+    ] == str(POINTS)
 
 
 @pytest.mark.timeout(900)

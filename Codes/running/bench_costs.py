@@ -113,7 +113,7 @@ def times(stem, uri):
 
     client = MlflowClient(uri)
     everywhere = [e.experiment_id for e in client.search_experiments()]
-    (parent,) = client.search_runs(everywhere, f"tags.`workbook.sweep` = '{stem}'")
+    (parent,) = client.search_runs(everywhere, f"tags.`mlflow.workbook.sweep` = '{stem}'")
     mine = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     children = [run.info for run in client.search_runs(everywhere, mine, max_results=50_000)]
     last = max(child.end_time for child in children)

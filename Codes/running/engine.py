@@ -30,9 +30,9 @@ from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
 from Codes.running.rendezvous import QUIET
 
-LAUNCH = "workbook.launch"
+LAUNCH = "mlflow.workbook.launch"
 PRUNED_BECAUSE = "pruned"  # so begins the reason
-PRUNED = "workbook.pruned"  # a run that was asked to stop early, and why
+PRUNED = "mlflow.workbook.pruned"  # a run that was asked to stop early, and why
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
 
@@ -378,8 +378,8 @@ def log_facts(client, run_id, nb, outcome):
     """Log durations, peak memory and, of a failure, its error, message and cell."""
     facts = {
         liveness.ERROR: outcome.error,
-        "workbook.error.message": outcome.message[:5000],
-        "workbook.error.cell": str(outcome.cell or ""),
+        "mlflow.workbook.error.message": outcome.message[:5000],
+        "mlflow.workbook.error.cell": str(outcome.cell or ""),
     }
     metrics = recording.durations(nb)
     if outcome.peak_bytes:

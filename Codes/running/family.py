@@ -16,10 +16,14 @@ from Codes.errors import WorkbookError
 from Codes.running import engine, fingerprint, worker
 from Codes.store import all_runs
 
-SWEEP = "workbook.sweep"  # on the parent: the notebook's stem
-KEY = "workbook.sweep.key"
-TRIAL, POINT, TASK = "workbook.sweep.trial", "workbook.sweep.point", "workbook.sweep.task"
-REUSED = "workbook.sweep.reused."  # + the trial's number, on the parent: a point that needed no run of its own
+SWEEP = "mlflow.workbook.sweep"  # on the parent: the notebook's stem
+KEY = "mlflow.workbook.sweep.key"
+TRIAL, POINT, TASK = (
+    "mlflow.workbook.sweep.trial",
+    "mlflow.workbook.sweep.point",
+    "mlflow.workbook.sweep.task",
+)
+REUSED = "mlflow.workbook.sweep.reused."  # + the trial's number, on the parent: a point that needed no run of its own
 
 
 class Family:

@@ -27,8 +27,8 @@ from Codes.errors import WorkbookError
 from Codes.running import preload
 from Codes.store import all_runs
 
-TAG = "workbook.fingerprint"
-PARTS = "workbook.fingerprint.parts"
+TAG = "mlflow.workbook.fingerprint"
+PARTS = "mlflow.workbook.fingerprint.parts"
 CODE, VALUES, ENVIRONMENT, FILES, STORE, REGISTRY = (
     "the notebook's code",
     "the parameters",
@@ -46,7 +46,7 @@ READS = {
 }
 # these have such calls too, but every run needs them: whoever reads runs through them makes such a call itself
 GROUND = [paths.ROOT / "Codes" / f"{name}.py" for name in ("tracking", "liveness", "store")]
-GATE = "workbook.gate"  # of the runs that the gate makes, see promotion
+GATE = "mlflow.workbook.gate"  # of the runs that the gate makes, see promotion
 LONGEST = 7000  # characters of the parts of files, in a tag that holds 8000
 MANY = 10_000  # files in a folder
 FINISHED = "attributes.status = 'FINISHED'"

@@ -13,7 +13,7 @@ from mlflow.entities import RunTag
 
 from Codes import manifest
 
-BEST = "workbook.sweep.best."
+BEST = "mlflow.workbook.sweep.best."
 NOTE = "mlflow.note.content"  # what the UI shows as the run's description
 FEW = 2  # finished trials that a picture needs
 MOST = 8  # varied parameters in one picture
@@ -91,7 +91,7 @@ def page(plan, frame):
 def tags(client, plan, trials):
     """The parent's tags on its outcome: counts, and of the best trial its parameters, run and model."""
     states = pd.Series([t.state for t in trials]).value_counts()
-    found = {f"workbook.sweep.{state.lower()}": count for state, count in states.items()}
+    found = {f"mlflow.workbook.sweep.{state.lower()}": count for state, count in states.items()}
     if not (best := plan.best(trials)):
         return found
     metric, count = plan.objectives[0][0], sum(bool(t.values) for t in trials)

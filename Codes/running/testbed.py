@@ -340,7 +340,7 @@ def check_failed(execution, status, said, **tags):
     assert re.search(said, execution.printed), execution.printed
     assert "Traceback" not in execution.printed, execution.printed
     for name, pattern in {"error": ".", "error.message": said, **tags}.items():
-        value = run.data.tags.get(f"workbook.{name.replace('_', '.')}", "")
+        value = run.data.tags.get(f"mlflow.workbook.{name.replace('_', '.')}", "")
         assert re.search(pattern, value), f"{name}: {value}"
     check_kept(execution)
     return run
