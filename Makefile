@@ -3,6 +3,9 @@
 
 # A plain `mlflow ui` at the root, a notebook, a runner and a test of the user's own all see this store.
 ifeq ($(strip $(MLFLOW_TRACKING_URI)),)
+ifneq ($(findstring %,$(CURDIR))$(findstring ?,$(CURDIR)),)
+$(error MLflow takes a % or ? in a folder's name for a part of an address: rename $(CURDIR), or set MLFLOW_TRACKING_URI to a store elsewhere)
+endif
 MLFLOW_TRACKING_URI := sqlite:///$(CURDIR)/mlflow.db
 endif
 export MLFLOW_TRACKING_URI

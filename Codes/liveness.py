@@ -196,8 +196,8 @@ def close_children(client, run_id, status):
 
     Those that have an owner, such as the trials of a sweep, live or die by themselves.
     """
-    where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{run_id}' and attributes.status = 'RUNNING'"
-    for child in list(all_runs(client, where)):
+    where, nested = "attributes.status = 'RUNNING'", {MLFLOW_PARENT_RUN_ID: run_id}
+    for child in list(all_runs(client, where, tags=nested)):
         if OWNER not in child.data.tags:
             end_processes(child.info.run_id)
             close_children(client, child.info.run_id, status)

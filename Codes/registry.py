@@ -21,6 +21,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from Codes import identity, liveness, paths, tracking, trust
 from Codes import problem as problems
 from Codes.errors import WorkbookError, first_line, nearest
+from Codes.store import quoted
 
 ALIASES = ("staging", "production")
 STAGE = "stage"  # a version's tag: staging, production or archived
@@ -112,8 +113,9 @@ def model(name):
 def versions(name):
     """All versions of the model `name`, the newest first."""
     model(name)
-    found = MlflowClient().search_model_versions(f"name='{name}'", max_results=10_000)
-    return sorted((_version(v) for v in found), key=lambda v: -v.number)
+    where = f"name={text}" if (text := quoted(name)) else None
+    found = MlflowClient().search_model_versions(where, max_results=10_000)
+    return sorted((_version(v) for v in found if v.name == name), key=lambda v: -v.number)
 
 
 def _version(found):

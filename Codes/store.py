@@ -13,6 +13,7 @@ from Codes.paths import DATABASE
 
 URI = "MLFLOW_TRACKING_URI"
 CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+ODD = "%?"  # in a folder's name: MLflow decodes the one and ends at the other, for artifacts too
 # where MLflow's SQL store puts a new experiment's artifacts
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "ceph"}
@@ -24,7 +25,10 @@ def open_store(wait=60):
     `MLFLOW_TRACKING_URI` wins where it is set; else it becomes the SQLite file at the root of the repository.
     A fresh SQLite store is created under a lock, since MLflow's own first openings break each other.
     """
-    uri = os.environ.setdefault(URI, f"sqlite:///{DATABASE}")
+    if URI not in os.environ:
+        _check_characters(DATABASE)
+        os.environ[URI] = f"sqlite:///{DATABASE}"
+    uri = os.environ[URI]
     if uri.startswith("sqlite:"):
         _open_sqlite(uri, wait)
     elif uri.startswith(("http:", "https:")):
@@ -37,7 +41,17 @@ def sqlite_file(uri):
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if not path.is_absolute():
         raise WorkbookError(f"{URI}={uri}: the path must be absolute: sqlite:///{path.absolute()}.")
+    _check_characters(path)
     return path
+
+
+def _check_characters(path):
+    """Refuse a `path` that MLflow reads as an address, and so would lay its files beside."""
+    if wrong := [c for c in ODD if c in str(path)]:
+        raise WorkbookError(
+            f"{path} holds a '{wrong[0]}', which MLflow takes for a part of an address: rename that folder, "
+            f"or set {URI} to a store elsewhere (sqlite:////path/mlflow.db)."
+        )
 
 
 def artifact_root(uri):
@@ -184,17 +198,36 @@ def _silence(uri, error):
     )
 
 
-def all_runs(client, where, experiments=None):
-    """Each run in `experiments` (ids; None: in all) that the filter `where` matches, page after page."""
+def all_runs(client, where="", experiments=None, tags=None):
+    """Each run in `experiments` (ids; None: in all) that the filter `where` matches, the newest first.
+
+    `tags` (name → value) keeps those that have them, whatever characters are in the values.
+    """
     if experiments is None:
         experiments = [e.experiment_id for e in client.search_experiments()]
-    token = None
+    tags, token = tags or {}, None
+    where = " and ".join(filter(None, (where, tag_filter(tags))))
     while experiments:
         page = client.search_runs(experiments, where, page_token=token)
-        yield from page
+        yield from (run for run in page if tags.items() <= run.data.tags.items())
         token = page.token
         if not token:
             return
+
+
+def tag_filter(tags):
+    """MLflow's filter for `tags` (name → value), but for values that it has no quotes for.
+
+    Who searches by it compares the values again: some databases do not tell A from a.
+    """
+    texts = {name: quoted(value) for name, value in tags.items()}
+    return " and ".join(f"tags.`{name}` = {text}" for name, text in texts.items() if text)
+
+
+def quoted(value):
+    """`value` as a text in MLflow's filters, which know no escapes; empty where it holds both kinds of quotes."""
+    quote = '"' if "'" in value else "'"
+    return "" if quote in value else f"{quote}{value}{quote}"
 
 
 def redacted(uri):

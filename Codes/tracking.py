@@ -11,7 +11,7 @@ from pandas import DataFrame
 from Codes import identity, liveness, parameters
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError
-from Codes.store import artifact_root, open_store
+from Codes.store import artifact_root, open_store, tag_filter
 
 EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 PARAMETER_LIMIT = 6000  # characters that every MLflow store keeps
@@ -119,7 +119,9 @@ def ensure_experiment(name):
 
 
 def _folder(name):
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name) or "experiment"
+    """The folder of the experiment `name`: no character that leads elsewhere, and not too many."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    return plain.lstrip(".")[:50] or "experiment"
 
 
 def record(run, notebook, values):
@@ -154,9 +156,8 @@ def runs(problem=None, notebook=None):
     those of one; the table is empty where there are none.
     """
     use_store()
-    where = "attributes.status = 'FINISHED'" + (
-        f" and tags.`{identity.NOTEBOOK}` = '{notebook}'" if notebook else ""
-    )
+    made = {identity.NOTEBOOK: notebook} if notebook else {}
+    where = " and ".join(filter(None, ("attributes.status = 'FINISHED'", tag_filter(made))))
     client = MlflowClient()
     if not problem:
         places = client.search_experiments()
@@ -169,6 +170,9 @@ def runs(problem=None, notebook=None):
     table = mlflow.search_runs(ids, where, order_by=["start_time DESC"]) if ids else DataFrame()
     if "run_id" not in table:
         table["run_id"] = None
+    kept = table["run_id"].notna()
     if problem and "params.problem" in table:
-        table = table[table["params.problem"].fillna(problem) == problem].reset_index(drop=True)
-    return table
+        kept &= table["params.problem"].fillna(problem) == problem
+    if notebook and f"tags.{identity.NOTEBOOK}" in table:
+        kept &= table[f"tags.{identity.NOTEBOOK}"] == notebook
+    return table[kept].reset_index(drop=True)

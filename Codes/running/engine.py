@@ -29,6 +29,7 @@ from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
 from Codes.running.rendezvous import QUIET
+from Codes.store import all_runs
 
 LAUNCH = "mlflow.workbook.launch"
 PRUNED_BECAUSE = "pruned"  # so begins the reason
@@ -259,12 +260,10 @@ def create(name, experiment, tags):
                 return client.create_run(experiment, run_name=name, tags=tags | {LAUNCH: launch})
         except MlflowException:
             time.sleep(2**attempt)
-            if found := client.search_runs(
-                [experiment], f"tags.`{LAUNCH}` = '{launch}'", order_by=["start_time"]
-            ):
-                for double in found[1:]:
+            if found := list(all_runs(client, experiments=[experiment], tags={LAUNCH: launch})):
+                for double in found[:-1]:  # the first one is the last of them
                     client.delete_run(double.info.run_id)
-                return found[0]
+                return found[-1]
             if attempt == PATIENCE - 1:
                 raise
     return None

@@ -55,8 +55,8 @@ class Family:
                 self._agree(experiment)
 
     def _same(self, experiment):
-        same = f"tags.`{KEY}` = '{self.plan.key()}'"
-        return self.client.search_runs([experiment], same, order_by=["start_time DESC"])
+        same = {KEY: self.plan.key()}
+        return list(all_runs(self.client, experiments=[experiment], tags=same))
 
     def _earlier(self, experiment):
         return next(iter(self._same(experiment)), None)
@@ -124,9 +124,9 @@ class Family:
 
     def children(self, status=None):
         """The runs of the trials, those of `status` only where one is given."""
-        where = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}'"
-        where += f" and attributes.status = '{status}'" if status else ""
-        return list(all_runs(self.client, where, [self.parent.info.experiment_id]))
+        where = f"attributes.status = '{status}'" if status else ""
+        mine = {MLFLOW_PARENT_RUN_ID: self.run_id}
+        return list(all_runs(self.client, where, [self.parent.info.experiment_id], mine))
 
     def points(self, children):
         """[(number, point)] of the trials that there were, in order: of the children's tags, and of the parent's."""

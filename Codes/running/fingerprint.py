@@ -288,8 +288,8 @@ def known(stem):
 
 def finished(stem, most=None):
     """The finished runs of the notebook `stem`, the newest first, and at `most` so many."""
-    where = f"{FINISHED} and tags.`{identity.NOTEBOOK}` = '{stem}'"
-    return list(itertools.islice(all_runs(MlflowClient(), where), most))
+    found = all_runs(MlflowClient(), FINISHED, tags={identity.NOTEBOOK: stem})
+    return list(itertools.islice(found, most))
 
 
 def already(path, values):
@@ -297,8 +297,7 @@ def already(path, values):
     tracking.use_store()
     now = of_file(path, values)
     stem = Path(path).stem
-    same = f"{FINISHED} and tags.`{TAG}` = '{of_parts(now)}'"
-    if found := next(all_runs(MlflowClient(), same), None):
+    if found := next(all_runs(MlflowClient(), FINISHED, tags={TAG: of_parts(now)}), None):
         return found, ""
     return None, why(now, finished(stem, most=1000), stem)
 

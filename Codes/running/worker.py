@@ -58,11 +58,12 @@ def settle(task):
 
     from Codes import liveness
     from Codes.running import fingerprint
+    from Codes.store import all_runs
 
     mlflow.set_tracking_uri(task["store"])
     client, options = MlflowClient(), task["options"]
-    same = " and ".join(f"tags.`{tag}` = '{options['tags'][tag]}'" for tag in task["settle"])
-    for run in client.search_runs([options["experiment_id"]], same):
+    same = {tag: options["tags"][tag] for tag in task["settle"]}
+    for run in list(all_runs(client, experiments=[options["experiment_id"]], tags=same)):
         if run.info.status == "RUNNING":
             liveness.close(client, run)
         run = client.get_run(run.info.run_id)
