@@ -68,11 +68,11 @@ def _session():
 
 def session_values(notebook):
     """The parameters of `notebook`'s parameters cell with the values that they have in this session."""
-    import nbformat
+    from Codes import notebook_file
 
     if not Path(notebook).is_file():
         return {}
-    declared = parameters.of(nbformat.read(notebook, as_version=4), notebook)
+    declared = parameters.of(notebook_file.read(notebook), notebook)
     session = _session()
     return parameters.check(
         declared, {p.name: session[p.name] for p in declared if p.name in session}, notebook

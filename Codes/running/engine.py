@@ -4,33 +4,42 @@ It opens the MLflow run before the kernel starts, records everything that identi
 status after the kernel has ended: a notebook cannot forget, and cannot lie about its outcome.
 """
 
+import functools
 import os
 import platform
 import tempfile
 import threading
 import time
 import uuid
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
 import nbformat
+import papermill
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 from papermill import engines
 from papermill.engines import Engine, NotebookExecutionManager
 from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
-from papermill.utils import nb_language
 
-from Codes import files, identity, liveness, manifest, parameters, tracking
+from Codes import files, identity, liveness, manifest, notebook_file, parameters, tracking
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
 from Codes.running.rendezvous import QUIET
 from Codes.store import all_runs
 
+# papermill reads the notebook before it asks us, and warns of what it then puts right
+for each in MissingIDFieldWarning, DuplicateCellId:
+    warnings.filterwarnings("ignore", category=each)
+
+# nbclient's options of errors that do not end a run, beside its cells' tag raises-exception
+EXPECTED = "allow_errors", "allow_error_names", "force_raise_errors"
 LAUNCH = "mlflow.workbook.launch"
 PRUNED_BECAUSE = "pruned"  # so begins the reason
 PRUNED = "mlflow.workbook.pruned"  # a run that was asked to stop early, and why
@@ -49,6 +58,22 @@ def write_whole(handler, buf, path):
 def place_of(path, handler):
     """Where `path` lies for papermill's `handler` of local files: seen from before it changed to its `--cwd`."""
     return Path(handler._cwd or "", path)  # pylint: disable=protected-access
+
+
+class Finished(nbformat.NotebookNode):
+    """An executed notebook whose run is FINISHED: the errors that it shows were expected, or only shown."""
+
+
+@functools.cache
+def take_over():
+    """Let papermill write files whole or not at all, and end as the run does."""
+    # its own writes in place, also after the engine: a full disk destroys the earlier copy
+    LocalHandler.write = write_whole
+    # it goes by the errors that a notebook shows, after the engine, which goes by the kernel's replies
+    judge = papermill.execute.raise_for_execution_errors
+    papermill.execute.raise_for_execution_errors = lambda nb, output_path: (
+        None if isinstance(nb, Finished) else judge(nb, output_path)
+    )
 
 
 class Manager(NotebookExecutionManager):
@@ -78,10 +103,11 @@ class Manager(NotebookExecutionManager):
         if self.output_path:
             engines.write_ipynb(self.nb, self.output_path)
 
-    def notebook_complete(self, **kwargs):
-        """Set the notebook's times; cells that never ran stay pending."""
+    def notebook_complete(self, failed=False, **kwargs):
+        """Set the notebook's times, and whether it `failed`; cells that never ran stay pending."""
         self.end_time = self.now()
         facts = self.nb.metadata.papermill
+        facts["exception"] = failed or facts["exception"]
         facts["end_time"] = self.end_time.isoformat()
         facts["duration"] = (self.end_time - self.start_time).total_seconds()
         self.cleanup_pbar()
@@ -92,15 +118,15 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
 
     @classmethod
     def nb_kernel_name(cls, nb, name=None):
-        """The kernel `name`, else the one that the notebook `nb` names."""
-        try:
-            found = super().nb_kernel_name(nb, name)
-        except ValueError as error:
-            raise WorkbookError(
-                "the notebook names no kernel; choose one, such as -k python3."
-            ) from error
-        # 'python' is jupyter's other name for this Python's own kernel
-        return NATIVE_KERNEL_NAME if found == "python" else found
+        """The kernel `name`, else the one that the notebook `nb` asks for."""
+        if found := name or notebook_file.kernel_of(nb):
+            return NATIVE_KERNEL_NAME if found == notebook_file.PYTHON else found
+        raise WorkbookError("the notebook names no kernel; choose one, such as -k python3.")
+
+    @classmethod
+    def nb_language(cls, nb, language=None):
+        """The `language`, else that of the notebook `nb`, or of its kernel."""
+        return language or notebook_file.language_of(nb, cls.nb_kernel_name(nb))
 
     @classmethod
     def execute_notebook(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
@@ -114,17 +140,18 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         input_path=None,
         **options,
     ):
-        """Execute `nb` as one MLflow run. `execution_timeout` limits a cell, `notebook_timeout` all.
+        """Execute `nb` as one MLflow run. `execution_timeout` limits a cell, `notebook_timeout` all, in seconds.
+
+        nbclient's `allow_errors`, `allow_error_names` and `force_raise_errors` are taken as well.
 
         A sweep also gives `tags`, `run_name` and `experiment_id` of its trial's run, `expected` (the fingerprint's
         parts that it must have here), `beat` (seconds between two heartbeats) and `opened` (called with the run).
         """
-        # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
-        LocalHandler.write = write_whole
+        take_over()
         handler = papermill_io.get_handler("local")
         source = place_of(str(input_path or "notebook.ipynb"), handler)
-        values = prepare(nb, source)
         execution.require_kernel(kernel_name)
+        values = prepare(nb, source, kernel_name)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
         with interruption.signals() as signals:
             run = open_run(nb, source, values, options, signals)
@@ -150,19 +177,20 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
                 stdout_file=options.get("stdout_file"),
                 stderr_file=options.get("stderr_file"),
                 startup_timeout=options.get("start_timeout", 60),
+                **{name: options[name] for name in EXPECTED if name in options},
             )
-            manager.notebook_complete()
+            manager.notebook_complete(failed=outcome.status != "FINISHED")
             close_run(run_id, manager, outcome)
             if outcome.raises:
                 raise outcome.raises
             signals.raise_first()  # one that came while the run was being recorded ends what would follow
-        return manager.nb
+        return Finished(manager.nb) if outcome.status == "FINISHED" else manager.nb
 
 
-def prepare(nb, source):
+def prepare(nb, source, kernel_name):
     """Check the parameters that papermill was given and write them into `nb` as data; returns all values."""
     given = nb.metadata.papermill.get("parameters", {}) if injected(nb) else {}
-    if nb_language(nb) not in ("python", None):
+    if notebook_file.language_of(nb, kernel_name) not in (notebook_file.PYTHON, None):
         return dict(given)
     declared = parameters.of(nb, source.name)
     values = parameters.check(declared, given, source.name)

@@ -215,6 +215,8 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
             self.nb_man.cell_start(cell, index)
             try:
                 self.execute_cell(cell, index)
+                if self.guard.reason:  # it swallowed the interrupt
+                    self.nb_man.cell_exception(cell, cell_index=index)
             except CellExecutionError as error:
                 self.failure = error
                 _show(cell, error)

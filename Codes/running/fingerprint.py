@@ -18,11 +18,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import mlflow
-import nbformat
 import yaml
 from mlflow import MlflowClient
 
-from Codes import identity, parameters, paths, tracking
+from Codes import identity, notebook_file, parameters, paths, tracking
 from Codes.errors import WorkbookError
 from Codes.running import preload
 from Codes.store import all_runs
@@ -59,7 +58,7 @@ def of_file(path, values):
 
 @functools.lru_cache(100)
 def _read(path, _stamp):
-    return nbformat.read(path, as_version=4)
+    return notebook_file.read(path)
 
 
 def parts(nb, path, values):

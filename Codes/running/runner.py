@@ -6,15 +6,13 @@ from datetime import datetime
 from pathlib import Path
 
 import nbformat
-from nbformat.reader import NotJSONError
 
-from Codes import parameters, plain_yaml
+from Codes import notebook_file, parameters, plain_yaml
 from Codes.errors import WorkbookError, nearest
 from Codes.paths import EXECUTED, NOTEBOOKS, RESOURCES
 from Codes.running import rendezvous
 
 LIFECYCLE = RESOURCES / "lifecycle"
-INVALID = nbformat.ValidationError
 LONGEST = 200  # bytes of an output's name: file systems allow 255, and the part file's is longer
 
 
@@ -37,33 +35,12 @@ def find(name):
     raise WorkbookError(f"there is no notebook '{name}'; there are {', '.join(stems)}.{hint}")
 
 
-def read(path):
-    """The notebook in the file `path`; a WorkbookError where it is none."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except OSError as error:
-        raise WorkbookError(f"{path} cannot be read: {error.strerror}.") from error
-    except (
-        NotJSONError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-        INVALID,
-    ) as error:
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise WorkbookError(
-            f"{path} is not a valid notebook ({reason}); open and save it in JupyterLab."
-        ) from error
-
-
 def declared(path):
     """The parameters of the notebook at `path`."""
-    notebook = read(path)
+    notebook = notebook_file.read(path)
     try:
         nbformat.validate(notebook)
-    except INVALID as error:
+    except notebook_file.INVALID as error:
         raise WorkbookError(
             f"{path} is not a valid notebook ({error.message[:100]}); open and save it in JupyterLab."
         ) from error
@@ -155,8 +132,8 @@ def kernel_of(path):
     """The kernel to run the notebook at `path` with: the warm one where it names this Python's own and that can be."""
     from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager, NoSuchKernel
 
-    named = read(path).metadata.get("kernelspec", {}).get("name")
-    if named not in (NATIVE_KERNEL_NAME, "python") or rendezvous.is_off(os.environ):
+    named = notebook_file.kernel_of(notebook_file.read(path))
+    if named != NATIVE_KERNEL_NAME or rendezvous.is_off(os.environ):
         return named
     try:
         KernelSpecManager().get_kernel_spec(rendezvous.SPEC)
@@ -169,12 +146,14 @@ def run(path, values, output, kernel=None, progress=True, **limits):
     """Run the notebook at `path` with `values` as one MLflow run, into the file `output` (None: into none)."""
     import papermill
 
+    kernel = kernel or kernel_of(path)
     papermill.execute_notebook(
         _literally(path),
         output and _literally(output),
         parameters=values,
         engine_name="mlflow",
-        kernel_name=kernel or kernel_of(path),
+        kernel_name=kernel,
+        language=notebook_file.language_of(notebook_file.read(path), kernel),
         progress_bar=progress,
         **limits,
     )

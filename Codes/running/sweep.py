@@ -18,7 +18,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from Codes import liveness, manifest, tracking
+from Codes import liveness, manifest, notebook_file, tracking
 from Codes.errors import WorkbookError, first_line, nearest
 from Codes.running import (
     engine,
@@ -54,7 +54,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self.peak, self.slowed, self.looked, self.pruned_at = 0.0, False, 0.0, 0.0
         # steps of the watched metric's longest course: a pruner needs two to tell trials apart
         self.longest = 0
-        self.notebook = runner.read(plan.path)
+        self.notebook = notebook_file.read(plan.path)
         self.kernel = plan.kernel or runner.kernel_of(plan.path)
 
     def open(self):
