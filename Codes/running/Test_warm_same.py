@@ -182,6 +182,7 @@ SAME = {
     "for i in threadpoolctl.threadpool_info())",
     "processors that libraries see": "import pyarrow\n(joblib.cpu_count(), os.cpu_count(), pyarrow.cpu_count())",
     "algebra": "m = np.random.RandomState(0).rand(300, 300)\n((m @ m).tobytes(), np.linalg.svd(m)[1].tobytes())",
+    "the start of processes, still to be chosen": "mp.get_start_method(allow_none=True)",
     "collector": "import gc\n(gc.isenabled(), gc.get_threshold(), gc.callbacks)",
     "recursion and switching": "(sys.getrecursionlimit(), sys.getswitchinterval())",
     "main thread": "import threading\n(threading.current_thread().name, threading.main_thread().name, "
@@ -219,10 +220,6 @@ SAME["the ignored signals"] = (
 )
 
 DIFFERENT = {  # what: (code, why)
-    "matplotlibrc, reset": (
-        "matplotlib.rcParamsOrig['figure.dpi']",
-        "only rcParams is read again, so that rc_file_defaults() undoes the file",
-    ),
     "the main thread's number": (
         "threading.main_thread().native_id == os.getpid()",
         "Python keeps what it was before the fork",

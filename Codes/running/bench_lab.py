@@ -52,6 +52,17 @@ def until_it_listens(process, port, log):
 async def first_cell(address, token, kernel):
     """Seconds from a new notebook with `kernel` on the server at `address` until FIRST_CELL was executed."""
     started = time.perf_counter()
+    async with notebook(address, token, kernel) as channels:
+        reply, _ = await execute(channels, FIRST_CELL)
+        seconds = time.perf_counter() - started
+    if reply["status"] != "ok":
+        raise WorkbookError(f"the first cell failed in the kernel {kernel}: {reply['evalue']}")
+    return seconds
+
+
+@contextlib.asynccontextmanager
+async def notebook(address, token, kernel):
+    """A new notebook with `kernel` on the server at `address`, whose kernel has answered: its channels."""
     file = await call(address, token, "POST", "contents", {"type": "notebook"})
     wanted = {"name": file["name"], "path": file["path"], "type": "notebook"}
     wanted["kernel"] = {"name": kernel}
@@ -59,14 +70,15 @@ async def first_cell(address, token, kernel):
     url = f"ws://{address}/api/kernels/{session['kernel']['id']}/channels"
     channels = await websocket_connect(HTTPRequest(url, headers=headers(token)))
     await request_reply(channels, "kernel_info", {})
-    content = {"code": FIRST_CELL, "silent": False, "store_history": True, "allow_stdin": False}
-    reply = await request_reply(channels, "execute", content)
-    seconds = time.perf_counter() - started
+    yield channels
     channels.close()
     await call(address, token, "DELETE", f"sessions/{session['id']}")
-    if reply["status"] != "ok":
-        raise WorkbookError(f"the first cell failed in the kernel {kernel}: {reply['evalue']}")
-    return seconds
+
+
+async def execute(channels, code):
+    """The reply's content of a cell's `code`, and its outputs as (kind, content), as JupyterLab asks for them."""
+    content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
+    return await request_reply(channels, "execute", content)
 
 
 def headers(token):
@@ -83,13 +95,22 @@ async def call(address, token, method, path, content=None):
 
 
 async def request_reply(channels, kind, content):
-    """Send a `kind` request with `content`, and wait for its reply's content."""
+    """Send a `kind` request with `content`, and wait for its reply's content and what was shown until it is done."""
     header = {"msg_id": uuid.uuid4().hex, "msg_type": f"{kind}_request", "session": "bench"}
     header |= {"username": "", "version": "5.3", "date": "2000-01-01T00:00:00Z"}
     message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
     await channels.write_message(json.dumps(message | {"channel": "shell"}))
-    while text := await asyncio.wait_for(channels.read_message(), 120):
+    reply, shown, is_idle = None, [], False
+    while not (reply and is_idle):
+        text = await asyncio.wait_for(channels.read_message(), 120)
+        if not text:
+            raise WorkbookError("JupyterLab has closed the kernel's channels")
         got = json.loads(text)
-        if got["parent_header"].get("msg_id") == header["msg_id"] and got["channel"] == "shell":
-            return got["content"]
-    raise WorkbookError("JupyterLab has closed the kernel's channels")
+        if got["parent_header"].get("msg_id") != header["msg_id"]:
+            continue
+        if got["channel"] == "shell":
+            reply = got["content"]
+        else:
+            shown.append((got["msg_type"], got["content"]))
+            is_idle = got["content"].get("execution_state") == "idle" or is_idle
+    return reply, shown

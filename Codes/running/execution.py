@@ -21,7 +21,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from Codes import liveness
 from Codes.errors import WorkbookError
-from Codes.running.rendezvous import CRASH_LOG
+from Codes.running.rendezvous import CRASH_LOG, NO_HISTORY
 
 GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
@@ -29,8 +29,8 @@ RICH_LIMIT = 20_000_000  # bytes of figures and tables kept of each cell
 SKIP = "skip-execution"  # nbclient's tag of a cell that is not to run
 
 
-# no notice of the kernel's own at each start stands in the runner's log, and no history of runs in the user's
-ARGUMENTS = ["--IPKernelApp.log_level=40", "--HistoryManager.hist_file=:memory:"]
+# no notice of the kernel's own at each start stands in the runner's log
+ARGUMENTS = ["--IPKernelApp.log_level=40", NO_HISTORY]
 
 
 @dataclass

@@ -92,7 +92,8 @@ def _write(start, end, texts):
 
 def become_fresh_interpreter(request, preloaded):
     """Give this interpreter what each start makes anew: random state, thread counts, modules of the user's own."""
-    import multiprocessing.process as processes
+    from multiprocessing import context
+    from multiprocessing import process as processes
 
     for name, value in preloaded.environment.items():
         os.environ.setdefault(name, value)
@@ -103,6 +104,8 @@ def become_fresh_interpreter(request, preloaded):
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
     processes.current_process().authkey = os.urandom(32)
+    # else set_start_method() comes too late
+    context._default_context._actual_context = None  # pylint: disable=protected-access
     for module in preloaded.foreign:
         sys.modules.pop(module, None)
     _set_blas_threads()
@@ -125,9 +128,10 @@ def _read_matplotlib_settings(preloaded):
     """Take another matplotlibrc, such as one in the working folder, where a fresh import would."""
     if matplotlib := sys.modules.get("matplotlib"):
         if matplotlib.matplotlib_fname() != preloaded.matplotlibrc:
-            backend = dict.__getitem__(matplotlib.rcParams, "backend")
-            matplotlib.rcParams.update(matplotlib.rc_params())
-            dict.__setitem__(matplotlib.rcParams, "backend", backend)
+            for settings in (matplotlib.rcParams, matplotlib.rcParamsOrig):
+                backend = dict.__getitem__(settings, "backend")
+                settings.update(matplotlib.rc_params())
+                dict.__setitem__(settings, "backend", backend)
 
 
 class _Sys:
@@ -140,7 +144,7 @@ class _Sys:
         return getattr(sys, name)
 
 
-def serve(request, client, kernel_modules, listening):
+def serve(request, client, preloaded, listening):
     """Be the kernel that `request` asks for until it ends, and call `listening` once clients can connect.
 
     `client` is the pidfd of the process that must outlive it, unless it is to be independent.
@@ -148,7 +152,7 @@ def serve(request, client, kernel_modules, listening):
     from ipykernel import ipkernel
     from ipykernel.kernelapp import IPKernelApp
 
-    ipkernel.sys = _Sys(kernel_modules)
+    ipkernel.sys = _Sys(preloaded.kernel)
     app = IPKernelApp.instance()
     app.parse_command_line = lambda argv: _take_options(app, argv)
     app.init_poller = lambda: request["independent"] or _die_with(client)
@@ -156,7 +160,8 @@ def serve(request, client, kernel_modules, listening):
     app.init_connection_file = lambda: _connect(app)
     app.write_connection_file = lambda: None
     faulthandler.enable(os.fdopen(os.dup(2), "w"))
-    app.initialize(request["argv"][3:])
+    with preloaded.guise.becoming(app):
+        app.initialize(request["argv"][3:])
     ipkernel.sys = sys
     listening()
     app.start()

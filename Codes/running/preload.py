@@ -21,8 +21,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from Codes import paths
-from Codes.errors import WorkbookError, nearest
 from Codes.running import forked, rendezvous
+from Codes.running.guise import Guise
 
 CONFIGURATION = paths.RESOURCES / "warm.yaml"
 DEFAULTS = {"also": [], "never": [], "idle_minutes": 15}
@@ -43,12 +43,14 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
     """What was preloaded, and whether a fresh start would still load the same."""
 
     def __init__(self):
-        self.settings = settings()
         self.seen = {}
         self.stamps = stamps()
-        self.wanted = self.imports()
         before = dict(os.environ)
-        self.kernel = preload(self.wanted, self.settings.also, self.settings.never)
+        self.kernel, self.guise = kernel_modules(), Guise()
+        with self.guise.worn():
+            self.settings = settings()
+            self.wanted = self.imports()
+            preload(self.wanted, self.settings.also, self.settings.never)
         # what libraries set as they load, such as scikit-learn for OpenMP
         self.environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
         self.foreign = foreign_modules()
@@ -92,6 +94,7 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
 def settings():
     """The configuration: `also` and `never` (lists of module names) and `idle_minutes`."""
     from Codes import plain_yaml
+    from Codes.errors import WorkbookError, nearest
 
     found = plain_yaml.read(CONFIGURATION)
     for name, value in found.items():
@@ -117,7 +120,7 @@ def stamp_of(path):
 
 def stamps():
     """{path: stamp} of everything that a template is made from, but for what it imports."""
-    own = [Path(__file__).with_name(f"{n}.py") for n in ("preload", "template", "forked")]
+    own = [Path(__file__).with_name(f"{n}.py") for n in ("preload", "template", "forked", "guise")]
     own += [Path(rendezvous.__file__), paths.ROOT / "Codes" / "adoption.py"]
     installed = [path for path in sys.path if path.endswith("-packages")]
     return {str(p): stamp_of(p) for p in [CONFIGURATION, sys.executable, *own, *installed]}
@@ -151,15 +154,20 @@ def _names(node):
     return set()
 
 
-def preload(wanted, also, never):
-    """Import `wanted` and `also`, but for `never` and what is not installed here: the user's own code changes.
+def kernel_modules():
+    """Import the kernel; returns its modules, as sys.modules has them when an ordinary one starts."""
+    importlib.import_module("ipykernel_launcher")
+    importlib.import_module("ipykernel.kernelapp")
+    importlib.import_module("ipykernel.debugger")
+    return dict(sys.modules)
 
-    Returns the modules of the kernel itself, as sys.modules has them when an ordinary kernel starts.
-    """
+
+def preload(wanted, also, never):
+    """Import `wanted` and `also`, but for `never` and what is not installed here: the user's own code changes."""
     refusing = Refusing(never)
     sys.meta_path.insert(0, refusing)
     try:
-        return load(wanted, also, never)
+        load(wanted, also, never)
     finally:
         sys.meta_path.remove(refusing)
 
@@ -187,10 +195,6 @@ class Refusing:
 
 def load(wanted, also, never):
     """What `preload` does, where the modules of `never` cannot be loaded by others either."""
-    importlib.import_module("ipykernel_launcher")
-    importlib.import_module("ipykernel.kernelapp")
-    importlib.import_module("ipykernel.debugger")
-    kernel = dict(sys.modules)
     for module in [*IMPORTED_LATE, *also, *sorted(wanted)]:
         if is_allowed(module, never):
             with contextlib.suppress(ImportError):
@@ -201,7 +205,6 @@ def load(wanted, also, never):
                 first_use()
         except Exception:  # pylint: disable=broad-exception-caught
             traceback.print_exc()  # into the log: kernels are slower without, no more
-    return kernel
 
 
 def is_allowed(name, never):

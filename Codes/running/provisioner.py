@@ -29,6 +29,11 @@ ATTEMPTS = 3
 RETRY = 300.0  # seconds after which a template that could not be made is tried again
 # bytes that a fork can show in /proc as its own
 ROOM_FOR_ARGUMENTS, ROOM_FOR_ENVIRONMENT = 4_000, 100_000
+BY_HAND = (
+    "jupyter_server",
+    "jupyter_console",
+    "qtconsole",
+)  # who starts kernels that a person types into
 UNKNOWN = 255  # the exit code of a kernel whose template was killed before it could tell
 
 
@@ -107,12 +112,19 @@ class WarmProvisioner(LocalProvisioner):
         is_server = type(self.parent).__module__.startswith("jupyter_server")
         return IMPATIENT if is_server else START
 
+    def history(self, cmd):
+        """The option for a kernel `cmd` that keeps no history: only what a person types belongs in the user's own."""
+        owners = (self.parent, getattr(self.parent, "parent", None))
+        is_by_hand = any(type(each).__module__.startswith(BY_HAND) for each in owners)
+        is_said = any(part.startswith("--HistoryManager.") for part in cmd)
+        return [] if is_by_hand or is_said else [rendezvous.NO_HISTORY]
+
     async def launch_kernel(self, cmd, **kwargs):
         """Launch the kernel `cmd`, warm where that can be, else as jupyter_client does."""
         environment = rendezvous.QUIET | (
             os.environ if kwargs.get("env") is None else kwargs["env"]
         )
-        kwargs["env"] = environment
+        kwargs["env"], cmd = environment, [*cmd, *self.history(cmd)]
         if not rendezvous.is_off(environment):
             try:
                 return await self.launch_warm(cmd, **kwargs)

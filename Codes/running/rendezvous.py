@@ -22,11 +22,11 @@ from Codes.paths import ROOT
 COLD = "WORKBOOK_COLD"  # set to anything but "" or 0: kernels start in the ordinary way
 # A crash writes its traceback to the starter's log, past the streams that die with the kernel; a fork does it itself.
 CRASH_LOG = "--IPKernelApp.exec_lines=__import__('faulthandler').enable(__import__('sys').stderr)"
+NO_HISTORY = "--HistoryManager.hist_file=:memory:"  # what runs execute is not what a user has typed
 SPEC = "workbook"  # the kernel spec that names our provisioner
 # what kernels of runs get unless their environment says otherwise
 QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait make kernels side by side 20 times slower
-    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's, in red under each notebook's imports
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it would send from a thread, which a template must not have
 }
 PROTOCOL = 2
@@ -40,7 +40,7 @@ AT_LOAD = re.compile(
     r"|PANDAS_|PILLOW_|SCIPY_|SKLEARN_|PROTOCOL_|TEMPORARILY_|OTEL_|PYDANTIC_|PSUTIL_|PYZMQ_|TORNADO_|NVPL_|PYPARSING"
     r"|OPENBLAS_MAIN_FREE|SSL_|MLFLOW_(CONFIGURE|LOGGING|DISABLE|ENABLE_T|WEBHOOK|SQLALCHEMY)|GRPC_|AWS_CA"
     r"|CLOUDSDK_CORE_CUSTOM|DASK_|MSGPACK_|TQDM_)"
-    r"|(LANG|LANGUAGE|HOME|USER|MATPLOTLIBRC|GLIBC_TUNABLES|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS"
+    r"|(LANG|LANGUAGE|TZ|HOME|USER|MATPLOTLIBRC|GLIBC_TUNABLES|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS"
     r"|GIT_SSL_CAINFO|NIX_SSL_CERT_FILE|PIP_CERT|SOURCE_DATE_EPOCH|RUST_BACKTRACE|TF_CLI_CONFIG_FILE)$)"
 )
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")

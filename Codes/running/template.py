@@ -171,7 +171,7 @@ def hand_over(request, streams, client, connection, preloaded):
     def kernel():
         forked.become_own_process(request, streams, client, connection.fileno())
         forked.become_fresh_interpreter(request, preloaded)
-        forked.serve(request, client, preloaded.kernel, listening)
+        forked.serve(request, client, preloaded, listening)
 
     forked.run_to_end(kernel)
 
