@@ -15,6 +15,7 @@ TYPED = (
     "from tqdm.auto import tqdm\nimport mlflow\n[None for _ in tqdm(range(3))] and 'typed by hand'"
 )
 RUN = "'run by a program'"
+SESSIONS = "session FROM sessions"
 
 
 @pytest.fixture(name="environment", scope="module")
@@ -30,18 +31,18 @@ def fixture_environment(tmp_path_factory):
         templates.stop()
 
 
-def history(environment):
-    """All cells in the user's history."""
+def history(environment, what="source FROM history"):
+    """All cells in the user's history, or `what` else of it."""
     found = []
     for path in Path(environment["IPYTHONDIR"]).rglob("history.sqlite"):
         with sqlite3.connect(path) as database:
-            found += [source for (source,) in database.execute("SELECT source FROM history")]
+            found += [value for (value,) in database.execute(f"SELECT {what}")]
     return found
 
 
 WAYS = {  # by commands that name our kernel
     "papermill": ["papermill", "--no-progress-bar", "-k", "workbook", "nb.ipynb", "out.ipynb"],
-    "jupyter execute": ["nbclient", "--kernel_name=workbook", "nb.ipynb"],
+    "jupyter execute": ["jupyter", "execute", "--kernel_name=workbook", "nb.ipynb"],
     "nbval": [
         "pytest",
         "-q",
@@ -60,12 +61,12 @@ WAYS = {  # by commands that name our kernel
 def test_what_a_program_runs_is_in_nobodys_history(environment, way, tmp_path):
     write_notebook(tmp_path / "nb.ipynb", RUN)
     (tmp_path / "script.py").write_text(RUN, "utf-8")
-    command = [sys.executable, "-m", *WAYS[way]]
+    command, before = [sys.executable, "-m", *WAYS[way]], history(environment, SESSIONS)
     ended = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert RUN not in history(environment)
+    assert RUN not in history(environment) and history(environment, SESSIONS) == before
 
 
 async def typed(address, kernel):
