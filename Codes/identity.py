@@ -1,11 +1,15 @@
 """What identifies a run: who ran which notebook, at which commit, and with which uncommitted changes."""
 
+import contextlib
 import getpass
+import os
+import re
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from Codes import notebook_diff
 from Codes.store import redacted
 
 NOTEBOOK = "mlflow.workbook.notebook"
@@ -28,7 +32,7 @@ def tags(notebook):
         NOTEBOOK: path.stem,
     }
     with ThreadPoolExecutor(2) as pool:  # the three side by side: they are on the way to each run
-        status = pool.submit(git, path.parent, "status", "--porcelain")
+        status = pool.submit(printed, path.parent, "status", "--porcelain", "-z")
         remote = pool.submit(git, path.parent, "config", "--get", "remote.origin.url")
         version = git(path.parent, "rev-parse", "HEAD", "--show-toplevel", "--abbrev-ref", "HEAD")
     if version:
@@ -39,10 +43,30 @@ def tags(notebook):
             "mlflow.source.git.branch": branch,
         }
         if status.result() is not None:
-            found[DIRTY] = str(bool(status.result())).lower()
+            found[DIRTY] = str(is_dirty(Path(root), os.fsdecode(status.result()))).lower()
         if remote.result():
             found["mlflow.source.git.repoURL"] = redacted(remote.result())
     return found
+
+
+def is_dirty(root, status):
+    """Whether the repository at `root`, with that `git status --porcelain -z`, has changes but for notebooks' outputs.
+
+    JupyterLab saves what cells show, and with it counts, times and the kernel's version, on its own.
+    """
+    entries = filter(None, status.split("\0"))
+    changes = [re.fullmatch(r"(?: M|M |MM) (.*\.ipynb)", each, re.DOTALL) for each in entries]
+    return not all(changes) or any(not versions(root, change[1])[2] for change in changes)
+
+
+def versions(root, path):
+    """(committed text, present text, whether their code is the same) of the notebook `path` of the repository at `root`."""
+    old = printed(root, "show", f"HEAD:{path}")
+    try:
+        old, new = (old or b"").decode("utf-8"), (root / path).read_text("utf-8")
+    except (OSError, ValueError):
+        return "", "", False
+    return old, new, notebook_diff.same_code(old, new)
 
 
 def uncommitted(notebook):
@@ -54,14 +78,39 @@ def uncommitted(notebook):
 
 
 def _diff(folder):
-    """The diff of the repository around `folder`; over the limit without the content of binary files, then cut."""
+    """The diff of the repository around `folder`, of notebooks their code alone.
+
+    Over the limit it comes without the content of binary files, then cut.
+    """
+    notebooks = _notebook_diffs(folder)
+    others = [":/", *(f":(top,exclude,literal){path}" for path in notebooks)]
     for content in ("--binary", "--patch"):
-        diff = printed(folder, *PLAIN, content, "HEAD", most=DIFF_LIMIT + 1)
+        diff = printed(folder, *PLAIN, content, "HEAD", "--", *others, most=DIFF_LIMIT + 1)
+        diff = diff if diff is None else diff + "".join(notebooks.values()).encode()
         if diff is not None and len(diff) <= DIFF_LIMIT:
             return diff.decode("utf-8", "replace")
     if diff is None:
         return "# git could not tell the changes\n"
     return diff[:DIFF_LIMIT].decode("utf-8", "replace") + f"\n# cut: over {DIFF_LIMIT:,} bytes\n"
+
+
+def _notebook_diffs(folder):
+    """{path: diff} of the changed notebooks of the repository around `folder` that can be read, without outputs."""
+    names = "--name-only -z --no-renames --diff-filter=M HEAD -- :(top,glob)**/*.ipynb".split()
+    root, changed = git(folder, "rev-parse", "--show-toplevel"), git(folder, *PLAIN, *names)
+    found = {}
+    for path in filter(None, (changed or "").split("\0")):
+        old, new, is_same = versions(Path(root), path)
+        head = (git(Path(root), *PLAIN, "HEAD", "--", f":(literal){path}") or "").partition(
+            "\n@@ "
+        )[0]
+        if is_same:
+            found[path] = ""
+        elif old and "\n+++ " in head:
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                head = re.sub(r"^index .*\n", "", head, flags=re.MULTILINE)
+                found[path] = f"{head}\n{notebook_diff.hunks(old, new)}"
+    return found
 
 
 def git(folder, *arguments):
