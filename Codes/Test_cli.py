@@ -75,13 +75,15 @@ def refused(place, *arguments):
         (["-p", "text", "env:WORKBOOK_NOT_SET"], "WORKBOOK_NOT_SET is not set"),
         (["--params", "seed"], "'seed' is not name=value"),
         (["--params", "text='a"], "No closing quotation"),
-        (["--params", 'settings={"a"'], "settings is not valid JSON"),
+        (["--params", 'settings={"a"'], "the brackets of settings do not close"),
         (["--params", "sead=1"], "Did you mean 'seed'?"),
         (["-y", "seed: [1"], "--yaml: line 1"),
         (["-y", "[1]"], "--yaml: lines of 'key: value' are needed"),
         (["-y", "seed: 1\nseed: 2"], "seed: the key comes twice"),
         (["-y", "text: on"], 'write "on" for the text'),
-        (["-y", "seed: 1e1"], "must be int"),
+        (["-y", "seed: 1e1"], "seed=10.0 is float; it must be int"),
+        (["-p", "settings", "{depth:6}"], "a space is missing after the colon: {depth: 6}"),
+        (["--params", "settings={depth:6}"], "a space is missing after the colon: {depth: 6}"),
         (["-y", "seed: 2001-99-99"], "month must be in 1..12"),
         (["-y", "seed: !!python/object/apply:os.abort []"], "could not determine a constructor"),
         (["-y", "1: 2"], "1 is not a parameter name"),
@@ -123,6 +125,7 @@ def test_a_parameter_that_no_notebook_of_the_lifecycle_has_is_refused(place):
         ('h={"a b": [1, "}"]} s=3', [["h", '{"a b": [1, "}"]}'], ["s", "3"]]),
         ('s=3 h=["a b"]', [["s", "3"], ["h", '["a b"]']]),
         ("a='{1} it''s' b='[x'", [["a", "{1} its"], ["b", "[x"]]),
+        ("h={a: 1e-3, b: '}'} s=3", [["h", "{a: 1e-3, b: '}'}"], ["s", "3"]]),
     ],
 )
 def test_makes_line_is_split_as_a_shell_would_and_json_may_stand_bare(line, pairs):
@@ -133,6 +136,37 @@ def test_the_later_source_wins(place):
     (place / "p.yaml").write_text("text: file\nseed: 1\nmodel: forest", "utf-8")
     given = cli.gather([("text", "pair")], "text=line seed=3", "seed: 2", "p.yaml")
     assert (given["text"].text, given["seed"].text, given["model"]) == ("pair", "3", "forest")
+
+
+def test_one_value_is_read_alike_wherever_it_is_typed(place):
+    text = "{a: 1e-3, b: None}"
+    (place / "p.yaml").write_text(f"settings: {text}", "utf-8")
+    ways = {
+        "pair": cli.gather([("settings", text)], "", "", ""),
+        "line": cli.gather([], f"settings={text}", "", ""),
+        "yaml": cli.gather([], "", f"settings: {text}", ""),
+        "file": cli.gather([], "", "", "p.yaml"),
+    }
+    read = {way: cli.runner.plan("nb.ipynb", given)[0][1] for way, given in ways.items()}
+    assert read == {way: {"settings": {"a": 0.001, "b": None}} for way in ways}
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (
+            ["run", "02_train", "-p", "hyperparameters", "{max_dept: 6}"],
+            "did you mean 'max_depth'?",
+        ),
+        (["run", "02_train", "-p", "model", "sklearn.svm.SVK"], "'sklearn.svm' has no 'SVK'"),
+        (
+            ["sweep", "02_train", "-v", "model=hgb,linear", "-v", "hyperparameters.max_depth=3,4"],
+            "LogisticRegression' has no hyperparameter 'max_depth'",
+        ),
+    ],
+)
+def test_what_the_estimator_does_not_have_is_refused_before_a_kernel_starts(place, arguments, said):
+    assert said in refused(place, *arguments)
 
 
 # Paths

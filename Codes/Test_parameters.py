@@ -187,6 +187,19 @@ def test_a_misspelt_name_is_refused_with_the_nearest():
         ("x: int = 1  # [0, 9]", "9", 9),
         ("x: float = 1.0  # (0, inf]", "inf", math.inf),
         ("x: float = float('-inf')", "inf", math.inf),
+        (
+            "x: dict = {}",
+            "{a: 1e-3, b: None, c: ~, d: 2E+3}",
+            {"a": 1e-3, "b": None, "c": None, "d": 2e3},
+        ),
+        ("x: list = []", "[.5, 'None', \"1e-3\", none]", [0.5, "None", "1e-3", "none"]),
+        ("x: float | list = 0.0", "[a, 1e3]", ["a", 1e3]),
+        ("x: str | None = 'a'", "~", None),
+        ("x: str = ''", "1e-3", "1e-3"),
+        ("x: str = ''", "None", "None"),
+        ("x = None", "1e-3", 1e-3),
+        ("x = None", "# a: b", "# a: b"),
+        ("x = None", "-", "-"),
     ],
 )
 def test_what_is_typed_is_read_by_the_declared_type(source, text, value):
@@ -220,6 +233,11 @@ def test_what_is_typed_is_read_by_the_declared_type(source, text, value):
         ("x: dict = {}", '{"a": 1, "a": 2}', "'a' comes twice"),
         ("x: dict = {}", "{a: 1, a: 2}", "a: the key comes twice"),
         ("x: dict = {}", "{1: 2}", "the key 1 is int; keys must be str"),
+        ("x: dict = {}", "{max_depth:6}", "a space is missing after the colon: {max_depth: 6}"),
+        ("x: dict = {}", "{a, b: 1}", "a: the key has no value; write {a: null}"),
+        ("x: dict = {}", "{a: nan}", "must be finite"),
+        ("x: dict = {}", "{a: yes}", 'write "yes" for the text'),
+        ("x = None", "yes", 'write "yes" for the text'),
         ("x: list = []", "[" * 100_000, "too deeply nested"),
         ("x: list = []", "[" * 60 + "]" * 60, "too deeply nested"),
         ("x: list = []", "&a [*a]", "too deeply nested"),
@@ -289,7 +307,10 @@ def test_defaults_come_back_beside_what_was_given():
     [
         ("password = ''", "hunter2"),
         ("db_pwd = ''", "hunter2"),
-        ("apiKey = ''", "k"),
+        ("apiKey = ''", "k3yAbc"),
+        ("token = ''", "Bearer a1b2c3d4"),
+        ("secret = ''", "abcdefghijklmnopqrstuvwxyzabcdef"),
+        ("token: str = ''  # no secret", "https://me:hunter2@host/db"),
         ("note = ''", "AKIA" + "A" * 16),
         ("note = ''", "ghp_" + "a" * 36),
         ("note = ''", "https://me:hunter2@host/db"),
@@ -304,6 +325,28 @@ def test_a_secret_is_refused_and_not_repeated(source, value):
     with pytest.raises(WorkbookError, match="looks like a secret.*env:MY_VARIABLE") as error:
         check(source, **{name: value})
     assert "hunter2" not in error.value.message and "AKIA" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "source, value",
+    [
+        ("pad_token = ''", "<pad>"),
+        ("eos_token = ''", "</s>"),
+        ("mask_token = ''", "[MASK]"),
+        ("sep_token = ''", "\n"),
+        ("stop_token = ''", "end of_text"),
+        ("token = ''", "50256"),
+        ("token: str | None = ''", None),
+        ("password = ''", "<password>"),
+        ("max_tokens = ''", "4096x"),
+        ("model = ''", "risk-averse-model-of-1990-and-later"),
+        ("token = ''  # which of the tokenizer's (no secret)", "cl100k"),
+        ("names: dict = {}  # no secret", {"token": "cl100k"}),
+    ],
+)
+def test_a_mere_word_is_no_secret_nor_is_what_its_comment_says_is_none(source, value):
+    name = source.split("=")[0].split(":")[0].strip()
+    assert check(source, **{name: value})[name] == value
 
 
 def test_a_secret_default_is_refused_but_an_expression_that_reads_one_is_not():

@@ -1,8 +1,7 @@
 """The `workbook` command: a thin face over the helpers and over what runs notebooks."""
 
 import functools
-import importlib
-import json
+import importlib.util
 import logging
 import os
 import shlex
@@ -17,6 +16,8 @@ from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
 from Codes.paths import NOTEBOOKS
 from Codes.running import rendezvous, runner
+
+MODEL = {"problem", "model", "hyperparameters"}  # of a notebook that builds its model from them
 
 
 class Commands(click.Group):
@@ -137,6 +138,8 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     solved = {problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS} - {None}
     for problem in solved:
         problems_.load(problem)  # refused before a kernel starts
+    for path, values in steps:
+        check_models(path, [values])
     warm_up(kernel, flags["cold"])
     prepare_environment(experiment, flags["system_metrics"], whole=not notebook)
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
@@ -271,6 +274,7 @@ def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
     fixed = {**given, **parameters.from_text(declared, texts)}
     found = spaces.read(declared, space and Path(space), vary, fixed)
     found.check(path.name)
+    check_models(path, found.ends(each="model"))
     if not found.varies and options["seeds"] == 1:
         raise WorkbookError("nothing varies: give --space FILE, --vary NAME=SPEC, or --seeds N.")
     if not options["cluster"]:
@@ -319,25 +323,22 @@ def gather(pairs, line, text, file):
 
 
 def split_line(line):
-    """(name, value) of each part of `line`, quoted as in a shell; JSON may stand unquoted: `h={"depth": 3} seed=1`."""
-    parts = split_json(line)
+    """(name, value) of each part of `line`, quoted as in a shell; brackets may stand bare: `h={depth: 3} seed=1`."""
+    parts = split_bare(line)
     if bad := [part for part in parts if "=" not in part]:
         raise WorkbookError(f'P: {bad[0]!r} is not name=value; write P="model=forest seed=3".')
     return [part.split("=", 1) for part in parts]
 
 
-def split_json(line):
-    """The parts of `line`: first as JSON values after `name=`, then as a shell splits words."""
+def split_bare(line):
+    """The parts of `line`: lists and dicts after `name=` as they stand, the others as a shell splits words."""
     parts, rest = [], line.strip()
     while rest:
         name, equals, value = rest.partition("=")
         if equals and value.startswith(("{", "[")) and name.isidentifier():
-            try:
-                _, end = json.JSONDecoder().raw_decode(value)
-            except (ValueError, RecursionError) as error:
-                raise WorkbookError(
-                    f"P: {name} is not valid JSON: {error}; quote as in a shell."
-                ) from error
+            end = plain_yaml.closing(value)
+            if end is None:
+                raise WorkbookError(f"P: the brackets of {name} do not close: {value[:100]}")
             parts.append(f"{name}={value[:end]}")
             rest = value[end:].strip()
             continue
@@ -407,6 +408,29 @@ def problem_of(path, values):
     """The problem that the notebook at `path` solves with `values`; None where it has no such parameter."""
     defaults = {p.name: p.default for p in runner.declared(path)}
     return values.get("problem", defaults.get("problem"))
+
+
+def check_models(path, several):
+    """Refuse a model with hyperparameters in `several` (dicts) that the notebook at `path` would refuse in its kernel.
+
+    It imports scikit-learn, a second or two: so only for what needs it, and never a module of the user's own.
+    """
+    defaults = {p.name: p.default for p in runner.declared(path)}
+    if not MODEL <= defaults.keys() or "models.build(" not in Path(path).read_text("utf-8"):
+        return
+    for chosen in (defaults | values for values in several):
+        model, given = chosen["model"], chosen["hyperparameters"]
+        if (given or "." in model) and not parameters.references(given) and is_installed(model):
+            from Codes import models
+
+            models.check(problems_.load(chosen["problem"]).task, model, given)
+
+
+def is_installed(model):
+    """Whether `model` is a short name, or the dotted path of something in an installed package."""
+    package, dot, _ = model.partition(".")
+    spec = importlib.util.find_spec(package) if dot and package.isidentifier() else None
+    return not dot or bool(spec and spec.origin and "site-packages" in Path(spec.origin).parts)
 
 
 def show_table(solved):

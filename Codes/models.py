@@ -71,6 +71,12 @@ def build(problem, X, model="hgb", hyperparameters=None, seed=0):
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
 
 
+def check(task, model, hyperparameters):
+    """Refuse, without any data, a `model` or `hyperparameters` that `build` would refuse for the `task`."""
+    path, defaults = _resolve(model, task)
+    _estimator(path, {**defaults, **_checked_dict(hyperparameters)}, task)
+
+
 def columns(problem, X):
     """(numeric, categorical) column names of `X`: by the problem's roles, else by type.
 

@@ -28,15 +28,22 @@ from Codes import plain_yaml
 from Codes.errors import WorkbookError, nearest
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+PASSWORD = re.compile(r"(^|_)(password|passwd|pwd|passphrase)$", re.IGNORECASE)
 SECRET_NAME = re.compile(
-    r"(^|_)(password|passwd|pwd|passphrase|secret|token|api_?key|access_?key|private_?key|credentials?)$",
-    re.IGNORECASE,
+    r"(^|_)(secret|token|api_?key|access_?key|private_?key|credentials?)$", re.IGNORECASE
 )
+# what stands where a secret could: a text in brackets such as <pad>, a number, words
+BRACKETED = re.compile(r"<.*>|\[.*\]", re.DOTALL)
+WORD = r"(?:[A-Z]*[^\W\d_A-Z]{1,24}|[A-Z]{1,24})"
+PLAIN = re.compile(rf"[\W\d_]+|{WORD}([-_./:]{WORD})*")
+NO_SECRET = "no secret"  # in a parameter's comment
 SECRET_VALUE = re.compile(
-    r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{20}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}"
+    r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{30,}|github_pat_\w{30,}|glpat-[\w-]{20}|xox[abprs]-[\w-]{10,}"
+    r"|(?<!\w)sk-(?=[\w-]*\d)[\w-]{20,}"
     r"|AIza[\w-]{35}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+|-----BEGIN [A-Z ]*PRIVATE KEY|\w+://[^/\s:@]+:[^/\s@]+@"
 )
 BY_REFERENCE = "env:"
+NONE = ("None", "null", "~")  # as YAML and Python write it
 NOT_FINITE = ("nan", "inf", "-inf")  # as JSON, which has no word for them, keeps them
 DEEPEST = 50  # lists and dicts in one another; Python itself refuses 200 brackets
 
@@ -211,7 +218,7 @@ def from_text(parameters, texts):
 def _read(parameter, text):
     if parameter is None or text.startswith(BY_REFERENCE):
         return text
-    if parameter.optional and text in ("None", "null"):
+    if parameter.optional and text in NONE:
         return None
     if parameter.kinds == ["str"]:
         return text
@@ -222,23 +229,27 @@ def _read(parameter, text):
 
 
 def _value(parameter, text):
-    """What `text` means as JSON, as a number or as YAML; the text itself where it means nothing."""
+    """What `text` means for `parameter`; the text itself where it means nothing."""
+    with_parts = bool({"list", "dict"} & set(parameter.kinds))
     try:
-        return json.loads(text, object_pairs_hook=functools.partial(_once, parameter.name))
-    except RecursionError as error:
-        raise WorkbookError(
-            f"{parameter.name}: its value is too deeply nested; allowed is {DEEPEST} deep."
-        ) from error
-    except ValueError:
-        pass
-    try:
-        return float(text) if "float" in parameter.kinds else plain_yaml.parse(text, parameter.name)
-    except WorkbookError:
-        if {"list", "dict"} & set(parameter.kinds):
+        return meaning(parameter.name, text, with_parts)
+    except WorkbookError as error:
+        # of a parameter with a type, its check says it better
+        if with_parts or not parameter.kinds and isinstance(error, plain_yaml.Ambiguous):
             raise
         return text
+
+
+def meaning(name, text, with_parts=False):
+    """What the typed `text` means as JSON or as YAML, of which only where `with_parts` all forms; `name` for errors."""
+    try:
+        return json.loads(text, object_pairs_hook=functools.partial(_once, name))
+    except RecursionError as error:
+        raise WorkbookError(
+            f"{name}: its value is too deeply nested; allowed is {DEEPEST} deep."
+        ) from error
     except ValueError:
-        return text
+        return plain_yaml.parse(text, name) if with_parts else plain_yaml.typed(text, name)
 
 
 def _once(name, pairs):
@@ -262,7 +273,7 @@ def check(parameters, given, where="the notebook"):
     values = {}
     for name, parameter in declared.items():
         value = plain(name, given[name]) if name in given else parameter.default
-        _refuse_secret(name, value)  # first: the other messages repeat the value
+        _refuse_secret(parameter, name, value)  # first: the other messages repeat the value
         values[name] = checked(parameter, value) if name in given else value
     return values
 
@@ -374,21 +385,33 @@ def _writable(name, value):
     return value
 
 
-def _refuse_secret(name, value):
+def _refuse_secret(parameter, name, value):
+    """Refuse a `value` of `parameter` (or of its key `name`) that is a secret by its form, or by name and form."""
     if not isinstance(value, str) or value.startswith(BY_REFERENCE) or not value:
         values = (
             value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         )
         keys = value if isinstance(value, dict) else [name] * len(values)
         for key, item in zip(keys, values):
-            _refuse_secret(key, item)
+            _refuse_secret(parameter, key, item)
         return
-    named = SECRET_NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])|\W", "_", name))
-    if named and not isinstance(value, Computed) or SECRET_VALUE.search(value):
+    is_one = bool(SECRET_VALUE.search(value))
+    is_named = not isinstance(value, Computed) and _is_named_secret(name, value)
+    if is_one or is_named and NO_SECRET not in parameter.help.lower():
+        none = "" if is_one else f" If it is none, say '{NO_SECRET}' in the parameter's comment."
         raise WorkbookError(
             f"{name}: its value looks like a secret, and parameters are recorded. Put it into an environment variable "
-            f"and pass its name: {name}={BY_REFERENCE}MY_VARIABLE."
+            f"and pass its name: {name}={BY_REFERENCE}MY_VARIABLE.{none}"
         )
+
+
+def _is_named_secret(name, value):
+    """Whether `name` is that of a secret, and `value` could be one: of a password any text, of a token no mere word."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|\W", "_", name)
+    if BRACKETED.fullmatch(value):
+        return False
+    is_plain = all(PLAIN.fullmatch(word) for word in value.split())
+    return bool(PASSWORD.search(name) or SECRET_NAME.search(name) and not is_plain)
 
 
 def assignment(values):

@@ -42,6 +42,14 @@ def from_file(tmp_path, text):
         ("flag=true,false", "flag", Choices((True, False))),
         ("options.depth=2..8", "options.depth", Range(2, 8)),
         ("options.kind=a,2,null", "options.kind", Choices(("a", 2, None))),
+        ("options.rate=1e-3,1e-4", "options.rate", Choices((1e-3, 1e-4))),
+        ("options.depth=None,3", "options.depth", Choices((None, 3))),
+        ("options.layers=[10,10],[20]", "options.layers", Choices(([10, 10], [20]))),
+        ("options.color=#fff,#000", "options.color", Choices(("#fff", "#000"))),
+        ("names=[a],[b]", "names", Choices((["a"], ["b"]))),
+        ("options={depth: 1e3},{rate: ~}", "options", Choices(({"depth": 1e3}, {"rate": None}))),
+        ("alpha=1e-300..1:log", "alpha", Range(1e-300, 1.0, None, True)),
+        ("rows=0..9007199254740992", "rows", Range(0, 2**53)),
     ],
 )
 def test_a_small_space_is_typed(text, name, spread):
@@ -80,6 +88,16 @@ def test_keys_of_a_dict_are_varied_beside_its_default():
     assert found.values({"options.rate": 2})["options"] == {"depth": 3, "rate": 2}
 
 
+def test_numbers_in_a_file_may_be_written_with_an_exponent(tmp_path):
+    found = from_file(
+        tmp_path, "alpha: {low: 1e-5, high: 1E1, log: true}\noptions: {depth: [None, 3]}"
+    )
+    assert found.varies == {
+        "alpha": Range(1e-5, 10.0, None, True),
+        "options.depth": Choices((None, 3)),
+    }
+
+
 def test_the_grid_has_every_point_in_its_order():
     found = typed("model=linear,hgb", "alpha=0..1:0.5")
     points = [tuple(point.values()) for point in found.grid()]
@@ -98,6 +116,8 @@ def test_a_later_word_replaces_an_earlier_one(tmp_path):
 def test_a_space_survives_being_written(tmp_path):
     found = typed("model=linear,hgb", "options.rate=0.1..1:log", rows=5)
     assert from_file(tmp_path, found.text()) == found
+    alike = typed("model=hgb,forest", options={"depth": 3, "b": "1e-3", "c": None})
+    assert from_file(tmp_path, alike.text()) == alike
 
 
 def test_choices_with_parts_and_alike_ones_come_back_as_they_were():
@@ -106,6 +126,20 @@ def test_choices_with_parts_and_alike_ones_come_back_as_they_were():
         back = [spread.decode(spread.encode(v)) for v in values]
         assert back == values and [type(v) for v in back] == [type(v) for v in values]
         spread.distribution()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("alpha=0..1:0.3", [0.0, 0.3, 0.6, 0.9]),
+        ("alpha=0..5e-13:1e-13", [0.0, 1e-13, 2e-13, 3e-13, 4e-13, 5e-13]),
+        ("rows=0..5:2", [0, 2, 4]),
+    ],
+)
+def test_a_range_has_the_numbers_that_its_steps_reach_and_optuna_has_the_same(text, numbers):
+    spread = typed(text).varies[text.partition("=")[0]]
+    assert spread.all() == numbers and spread.distribution().high == numbers[-1]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +156,25 @@ def test_choices_with_parts_and_alike_ones_come_back_as_they_were():
         ("rows=1,1", "the choice 1 comes twice"),
         ("rows.x=1..3", "only a dict has keys; rows is int"),
         ("options.=1..3", "only a dict has keys"),
+        ("options.depth=yes,no", 'write "yes" for the text'),
+        ("options.depth=1,,2", "a choice is empty"),
+        ("options.depth=1..x", "a range is low..high"),
+        ("rows=1..5..6", "a range is low..high"),
+        ("rows=5..5", "must be below"),
+        ("rows=0..inf", "both finite"),
+        ("alpha=nan..1", "both finite"),
+        ("alpha=0..1e400", "both finite"),
+        (f"rows=0..{'9' * 5000}", "both finite"),
+        (
+            f"rows=0..{10**20}",
+            r"Optuna samples whole numbers within ±9,007,199,254,740,992 \(2\*\*53\)",
+        ),
+        (f"options.depth=-{2**63}..1", "Optuna samples whole numbers within"),
+        ("alpha=-1e308..1e308", "Optuna samples ranges that are"),
+        ("alpha=0..5e-324", "Optuna samples ranges that are"),
+        ("alpha=0..1:1e-20", "over 9,007,199,254,740,992.*steps"),
+        ("alpha=0..1:5", "'step' 5 leads from 'low' 0 over 'high' 1"),
+        ("alpha=-1..1:log", "logarithmic range starts above 0"),
     ],
 )
 def test_what_cannot_be_a_space_is_refused_with_its_reason(text, said):
@@ -149,6 +202,9 @@ def test_what_the_notebook_would_refuse_is_refused_at_once(text, said):
         ("alpha: {low: 1}", "needs numbers 'low' and 'high'"),
         ("alpha: {low: a, high: b}", "needs numbers"),
         ("alpha: {low: 1, high: .inf}", "both finite"),
+        ("alpha: {low: 1e-5, high: nan}", "both finite"),
+        ("rows: {low: 0, high: 100000000000000000000}", "Optuna samples whole numbers"),
+        ("rows: {low: 0, high: 1e20}", "must be whole numbers"),
         ("alpha: {low: 1, high: 2, log: 3}", "true or false"),
         ("rows: []", "must not be empty"),
         ("rows: 1\nrows: 2", "comes twice"),

@@ -14,15 +14,19 @@ import itertools
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from Codes import parameters, plain_yaml
 from Codes.errors import WorkbookError, nearest
 
 GRID_LIMIT = 10_000  # points
 RANGE = {"low", "high", "step", "log"}
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+NUMBER = rf"(?:{plain_yaml.NUMBER}|[-+]?(?:inf|nan))"
 TYPED_RANGE = re.compile(rf"({NUMBER})\.\.({NUMBER})(?::(log|{NUMBER}))?")
+LIKE_A_RANGE = re.compile(rf"\s*({NUMBER})\s*\.\.")
+EXACT = 2**53  # up to it each whole number has a float of its own
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,14 @@ class Choices:
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution([self.encode(v) for v in self.values])
+
+    def ends(self):
+        """The values among which are all that a check has to see."""
+        return self.values
+
+    def count(self):
+        """How many values there are."""
+        return len(self.values)
 
     def all(self):
         """Every value."""
@@ -72,22 +84,29 @@ class Range:
         """Optuna's."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
+        # Optuna warns of an end that no step reaches
+        high = self._at(self.count() - 1) if self.step else self.high
         if self.is_whole:
-            return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
-        return FloatDistribution(float(self.low), float(self.high), log=self.log, step=self.step)
+            return IntDistribution(self.low, high, log=self.log, step=self.step or 1)
+        return FloatDistribution(float(self.low), float(high), log=self.log, step=self.step)
+
+    def ends(self):
+        """The values between which all others lie."""
+        return self.low, self.high
+
+    def count(self):
+        """How many numbers there are; None where there is no end of them."""
+        if not self.is_whole and self.step is None:
+            return None
+        return int((_exact(self.high) - _exact(self.low)) // _exact(self.step or 1)) + 1
 
     def all(self):
-        """Every number; None where there is no end of them."""
-        step = self.step or (1 if self.is_whole else None)
-        if step is None:
-            return None
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        if count > GRID_LIMIT:
-            return range(count)  # for its length alone
-        return [
-            self.low + i * step if self.is_whole else round(self.low + i * step, 12)
-            for i in range(count)
-        ]
+        """Every number."""
+        return [self._at(i) for i in range(self.count())]
+
+    def _at(self, number):
+        exact = _exact(self.low) + number * _exact(self.step or 1)
+        return int(exact) if self.is_whole else float(exact)
 
     def encode(self, value):
         """`value` as Optuna holds it: itself."""
@@ -115,20 +134,27 @@ class Space:
 
     def check(self, where):
         """Refuse what the notebook `where` would refuse, at both ends of each range and for each choice."""
-        for name, spread in self.varies.items():
-            ends = spread.values if isinstance(spread, Choices) else (spread.low, spread.high)
-            for value in ends:
-                parameters.check(self.declared, self.values({name: value}), where)
-        parameters.check(self.declared, self.fixed, where)
+        for values in self.ends():
+            parameters.check(self.declared, values, where)
+
+    def ends(self, each=None):
+        """The values at points that hold each choice and both ends of each range, and the fixed ones alone.
+
+        With each choice of the name `each`, too, where that varies.
+        """
+        ends = {name: spread.ends() for name, spread in self.varies.items()}
+        beside = [{each: value} for value in ends.get(each, ())] or [{}]
+        points = [{}] + [{name: value} for name, found in ends.items() for value in found]
+        return [self.values(point | other) for point in points for other in beside]
 
     def size(self):
         """The number of points; None where there is no end of them."""
-        counts = [spread.all() for spread in self.varies.values()]
-        return None if None in counts else math.prod(map(len, counts))
+        counts = [spread.count() for spread in self.varies.values()]
+        return None if None in counts else math.prod(counts)
 
     def grid(self):
         """Every point, the last name varying fastest; a WorkbookError where they are endless or over the limit."""
-        endless = [name for name, spread in self.varies.items() if spread.all() is None]
+        endless = [name for name, spread in self.varies.items() if spread.count() is None]
         if endless:
             raise WorkbookError(
                 f"{endless[0]} is a continuous range, which has no grid: give it a step, or choose --sampler random."
@@ -159,8 +185,6 @@ class Space:
 
     def text(self):
         """The space as YAML that could be given again."""
-        import yaml
-
         told = dict(self.fixed)
         for name, spread in self.varies.items():
             if isinstance(spread, Choices):
@@ -172,7 +196,7 @@ class Space:
                     if getattr(spread, k)
                 }
                 told[name] |= {"low": spread.low, "high": spread.high}
-        return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+        return plain_yaml.dump(told)
 
 
 def read(declared, path=None, texts=(), fixed=None, where="the space"):
@@ -261,10 +285,12 @@ def _range(parameter, name, spec, where):
     wrong = ""
     if None in (spread.low, spread.high) or any(type(v) not in (int, float) for v in numbers):
         wrong = "a range needs numbers 'low' and 'high'"
-    elif not all(map(math.isfinite, numbers)) or spread.low >= spread.high:
+    elif not all(map(_is_finite, numbers)) or spread.low >= spread.high:
         wrong = f"'low' {spread.low} must be below 'high' {spread.high}, both finite"
     elif spread.step is not None and spread.step <= 0:
         wrong = f"'step' {spread.step} must be over 0"
+    elif spread.step is not None and spread.step > spread.high - spread.low:
+        wrong = f"'step' {spread.step} leads from 'low' {spread.low} over 'high' {spread.high}"
     elif not isinstance(spread.log, bool):
         wrong = "'log' is true or false"
     elif spread.log and (spread.low <= 0 or spread.step is not None):
@@ -273,12 +299,35 @@ def _range(parameter, name, spec, where):
         wrong = f"a range is of numbers; the parameter is {parameter.type}"
     elif "." not in name and parameter.kinds == ["int"] and not spread.is_whole:
         wrong = "the parameter is int: 'low', 'high' and 'step' must be whole numbers"
-    if wrong:
+    if wrong := wrong or _beyond_optuna(spread):
         raise WorkbookError(f"{where}: {name}: {wrong}.")
     if "." not in name and parameter.kinds == ["float"]:
         step = None if spread.step is None else float(spread.step)
         spread = Range(float(spread.low), float(spread.high), step, spread.log)
     return spread
+
+
+def _beyond_optuna(spread):
+    """What Optuna, which computes with floats, would not sample evenly, or not at all; an empty text for nothing."""
+    width = spread.high - spread.low
+    if spread.is_whole and max(abs(spread.low), abs(spread.high)) > EXACT:
+        return f"Optuna samples whole numbers within ±{EXACT:,} (2**53); take a smaller range, or list choices"
+    if not sys.float_info.min <= width <= sys.float_info.max:
+        return "Optuna samples ranges that are 1e-307 to 1.7e308 wide; take another range, or list choices"
+    if spread.step is not None and spread.count() > EXACT:
+        return (
+            f"it has over {EXACT:,} (2**53) steps, which Optuna cannot tell apart; leave 'step' out"
+        )
+    return ""
+
+
+def _is_finite(number):
+    return isinstance(number, int) or math.isfinite(number)
+
+
+def _exact(number):
+    """`number` as it is written, not as its nearest float: 0.1 is a tenth."""
+    return Fraction(str(number))
 
 
 def _typed(declared, text):
@@ -294,17 +343,23 @@ def _typed(declared, text):
         spread = {"low": _number(low), "high": _number(high)}
         spread |= {"log": True} if more == "log" else {"step": _number(more)} if more else {}
         return name, _range(parameter, name, spread, "--vary")
-    if "." in name:  # a key has no declared type: its text is read as YAML
-        values = [plain_yaml.parse(part, name) for part in spec.split(",")]
-    elif spec.startswith(("[", "{")):
-        values = [parameters.from_text([parameter], {parameter.name: spec})[name]]
-    else:
-        values = [
-            parameters.from_text([parameter], {parameter.name: part})[name]
-            for part in spec.split(",")
-        ]
+    if ("." in name or parameter.kinds != ["str"]) and LIKE_A_RANGE.match(spec):
+        raise WorkbookError(
+            f"--vary: {name}={spec}: a range is low..high, low..high:step or low..high:log, in numbers."
+        )
+    values = [_value(parameter, name, part) for part in plain_yaml.split(spec)]
     return name, values[0] if len(values) == 1 else _choices(name, values, "--vary")
 
 
+def _value(parameter, name, text):
+    """What `text` means for `parameter`, or for its key `name`, which has no declared type."""
+    if "." not in name:
+        return parameters.from_text([parameter], {name: text})[name]
+    if not text.strip():
+        raise WorkbookError(f"--vary: {name}: a choice is empty; write null for none.")
+    return parameters.meaning(name, text)
+
+
 def _number(text):
-    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+    # Python reads no longer ones as integers
+    return int(text) if re.fullmatch(r"[+-]?\d{1,1000}", text) else float(text)
