@@ -135,6 +135,154 @@ def test_a_cell_that_cannot_be_one_is_refused(source, said):
         parameters.parse(source, "nb.ipynb")
 
 
+# What else a cell does
+
+DERIVED = """debug: bool = True
+n: int = 10
+m = n * 2
+rows: int = 1000
+if debug:
+    rows = 100
+"""
+
+
+def test_what_is_computed_or_may_be_changed_is_left_to_the_kernel():
+    found = {p.name: p for p in parameters.parse(DERIVED)}
+    origins = {name: p.origin for name, p in found.items()}
+    assert origins == {
+        "debug": "True",
+        "n": "10",
+        "m": "computed: n * 2",
+        "rows": "1000, or as line 5 says",
+    }
+    values = check(DERIVED, rows=5)
+    assert (values["n"], values["rows"]) == (10, 5)
+    assert isinstance(values["m"], parameters.Computed)
+    assert isinstance(check(DERIVED)["rows"], parameters.Computed)
+
+
+@pytest.mark.parametrize(
+    "source, values, line",
+    [
+        (DERIVED, {"n": 50}, "line 3.*: m = n \\* 2"),
+        (DERIVED, {"debug": False}, "line 5.*: if debug:"),
+        ("seed = 0\nnp.random.seed(seed)", {"seed": 1}, "line 2"),
+        ("seed = 0\nos.environ['SEED'] = f'{seed}'", {"seed": 1}, "line 2"),
+        ("a = 1\ndef f(): return a\nb = f()", {"a": 2}, "line 3"),
+        ("a = 1\nb = a\nc = b", {"b": 2}, "line 3"),
+        ("%load_ext x\na = 1\nb = f'{a}'", {"a": 2}, "line 3"),
+    ],
+)
+def test_a_parameter_from_which_the_cell_computes_is_not_values_past_it(source, values, line):
+    with pytest.raises(WorkbookError, match=f"cannot be given, since {line}"):
+        check(source, **values)
+
+
+@pytest.mark.parametrize(
+    "source, values",
+    [
+        (DERIVED, {"n": 10}),  # as it is
+        (DERIVED, {"n": 50, "m": 7}),
+        (DERIVED, {"debug": False, "rows": 7}),
+        ("a = 1\ndef f(): return a", {"a": 2}),  # which nothing calls before a is given
+        ("a = 1\na *= 2", {"a": 2}),
+        ("a = {}\na['b'] = 3", {"a": {"c": 1}}),
+    ],
+)
+def test_what_follows_or_is_replaced_may_be_values(source, values):
+    found = check(source, **values)
+    assert {name: found[name] for name in values} == values
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a *= 2", "a['x'] = 1", "a.update(x=1)", "from x import *", "%run x.py", "exec(code)"]
+    + ["for a in b: pass", "def f():\n    global a", "b = (a := 1)", "del a"],
+)
+def test_a_default_that_a_statement_may_change_is_not_taken_for_the_value(line):
+    assert isinstance(check(f"a = {{}}\n{line}")["a"], parameters.Computed)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import os",
+        "%load_ext x",
+        "%matplotlib inline",
+        "!ls",
+        "b = 2",
+        "print(a)",
+        "sys.path += []",
+    ],
+)
+def test_a_number_stays_what_it_is_beside_other_statements(line):
+    assert check(f"a = 1\n{line}")["a"] == 1
+
+
+@pytest.mark.parametrize(
+    "source, values",
+    [
+        ("lo, hi = 0, 10", {"lo": 0, "hi": 10}),
+        ("a = b = 3", {"a": 3, "b": 3}),
+        ("a, (b, c) = 1, [2, 'x']", {"a": 1, "b": 2, "c": "x"}),
+        ("%%time\na = 1", {"a": 1}),
+        ("a = 1\na = 2", {"a": 2}),
+        ("c: int", {}),
+        ("a, *b = 1, 2, 3", {"a": "*(1, 2, 3)", "b": "*(1, 2, 3)"}),
+    ],
+)
+def test_assignments_are_read_however_they_are_written(source, values):
+    assert check(source) == values
+
+
+def test_a_name_without_a_value_is_a_parameter_that_may_be_given():
+    assert check("c: int", c=3) == {"c": 3}
+    with pytest.raises(WorkbookError, match="it must be int"):
+        check("c: int", c="x")
+    assert parameters.parse("c: int")[0].origin == "none: give one"
+
+
+def test_a_tagged_cell_without_names_is_not_called_untagged():
+    with pytest.raises(WorkbookError, match="no cell tagged 'parameters' that gives a name"):
+        check("import os", a=1)
+
+
+BASH = "# sizes\nexport x=1\nname='a b'  # who\nyear=$(date +%Y)\ntwice=$((x * 2))"
+R = 'n <- 5L\nname = "a"\nis_on <- TRUE\nrate <- 1e-3 # a rate\nnone <- NULL\nlater <- n * 2'
+
+
+def foreign(source, language, **values):
+    """The checked values of a cell `source` in `language`."""
+    notebook_ = notebook("parameters")
+    notebook_.metadata.kernelspec = {"name": language.lower(), "language": language}
+    notebook_.cells[0].source = source
+    return parameters.check(parameters.of(notebook_), values)
+
+
+def test_cells_in_other_languages_are_read_by_their_lines():
+    found = foreign(BASH, "bash")
+    assert found == {"x": "1", "name": "a b", "year": "$(date +%Y)", "twice": "$((x * 2))"}
+    assert [n for n, v in found.items() if isinstance(v, parameters.Computed)] == ["year", "twice"]
+    found = foreign(R, "R", rate=0.5)
+    assert found == {
+        "n": 5,
+        "name": "a",
+        "is_on": True,
+        "rate": 0.5,
+        "none": None,
+        "later": "n * 2",
+    }
+    assert foreign("val x: Int = 3;", "scala") == {"x": 3}
+    with pytest.raises(WorkbookError, match="n cannot be given, since line 6"):
+        foreign(R, "R", n=6)
+    with pytest.raises(WorkbookError, match="no parameter 'nam'.*Did you mean 'name'"):
+        foreign(R, "R", nam="b")
+
+
+def test_beside_other_lines_no_default_of_another_language_is_taken_for_the_value():
+    assert isinstance(foreign("x=1\n. ./settings.sh", "bash")["x"], parameters.Computed)
+
+
 # Names
 
 
@@ -355,6 +503,20 @@ def test_a_secret_default_is_refused_but_an_expression_that_reads_one_is_not():
     assert (
         check("token = os.environ['TOKEN']\nmax_tokens = 'many'\npassword = ''")["password"] == ""
     )
+
+
+def test_a_secret_that_the_session_holds_is_not_recorded():
+    source = "key = os.environ['MY_TOKEN']\nurl = make()\npassword = f()\nname = f()\nn = g()"
+    held = {
+        "key": "hunter2",
+        "url": "https://me:hunter2@host",
+        "password": "x",
+        "name": "a",
+        "n": 3,
+    }
+    found = parameters.recorded(parameters.parse(source), held)
+    hidden = dict.fromkeys(("key", "url", "password"), parameters.HIDDEN)
+    assert found == hidden | {"name": "a", "n": 3}
 
 
 def test_a_reference_passes_and_becomes_a_lookup():

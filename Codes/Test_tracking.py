@@ -16,7 +16,8 @@ from Codes.errors import WorkbookError
 from Codes.running.testbed import write_notebook
 
 CELLS = [
-    "problem: str = 'by_hand'  # which problem\nalpha: float = 0.5  # strength [0, inf)",
+    "problem: str = 'by_hand'  # which problem\nalpha: float = 0.5  # strength [0, inf)\n"
+    "label = problem.upper()\nkinds = {1: 2}",
     "from Codes import tracking\nrun = tracking.start_run()",
     "import mlflow\nmlflow.log_metric('score', alpha)",
 ]
@@ -97,7 +98,12 @@ def test_a_run_opened_by_hand_in_jupyter_has_the_same_identity_and_parameters(se
     tracking.use_store()
     experiment = mlflow.get_experiment_by_name("by_hand")
     (run,) = mlflow.MlflowClient().search_runs([experiment.experiment_id])
-    assert run.data.params == {"problem": "by_hand", "alpha": "2.5"}
+    assert run.data.params == {
+        "problem": "by_hand",
+        "alpha": "2.5",
+        "label": "BY_HAND",
+        "kinds": "{1: 2}",
+    }
     assert run.data.metrics["score"] == 2.5
     assert run.data.tags["mlflow.workbook.notebook"] == "experiment"
     assert run.data.tags["mlflow.source.name"] == str(tmp_path / "experiment.ipynb")

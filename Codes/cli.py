@@ -289,7 +289,7 @@ def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
 
 def objectives(space, metrics):
     """[(metric, direction)] of `metrics` as typed; by default the deciding metric of the space's problem."""
-    defaults = {p.name: p.default for p in space.declared} | space.fixed
+    defaults = {p.name: p.default for p in space.declared if p.is_plain} | space.fixed
     own = defaults.get("problem")
     deciding = problems_.load(own).metric if own in problems_.names() else None
     known = {f"test_{deciding.name}": deciding.direction} if deciding else {}
@@ -406,7 +406,7 @@ def shown(values):
 
 def problem_of(path, values):
     """The problem that the notebook at `path` solves with `values`; None where it has no such parameter."""
-    defaults = {p.name: p.default for p in runner.declared(path)}
+    defaults = {p.name: p.default for p in runner.declared(path) if p.is_plain}
     return values.get("problem", defaults.get("problem"))
 
 
@@ -464,9 +464,11 @@ def describe(notebook):
     path = runner.find(notebook)
     found = runner.declared(path)
     if not found:
-        raise WorkbookError(f"{path.name} has no cell tagged 'parameters', so it takes none.")
+        raise WorkbookError(
+            f"{path.name} has no cell tagged 'parameters' that gives a name a value, so it takes none."
+        )
     rows = [
-        (p.name, (p.type or "any") + (" or None" if p.optional else ""), repr(p.default), p)
+        (p.name, (p.type or "any") + (" or None" if p.type and p.optional else ""), p.origin, p)
         for p in found
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]

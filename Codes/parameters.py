@@ -20,11 +20,11 @@ import keyword
 import math
 import re
 import tokenize
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from Codes import plain_yaml
+from Codes import cells, languages, plain_yaml
 from Codes.errors import WorkbookError, nearest
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
@@ -45,14 +45,16 @@ SECRET_VALUE = re.compile(
 BY_REFERENCE = "env:"
 NONE = ("None", "null", "~")  # as YAML and Python write it
 NOT_FINITE = ("nan", "inf", "-inf")  # as JSON, which has no word for them, keeps them
+HIDDEN = "••••••"
 DEEPEST = 50  # lists and dicts in one another; Python itself refuses 200 brackets
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Parameter:  # pylint: disable=too-many-instance-attributes
     """One parameter: `type` names keys of TYPES, joined by ' | ', or is None where anything goes.
 
-    `choices` are patterns, `interval` is (low, high, low is included, high is included).
+    `choices` are patterns, `interval` is (low, high, low is included, high is included). `default` is MISSING where the
+    cell only annotates the name; `doubt` is the line that may change it later, `uses` are the statements that read it.
     """
 
     name: str
@@ -62,6 +64,26 @@ class Parameter:
     optional: bool = False
     choices: tuple = ()
     interval: tuple | None = None
+    doubt: int = 0
+    uses: tuple = ()
+
+    @property
+    def is_plain(self):
+        """Whether the cell gives it as a literal, and nothing there can change it."""
+        return not isinstance(self.default, Computed) and not self.doubt
+
+    @property
+    def value(self):
+        """What the kernel holds where nothing is given: the default, or Computed where only the kernel knows."""
+        is_told = self.is_plain or isinstance(self.default, Computed)
+        return self.default if is_told else Computed(repr(self.default))
+
+    @property
+    def origin(self):
+        """The default in words."""
+        if isinstance(self.default, Computed):
+            return f"computed: {self.default}" if self.default else "none: give one"
+        return repr(self.default) + (f", or as line {self.doubt} says" if self.doubt else "")
 
     @property
     def kinds(self):
@@ -81,38 +103,62 @@ class Parameter:
         return ""
 
 
-def of(notebook, where="the notebook"):
-    """The parameters of `notebook` (an nbformat node); [] where no cell is tagged; `where` names it in errors."""
-    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    if len(cells) > 1:
+def of(notebook, where="the notebook", kernel=None):
+    """The parameters of `notebook` (an nbformat node); [] where no cell is tagged; `where` names it in errors.
+
+    Its language is the notebook's own, or else that of `kernel`.
+    """
+    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(tagged) > 1:
         raise WorkbookError(
-            f"{where}: {len(cells)} cells are tagged 'parameters'; allowed is one: merge them."
+            f"{where}: {len(tagged)} cells are tagged 'parameters'; allowed is one: merge them."
         )
-    return parse(cells[0].source, where) if cells else []
+    if not tagged:
+        return []
+    source, language = tagged[0].source, languages.language_of(notebook, kernel)
+    is_python = languages.is_python(notebook, kernel)
+    return parse(source, where) if is_python else foreign(source, language)
+
+
+def foreign(source, language):
+    """The parameters that `source`, a cell in another `language`, assigns as far as its lines show."""
+    return [
+        Parameter(name, None, value if known else Computed(value), optional=True, uses=uses)
+        for name, known, value, uses in languages.assignments(source, language)
+    ]
 
 
 def parse(source, where="the parameters cell"):
     """The parameters that `source` (a cell's code) assigns, in order."""
     try:
-        tree = ast.parse(source)
-        comments = _comments(source)
+        code = cells.python(source)
+        tree, comments = ast.parse(code), _comments(code)
     except (SyntaxError, tokenize.TokenError) as error:
         raise WorkbookError(
             f"{where}: the parameters cell is not valid Python: {error}."
         ) from error
-    found = []
+    found = {}
     for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            name, annotation = node.target.id, node.annotation
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name, annotation = node.targets[0].id, None
-        else:
-            continue
-        if hasattr(builtins, name):
-            raise WorkbookError(f"{where}: '{name}' is a builtin of Python; rename that parameter.")
-        comment = comments.get(node.end_lineno) or comments.get(node.lineno, "")
-        found.append(_parameter(name, annotation, node.value, comment))
-    return found
+        for name, annotation, value in cells.assigned(node):
+            if hasattr(builtins, name):
+                raise WorkbookError(
+                    f"{where}: '{name}' is a builtin of Python; rename that parameter."
+                )
+            comment = comments.get(node.end_lineno) or comments.get(node.lineno, "")
+            here = _parameter(name, annotation, value, comment)
+            found[name] = _redefined(found[name], here) if name in found else here
+    doubts, uses = cells.effects(tree)
+    return [
+        replace(p, doubt=doubts.get(name, 0), uses=tuple(uses.get(name, ())))
+        for name, p in found.items()
+    ]
+
+
+def _redefined(first, second):
+    """The parameter that is assigned twice: the second value, by the type and comment of whichever has one."""
+    if second.type is None or not (second.help or second.choices or second.interval):
+        return replace(first, default=second.default)
+    return second
 
 
 def _comments(source):
@@ -123,9 +169,11 @@ def _comments(source):
 
 
 def _parameter(name, annotation, value, comment):
-    default = _literal(value)
+    is_known, default = cells.literal(value) if value else (False, MISSING)
+    if value and not is_known:
+        default = Computed(ast.unparse(value))
     kind, optional, choices = _annotation(annotation)
-    if annotation is None and not isinstance(default, Computed):
+    if annotation is None and is_known:
         kind = next((k for k, t in TYPES.items() if type(default) is t), None)
         optional = default is None
     text, comment_choices, interval = _domain(comment)
@@ -144,16 +192,7 @@ class Computed(str):
     """A default that is an expression, kept as its source: its value is known only in the kernel."""
 
 
-def _literal(node):
-    source = ast.unparse(node)
-    if match := re.fullmatch(
-        r"float\(['\"]([+-]?(?:nan|inf|infinity))['\"]\)", source, re.IGNORECASE
-    ):
-        return float(match[1])
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        return Computed(source)
+MISSING = Computed()  # of a name that is annotated, and given no value
 
 
 def _annotation(node):
@@ -260,12 +299,22 @@ def _once(name, pairs):
 
 
 def check(parameters, given, where="the notebook"):
-    """All values, defaults included, once `given` (name → value) has passed; else a WorkbookError names the first."""
+    """All values, defaults included, once `given` (name → value) has passed; else a WorkbookError names the first.
+
+    A value that only the kernel will tell is Computed.
+    """
+    values = validated(parameters, given, where)
+    _refuse_stale({p.name: p for p in parameters}, values, given, where)
+    return values
+
+
+def validated(parameters, given, where):
+    """What `check` returns, wherever the given values come from."""
     declared = {p.name: p for p in parameters}
     if given and not parameters:
         raise WorkbookError(
-            f"{where} has no cell tagged 'parameters', so it takes none; given: {', '.join(map(repr, given))}. "
-            "Tag its parameters cell (in JupyterLab: the property inspector)."
+            f"{where} has no cell tagged 'parameters' that gives a name a value, so it takes none; "
+            f"given: {', '.join(map(repr, given))}. Tag its parameters cell (in JupyterLab: the property inspector)."
         )
     for name in given:
         if name not in declared:
@@ -274,8 +323,23 @@ def check(parameters, given, where="the notebook"):
     for name, parameter in declared.items():
         value = plain(name, given[name]) if name in given else parameter.default
         _refuse_secret(parameter, name, value)  # first: the other messages repeat the value
-        values[name] = checked(parameter, value) if name in given else value
+        if name in given:
+            values[name] = checked(parameter, value)
+        elif parameter.default is not MISSING:
+            values[name] = parameter.value
     return values
+
+
+def _refuse_stale(declared, values, given, where):
+    """Refuse to give a parameter from which the cell has computed something by then: it would not follow."""
+    for name in given:
+        for use in declared[name].uses:
+            is_replaced = use.stores and use.stores <= given.keys()
+            if not is_replaced and values[name] != declared[name].value:
+                raise WorkbookError(
+                    f"{where}: {name} cannot be given, since line {use.line} of the parameters cell has used its "
+                    f"default by then: {told(use.text)[1:-1]}. Move that line into the next cell."
+                )
 
 
 def _unknown(name, declared, where):
@@ -412,6 +476,24 @@ def _is_named_secret(name, value):
         return False
     is_plain = all(PLAIN.fullmatch(word) for word in value.split())
     return bool(PASSWORD.search(name) or SECRET_NAME.search(name) and not is_plain)
+
+
+def recorded(parameters, held):
+    """`held` (name → the value that the session has) as it may be recorded: secrets hidden."""
+    declared = {p.name: p for p in parameters}
+    return {n: HIDDEN if _is_secret(declared[n], value) else value for n, value in held.items()}
+
+
+def _is_secret(parameter, value):
+    try:
+        _refuse_secret(parameter, parameter.name, value)
+    except WorkbookError:
+        return True
+    source = parameter.default if isinstance(parameter.default, Computed) else ""
+    names = re.findall(r"\w+", source)
+    is_read = any(PASSWORD.search(n) or SECRET_NAME.search(n) or n == "getpass" for n in names)
+    is_text = isinstance(value, str) and not BRACKETED.fullmatch(value)
+    return is_read and is_text and NO_SECRET not in parameter.help.lower()
 
 
 def assignment(values):

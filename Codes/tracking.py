@@ -8,7 +8,7 @@ import mlflow
 from mlflow import MlflowClient
 from pandas import DataFrame
 
-from Codes import identity, liveness, parameters
+from Codes import held, identity, liveness, parameters
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError
 from Codes.store import artifact_root, open_store, tag_filter
@@ -72,11 +72,15 @@ def session_values(notebook):
 
     if not Path(notebook).is_file():
         return {}
-    declared = parameters.of(notebook_file.read(notebook), notebook)
+    declared = {p.name: p for p in parameters.of(notebook_file.read(notebook), notebook)}
     session = _session()
-    return parameters.check(
-        declared, {p.name: session[p.name] for p in declared if p.name in session}, notebook
-    )
+    values = json.loads(held.held(list(declared), session))
+    # what is no plain value is there by its repr
+    plain = {
+        n: v for n, v in values.items() if declared[n].is_plain and type(v) is type(session[n])
+    }
+    parameters.validated([declared[n] for n in plain], plain, notebook)
+    return parameters.recorded(declared.values(), values)
 
 
 def experiment_of(notebook, values):
@@ -85,7 +89,9 @@ def experiment_of(notebook, values):
     A run that is started within another lies beside it.
     """
     beside = os.environ.get(EXPERIMENT_ID) if OWNED in os.environ else None
-    name = str(values.get("problem") or Path(notebook).stem)
+    problem = values.get("problem")
+    is_known = problem and not isinstance(problem, parameters.Computed)
+    name = str(problem) if is_known else Path(notebook).stem
     return for_all() or beside or ensure_experiment(name)
 
 
@@ -125,7 +131,14 @@ def _folder(name):
 
 
 def record(run, notebook, values):
-    """Log `values` as parameters of `run`, those over the limit whole as an artifact, and uncommitted changes."""
+    """Log those of `values` that are known as parameters of `run`, and the uncommitted changes."""
+    log_values(run, {n: v for n, v in values.items() if not isinstance(v, parameters.Computed)})
+    if run.data.tags.get(identity.DIRTY) == "true":
+        MlflowClient().log_text(run.info.run_id, identity.uncommitted(notebook), identity.DIFF)
+
+
+def log_values(run, values):
+    """Log `values` as parameters of `run`, and those over the limit whole as an artifact."""
     client, run_id, known = MlflowClient(), run.info.run_id, run.data
     texts = {name: text_of(value) for name, value in values.items()}
     new = {n: t for n, t in texts.items() if n not in known.params}
@@ -133,14 +146,15 @@ def record(run, notebook, values):
         run_id, params=[mlflow.entities.Param(n, shortened(t)) for n, t in new.items()]
     )
     if any(len(t) > PARAMETER_LIMIT for t in texts.values()):
-        client.log_text(run_id, json.dumps(values, indent=1, ensure_ascii=False), WHOLE_PARAMETERS)
-    if known.tags.get(identity.DIRTY) == "true":
-        client.log_text(run_id, identity.uncommitted(notebook), identity.DIFF)
+        client.log_text(
+            run_id, json.dumps(values, indent=1, ensure_ascii=False, default=repr), WHOLE_PARAMETERS
+        )
 
 
 def text_of(value):
     """A parameter as MLflow shows it: JSON for what has parts, so that it can be given back by `-p`."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+    has_parts = isinstance(value, (dict, list, tuple))
+    return json.dumps(value, ensure_ascii=False, default=repr) if has_parts else str(value)
 
 
 def shortened(text):

@@ -5,6 +5,7 @@ status after the kernel has ended: a notebook cannot forget, and cannot lie abou
 """
 
 import functools
+import json
 import os
 import platform
 import tempfile
@@ -27,7 +28,17 @@ from papermill.engines import Engine, NotebookExecutionManager
 from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 
-from Codes import files, identity, liveness, manifest, notebook_file, parameters, tracking
+from Codes import (
+    files,
+    held,
+    identity,
+    languages,
+    liveness,
+    manifest,
+    notebook_file,
+    parameters,
+    tracking,
+)
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
@@ -174,6 +185,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
                 meanwhile=lambda: secrets or manager.make_page(),
                 log=logger,
                 log_output=log_output,
+                asked=asked(run, nb, source, values, kernel_name),
                 stdout_file=options.get("stdout_file"),
                 stderr_file=options.get("stderr_file"),
                 startup_timeout=options.get("start_timeout", 60),
@@ -190,11 +202,17 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
 def prepare(nb, source, kernel_name):
     """Check the parameters that papermill was given and write them into `nb` as data; returns all values."""
     given = nb.metadata.papermill.get("parameters", {}) if injected(nb) else {}
-    if notebook_file.language_of(nb, kernel_name) not in (notebook_file.PYTHON, None):
-        return dict(given)
-    declared = parameters.of(nb, source.name)
+    declared = parameters.of(nb, source.name, kernel_name)
     values = parameters.check(declared, given, source.name)
-    missing = [name for name in parameters.references(values) if name not in os.environ]
+    names = parameters.references(values)
+    if not languages.is_python(nb, kernel_name):
+        if names:
+            raise WorkbookError(
+                f"{source.name}: a secret by reference (env:{names[0]}) is for notebooks in Python; "
+                "read the environment variable in a cell."
+            )
+        return values  # papermill has written them in the notebook's own language
+    missing = [name for name in names if name not in os.environ]
     if missing:
         raise WorkbookError(
             f"the environment variable {missing[0]} is not set; a parameter of {source.name} names it."
@@ -316,6 +334,30 @@ def begin(run, source, values):
     except (MlflowException, OSError) as error:
         reason = first_line(error)
         raise WorkbookError(f"the run of {source.name} could not begin: {reason}") from error
+
+
+def asked(run, nb, source, values, kernel_name):
+    """What the kernel of the `run` of `nb` is to be asked, where only it will know some of `values`; else None."""
+    names = [n for n, value in values.items() if isinstance(value, parameters.Computed)]
+    if not names or not languages.is_python(nb, kernel_name):
+        return None
+    declared = parameters.of(nb, source.name, kernel_name)
+    tags = {"parameters", "injected-parameters"}
+    last = [i for i, c in enumerate(nb.cells) if tags & set(c.metadata.get("tags", []))][-1]
+
+    def tell(found):
+        found = json.loads(found)
+        shown = parameters.recorded(declared, found)
+        known = {n: v for n, v in values.items() if n not in names}
+        try:
+            tracking.log_values(run, known | shown)
+        except MlflowException as error:
+            reason = first_line(error)
+            raise WorkbookError(
+                f"the parameters of {source.name} could not be recorded: {reason}"
+            ) from error
+
+    return execution.Question(last, held.expression(names), tell)
 
 
 def kernel_environment(run):

@@ -1,5 +1,6 @@
 """Executes a notebook's cells in a kernel of its own, and tells how that ended: whatever happens, it ends."""
 
+import ast
 import contextlib
 import os
 import signal
@@ -7,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
@@ -39,6 +41,15 @@ class Limits:
 
     cell: float | None = None
     notebook: float | None = None
+
+
+@dataclass
+class Question:
+    """What to ask a Python kernel once cell `index` has run: an expression; `tell` takes its value, a text."""
+
+    index: int
+    expression: str
+    tell: Callable[[str], None]
 
 
 @dataclass
@@ -142,8 +153,9 @@ class Kernel(AsyncKernelManager):
 class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attributes
     """papermill's client, which stops at the first failing cell, caps outputs, and lets no kernel outlive it."""
 
-    def __init__(self, manager, guard, meanwhile, **options):
+    def __init__(self, manager, guard, meanwhile, asked=None, **options):
         super().__init__(manager, **options)
+        self.asked = asked
         self.meanwhile = meanwhile
         self.guard, self.failure, self.clear_before_next_output = guard, None, False
         # {(cell, who keeps its outputs): how much of each kind is kept, and was cut}
@@ -231,6 +243,27 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                 self.nb_man.cell_complete(cell, cell_index=index)
             if self.guard.reason:
                 return
+            if self.asked and self.asked.index == index:
+                self.asked.tell(self.ask(self.asked.expression))
+
+    async def async_ask(self, expression):
+        """The text that `expression` has in the kernel."""
+        message = self.kc.execute(
+            "", silent=True, store_history=False, user_expressions={"asked": expression}
+        )
+        while True:
+            with contextlib.suppress(Empty):
+                reply = await self.kc.get_shell_msg(timeout=1)
+                if reply["parent_header"].get("msg_id") == message:
+                    break
+            if not await self.km.is_alive():
+                raise DeadKernelError("the kernel died")
+        found = reply["content"]["user_expressions"]["asked"]
+        if found["status"] != "ok":
+            raise WorkbookError(f"the values of the parameters cannot be read: {found['evalue']}")
+        return ast.literal_eval(found["data"]["text/plain"])
+
+    ask = run_sync(async_ask)
 
     def output(self, outs, msg, display_id, cell_index):
         """Keep an output unless its cell has produced too much already, since it last cleared what it shows."""

@@ -21,7 +21,7 @@ import mlflow
 import yaml
 from mlflow import MlflowClient
 
-from Codes import identity, notebook_file, parameters, paths, tracking
+from Codes import cells, identity, languages, notebook_file, parameters, paths, tracking
 from Codes.errors import WorkbookError
 from Codes.running import preload
 from Codes.store import all_runs
@@ -79,21 +79,28 @@ def parts(nb, path, values):
 
 def code(nb):
     """The sources of `nb`'s code cells, without injected ones and without the parameters' own values."""
-    cells = [c for c in nb.cells if c.cell_type == "code"]
-    kept = [c for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    codes = [c for c in nb.cells if c.cell_type == "code"]
+    kept = [c for c in codes if "injected-parameters" not in c.metadata.get("tags", [])]
+    is_python = languages.is_python(nb)
     return [
-        _beside(c.source) if "parameters" in c.metadata.get("tags", []) else c.source for c in kept
+        _beside(c.source) if is_python and "parameters" in c.metadata.get("tags", []) else c.source
+        for c in kept
     ]
 
 
 def _beside(source):
-    """What a parameters cell does beside giving parameters their values."""
-    kinds = (ast.Assign, ast.AnnAssign)
-    return "\n".join(ast.unparse(n) for n in ast.parse(source).body if not isinstance(n, kinds))
+    """What a parameters cell does beside giving parameters literal values."""
+    tree = ast.parse(cells.python(source))
+    return "\n".join(ast.unparse(node) for node in tree.body if not cells.is_literal(node))
 
 
 def _plain(values):
-    return json.dumps(parameters.storable(values), sort_keys=True, default=str)
+    """`values` as text; a code is told apart from the text of the same words."""
+    told = {
+        n: {"code": v} if isinstance(v, parameters.Computed) else parameters.storable(v)
+        for n, v in values.items()
+    }
+    return json.dumps(told, sort_keys=True, default=repr)
 
 
 def digest(*texts):

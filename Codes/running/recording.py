@@ -14,8 +14,9 @@ import nbformat
 from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
 
+from Codes.parameters import HIDDEN
+
 NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
-HIDDEN = "••••••"
 # an output's other fields are its structure
 CONTENT = {"text", "data", "metadata", "evalue", "traceback"}
 WIDGET, WIDGETS = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))

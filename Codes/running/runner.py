@@ -1,5 +1,6 @@
 """Runs notebooks: one by its name, or the whole lifecycle in the order of the numbers in their names."""
 
+import logging
 import os
 import secrets as random_names
 from datetime import datetime
@@ -146,6 +147,7 @@ def run(path, values, output, kernel=None, progress=True, **limits):
     """Run the notebook at `path` with `values` as one MLflow run, into the file `output` (None: into none)."""
     import papermill
 
+    logging.getLogger("papermill").addFilter(_is_news)
     kernel = kernel or kernel_of(path)
     papermill.execute_notebook(
         _literally(path),
@@ -157,6 +159,11 @@ def run(path, values, output, kernel=None, progress=True, **limits):
         progress_bar=progress,
         **limits,
     )
+
+
+def _is_news(record):
+    """Whether the log `record` is none of papermill's about parameters, which reads fewer than we have checked."""
+    return not str(record.msg).startswith(("Passed unknown parameter", "Translator for "))
 
 
 def _literally(path):

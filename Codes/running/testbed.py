@@ -30,21 +30,18 @@ from Codes.store import open_store
 PATIENCE = 120  # seconds for what must happen, on a machine that is busy with something else
 WORKBOOK, PAPERMILL, SWEEP = "workbook", "papermill", "sweep"
 X = "seed: int = 0  # random state\nx: int = 0  # a number"  # the parameters of notebooks that are swept
+PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 FORKS = multiprocessing.get_context("forkserver")
 # papermill imports our engine
 PRELOAD = ["papermill.cli", "Codes.cli", "nbconvert", "Codes.running.sweep_command", "optuna"]
 
 
-def write_notebook(path, *cells, parameters="seed: int = 0  # random state"):
+def write_notebook(path, *cells, parameters="seed: int = 0  # random state", kernelspec=PYTHON):
     """Write a notebook of code `cells` (sources) after a parameters cell (or without, if that is empty) to `path`."""
     tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     nodes = [tagged] * bool(parameters) + [nbformat.v4.new_code_cell(source) for source in cells]
     notebook = nbformat.v4.new_notebook(cells=nodes)
-    notebook.metadata.kernelspec = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
+    notebook.metadata.kernelspec = dict(kernelspec)
     nbformat.write(notebook, path)
     return path
 

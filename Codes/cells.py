@@ -1,0 +1,166 @@
+"""The code of a notebook's cells: Python, magics included, and what the statements of a parameters cell do.
+
+A parameter is a name that the cell assigns at its top level. Its value is known before the kernel starts where the cell
+gives it as a literal, and nothing else in the cell can change it.
+"""
+
+import ast
+import re
+from dataclasses import dataclass
+from itertools import chain
+
+# they reach any name; get_ipython() is what IPython makes of a magic
+OPAQUE = {"exec", "eval", "globals", "locals", "vars", "setattr", "get_ipython"}
+# magics that assign nothing
+HARMLESS = (
+    "autoreload|load_ext|reload_ext|matplotlib|config|env|set_env|pip|conda|precision|time|cd"
+)
+MAGIC = re.compile(
+    rf"get_ipython\(\)\.(run_line_magic\('({HARMLESS})', '[^']*'\)|system\(.*\))", re.DOTALL
+)
+# magics whose cell is the code below them
+AROUND = re.compile(r"\A(\s*)%%(?:time|capture|prun)\b.*")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def python(source):
+    """`source` as Python that can be parsed: IPython's magics, shell lines and helps become calls, as they do for it.
+
+    Raises SyntaxError where it is none.
+    """
+    try:
+        ast.parse(source)
+        return source
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager  # it takes a while
+
+        code = TransformerManager().transform_cell(AROUND.sub(r"\1pass", source))
+        ast.parse(code)
+        return code
+
+
+@dataclass(frozen=True)
+class Use:
+    """A statement of the cell, its first line `text`, that reads a parameter, and `stores` names."""
+
+    line: int
+    text: str
+    stores: frozenset
+
+
+def assigned(node):
+    """(name, annotation, value) of each name that the top-level statement `node` gives a value.
+
+    The value is None where a name is only annotated; where a whole is unpacked, each name has the whole.
+    """
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [(node.target.id, node.annotation, node.value)]
+    if isinstance(node, ast.Assign):
+        pairs = chain.from_iterable(_pairs(target, node.value) for target in node.targets)
+        return [(name, None, value) for name, value in pairs]
+    return []
+
+
+def _pairs(target, value):
+    if isinstance(target, ast.Name):
+        return [(target.id, value)]
+    if isinstance(target, ast.Starred):
+        return _pairs(target.value, value)
+    if not isinstance(target, (ast.Tuple, ast.List)):
+        return []
+    parts, starred = target.elts, any(isinstance(t, ast.Starred) for t in target.elts)
+    is_matched = isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(parts)
+    # starred it is no literal: what of it a name gets is known only once the cell has run
+    whole = [value if isinstance(value, ast.Starred) else ast.Starred(value, ast.Load())]
+    values = value.elts if is_matched and not starred else whole * len(parts)
+    return chain.from_iterable(map(_pairs, parts, values))
+
+
+def is_literal(node):
+    """Whether the statement `node` only gives names literal values."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    plain = isinstance(node, ast.AnnAssign) or targets and all(map(_is_names, targets))
+    return bool(plain) and all(v is None or literal(v)[0] for _, _, v in assigned(node))
+
+
+def _is_names(target):
+    parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
+    return all(isinstance(part, ast.Name) for part in parts)
+
+
+def literal(node):
+    """(True, the value) of an expression that is a literal, or a float() of NaN or an infinity; else (False, None)."""
+    match = re.fullmatch(
+        r"float\(['\"]([+-]?(?:nan|inf|infinity))['\"]\)", ast.unparse(node), re.IGNORECASE
+    )
+    if match:
+        return True, float(match[1])
+    try:
+        return True, ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return False, None
+
+
+def effects(tree):
+    """({name: the line that may change it}, {name: [Use]}) of the statements of `tree` that are no literal values.
+
+    A function's body counts where something calls it.
+    """
+    doubts, uses = {}, {}
+    names = {name: value for node in tree.body for name, _, value in assigned(node)}
+    later = {n.name: _read(n) for n in tree.body if isinstance(n, FUNCTIONS)}
+    for node in tree.body:
+        if is_literal(node):
+            continue
+        stores, read = stored(node), set() if isinstance(node, FUNCTIONS) else _read(node)
+        read = read.union(*(later[name] for name in read & later.keys()))
+        own = {name for name, _, _ in assigned(node)}
+        touched = stores - own | {n for n in read if _may_change(names.get(n))}
+        for name in names if is_opaque(node) else touched & names.keys():
+            doubts.setdefault(name, node.lineno)
+        use = Use(node.lineno, ast.unparse(node).partition("\n")[0], frozenset(stores))
+        for name in read & names.keys():
+            uses.setdefault(name, []).append(use)
+    return doubts, uses
+
+
+def _may_change(value):
+    """Whether what is read of the default `value` can be changed in place."""
+    found, constant = literal(value) if value else (True, None)
+    return found and isinstance(constant, (list, dict, set))
+
+
+def stored(node):
+    """The names that running `node` binds, deletes, or whose parts it assigns."""
+    found = set()
+    for each in ast.walk(node):
+        if isinstance(each, (ast.Name, ast.Attribute, ast.Subscript)):
+            if not isinstance(each.ctx, ast.Load):
+                found.add(_root(each))
+        elif isinstance(each, ast.alias):
+            found.add((each.asname or each.name).partition(".")[0])
+        elif isinstance(each, (*FUNCTIONS, ast.ClassDef)):
+            found.add(each.name)
+        elif isinstance(each, ast.Global):
+            found |= set(each.names)
+    return found - {None}
+
+
+def _root(node):
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _read(node):
+    names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
+    return {n.id for n in names if isinstance(n.ctx, ast.Load)}
+
+
+def is_opaque(node):
+    """Whether the statement `node` may assign names that it does not show."""
+    if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+        return True
+    if MAGIC.fullmatch(ast.unparse(node)):
+        return False
+    return any(isinstance(n, ast.Name) and n.id in OPAQUE for n in ast.walk(node))
