@@ -153,15 +153,17 @@ def test_a_negative_number_of_rows_is_refused(orchard):
 def test_what_the_table_does_not_have_is_named(orchard, old, new, says):
     replace = {old: new}
     if says is None:
-        replace, says = replace | {"positive: true\n": ""}, "regression needs finite numbers"
+        metric = {"{name: accuracy, direction: maximize}": "{name: mae, direction: minimize}"}
+        replace |= {"positive: true\n": ""} | metric
+        says = "does not hold finite numbers, which regression needs"
     with pytest.raises(WorkbookError) as error:
         data.load(orchard(replace=replace))
     assert says in error.value.message
 
 
-@pytest.mark.parametrize("value, says", [(None, "every value is missing"), (True, "always True")])
+@pytest.mark.parametrize("value, says", [(None, "has no value"), (True, "is always True")])
 def test_a_target_without_two_values_is_refused(orchard, value, says):
-    with pytest.raises(WorkbookError, match=f"target 'ripe': {says}"):
+    with pytest.raises(WorkbookError, match=f"target 'ripe' {says}"):
         data.load(orchard(fruit(ripe=value)))
 
 
@@ -190,8 +192,8 @@ def test_a_cutoff_belongs_to_the_test_rows(orchard):
     [
         (None, "cutoff: 2030-01-01", "100 rows to train and 0 to test"),
         (None, "cutoff: 5", "cutoff 5 and datetime64"),
-        ("the first day", "test_share: 0.25", "'day' is text: write dates as 2013-10-01"),
-        ([None] + ["2024-01-01"] * 99, "test_share: 0.25", "1 values are missing"),
+        ("the first day", "test_share: 0.25", "'day' is text; write dates as 2013-10-01"),
+        ([None] + ["2024-01-01"] * 99, "test_share: 0.25", "lacks 1 values"),
     ],
 )
 def test_a_time_that_cannot_split_is_one_line(orchard, days, cutoff, says):

@@ -140,10 +140,18 @@ def test_a_mistake_is_one_clear_line(model, hyperparameters, said):
     assert "\n" not in caught.value.message
 
 
-def test_a_date_column_is_refused_by_name():
-    X = mixed(rows=10)[0].assign(when=pd.Timestamp("2013-01-01"))
-    with pytest.raises(WorkbookError, match="'when' holds dates"):
-        models.build(CANCER, X)
+@pytest.mark.parametrize("model", ["hgb", "linear"])
+def test_dates_become_parts_of_the_calendar_and_an_age_within_the_pipeline(model):
+    X = mixed(rows=90)[0].assign(when=pd.date_range("2013-01-30 06:30", periods=90))
+    X.loc[3, "when"] = None
+    pipeline = models.build(CANCER, X, model).fit(X, X["when"] > "2013-03-10")
+    parts = pipeline[0].named_transformers_["dates"]
+    dates = parts if model == "hgb" else parts[0]
+    assert dates.transform(X[["when"]])[2].tolist() == [2, 4, 32, 6.5, 2]
+    assert np.isnan(dates.transform(X[["when"]])[3]).all()
+    assert pipeline.score(X, X["when"] > "2013-03-10") > 0.9
+    later = X.assign(when=X["when"].dt.tz_localize("Asia/Tokyo") + pd.Timedelta(hours=9))
+    assert (pipeline.predict(later) == pipeline.predict(X)).all()
 
 
 @pytest.fixture(name="run")

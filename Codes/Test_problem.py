@@ -96,7 +96,11 @@ MISTAKES = {
     "stratified numbers": ("classification", "regression", None),
     "target excluded": ("target:", "exclude: {ripe: x}\ntarget:", "'ripe' is the target"),
     "exclude without reason": ("target:", "exclude: [a]\ntarget:", "exclude: it should be"),
-    "role": ("target:", "roles: {a: number}\ntarget:", "roles.a: it should be 'numeric' or"),
+    "role": (
+        "target:",
+        "roles: {a: number}\ntarget:",
+        "roles.a: it should be 'numeric', 'categorical' or 'date'",
+    ),
     "contract": ("target:", "contract: {a: {type: int}}\ntarget:", "contract.a.type: it should be"),
     "contract key": ("target:", "contract: {a: {typ: text}}\ntarget:", "did you mean 'type'?"),
     "bound of text": (

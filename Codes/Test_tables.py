@@ -5,6 +5,8 @@ import hashlib
 import pickle
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from Codes import data, tables
@@ -91,16 +93,35 @@ def test_parts_may_differ_in_what_is_missing_and_in_the_order_of_columns(tmp_pat
     assert frame["a"].isna().tolist() == [True, False] and frame["b"].tolist() == [1, 1.5]
 
 
-def test_parts_that_differ_in_type_are_refused_by_column(tmp_path):
+def test_parts_of_text_are_read_as_one_table_and_typed_parts_that_differ_are_named(tmp_path):
     write(tmp_path, "parts/1.csv", b"a\n1\n")
     write(tmp_path, "parts/2.csv", b"a\nx\n")
-    with pytest.raises(WorkbookError, match="parts: .*Field a has incompatible types"):
+    assert tables.read(tmp_path / "parts")["a"].to_pylist() == ["1", "x"]
+    for name, value in (("1", 1), ("2", "x")):
+        pd.DataFrame({"a": [value]}).to_parquet(tmp_path / "parts" / f"{name}.parquet")
+        (tmp_path / "parts" / f"{name}.csv").unlink()
+    assert "column 'a': its parts are of different types: dict" in refusal(tmp_path / "parts")
+
+
+def test_a_partitioned_table_of_two_writers_has_its_folders_as_columns(tmp_path):
+    frame = pd.DataFrame({"a": [1, 2, 3], "b": ["x", None, "z"]})
+    for year in (2013, 2014):
+        (tmp_path / "t" / f"year={year}").mkdir(parents=True)
+    frame[frame["a"] > 1].to_parquet(tmp_path / "t" / "year=2013" / "one.parquet")
+    schema = pa.schema([("b", pa.large_string()), ("a", pa.int32())])
+    pq.write_table(
+        pa.Table.from_pandas(frame, schema), tmp_path / "t" / "year=2014" / "two.parquet"
+    )
+    found = tables.read(tmp_path / "t").to_pandas()
+    assert found["year"].tolist() == [2013] * 2 + [2014] * 3
+    assert set(found) == {"a", "b", "year"} and found["a"].tolist() == [2, 3, 1, 2, 3]
+
+
+def test_a_folder_among_the_parts_that_names_no_column_is_refused(tmp_path):
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts", "2013/1.csv", CSV)
+    with pytest.raises(WorkbookError, match="is called NAME=VALUE"):
         tables.read(tmp_path / "parts")
-
-
-def test_a_folder_among_the_parts_is_named(tmp_path):
-    (tmp_path / "parts" / "year=2013").mkdir(parents=True)
-    assert "cannot be read: Is a directory" in refusal(tmp_path / "parts")
 
 
 def test_a_bad_byte_is_named_with_its_line(tmp_path):
@@ -123,12 +144,12 @@ def test_a_pickle_is_refused_whatever_its_name(tmp_path, name):
     assert "pickle can run code" in refusal(write(tmp_path, name, pickle.dumps({"a": 1})))
 
 
-@pytest.mark.parametrize("name", ["t.xlsx", "t", "t.csv.zip", "t.gz"])
+@pytest.mark.parametrize("name", ["t.feather", "t", "t.doc"])
 def test_an_unknown_ending_is_refused_with_those_there_are(tmp_path, name):
-    assert "ends in .csv, .csv.gz, .parquet" in refusal(write(tmp_path, name, CSV))
+    assert "ends in .csv, .tsv, .txt, .parquet or .xlsx" in refusal(write(tmp_path, name, CSV))
 
 
-@pytest.mark.parametrize("name", ["t.parquet", "t.csv.gz"])
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv.gz", "t.csv.zip", "t.gz"])
 def test_a_file_that_is_not_what_its_ending_says_is_refused(tmp_path, name):
     refusal(write(tmp_path, name, CSV))
 

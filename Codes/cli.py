@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from Codes import model_commands, parameters, plain_yaml
+from Codes import model_commands, parameters, plain_yaml, problem_commands
 from Codes import problem as problems_
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
@@ -137,7 +137,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     steps = runner.plan(notebook, given)
     solved = {problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS} - {None}
     for problem in solved:
-        problems_.load(problem)  # refused before a kernel starts
+        problems_.require_table(problems_.load(problem))  # refused before a kernel starts
     for path, values in steps:
         check_models(path, [values])
     warm_up(kernel, flags["cold"])
@@ -502,18 +502,7 @@ def warm(start, stop):
         click.echo("there is no template; the next warm kernel starts one")
 
 
-@main.command()
-def problems():
-    """List the prediction problems: name, task, target, the metric that decides."""
-    for name in problems_.names():
-        found = problems_.load(name)
-        metric = found.metric
-        click.echo(
-            f"{name:16} {found.task:15} target {found.target:20} {metric.name} ({metric.direction})  {found.title}"
-        )
-
-
-for each in model_commands.COMMANDS:
+for each in [*model_commands.COMMANDS, problem_commands.problems]:
     main.add_command(each)
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def _row(frame, column, rule):
     if column not in frame:
         return column, _required(rule), "no such column", False
     values = frame[column]
-    seen = [_type(values, rule.type)]
+    seen = [type_of(values, rule.type)]
     ok = seen[0] == rule.type or (seen[0], rule.type) == ("integer", "number")
     known = values.dropna()
     if ok and rule.type in ("integer", "number", "time") and len(known):
@@ -42,7 +42,7 @@ def _row(frame, column, rule):
     return column, _required(rule), ", ".join(seen), bool(ok)
 
 
-def _type(values, asked):
+def type_of(values, asked):
     """The contract's word for the type of `values`; whole numbers with gaps are integers, 1 and 0 what is `asked`."""
     if values.dtype == bool:
         return "boolean"

@@ -13,8 +13,8 @@ from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.model_selection import train_test_split
 
-from Codes import tables
-from Codes.contract import check, comparable, require, some
+from Codes import tables, troubles
+from Codes.contract import check, comparable, require
 from Codes.errors import WorkbookError
 from Codes.paths import ROOT
 from Codes.problem import suggest
@@ -23,7 +23,9 @@ __all__ = [
     *("load", "split", "features", "target", "roles", "role_by_type", "may_lack"),
     *("check", "require", "digest", "dataset"),
 ]
-GAPS = "gaps"  # the attribute of a frame that names the columns with gaps in the whole table
+# attributes of a frame: the columns with gaps in the whole table, those of them that hold true and false, and how
+# its text was read
+GAPS, YES_NO, READING = "gaps", "yes_no", "reading"
 
 
 def load(problem, rows=0, seed=0):
@@ -40,22 +42,36 @@ def load(problem, rows=0, seed=0):
     """
     if rows < 0:
         raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
-    table = _table(problem.source)
-    _named(table.column_names, problem)
-    kept = np.flatnonzero(~table[problem.target].is_null(nan_is_null=True).to_numpy())
+    table, kept = _with_target(problem)
+    troubles.require(table.take(kept), problem)
     gaps = _gaps(table, kept)
     if 0 < rows < len(kept):
         kept = np.sort(np.random.default_rng(seed).choice(kept, rows, replace=False))
     frame = _frame(table.take(kept), gaps).set_axis(kept)
     frame.attrs[GAPS] = gaps
-    _learnable(frame[problem.target], problem)
+    frame.attrs[READING] = problem.source.reading.changed()
+    frame.attrs[YES_NO] = [n for n in gaps if pa.types.is_boolean(table.schema.field(n).type)]
     return frame
 
 
-def _table(source):
-    """The Arrow table of a `source`."""
+def examine(problem):
+    """The troubles of the problem's table (a list of troubles.Trouble), whether they refuse it or are only odd."""
+    table, kept = _with_target(problem)
+    return troubles.of(table.take(kept), problem)
+
+
+def _with_target(problem):
+    """(the Arrow table of `problem`, the numbers of the rows that have a target)."""
+    table = _table(problem)
+    _named(table, problem)
+    return table, np.flatnonzero(~table[problem.target].is_null(nan_is_null=True).to_numpy())
+
+
+def _table(problem):
+    """The Arrow table of a `problem`."""
+    source = problem.source
     if source.sklearn is None:
-        return tables.read(source.path, source.sha256)
+        return tables.read(source.path, source.sha256, source.reading, problem.exclude)
     options = {"scaled": False} if source.sklearn == "diabetes" else {}
     bunch = getattr(sklearn.datasets, f"load_{source.sklearn}")(as_frame=True, **options)
     frame = bunch.frame
@@ -64,16 +80,20 @@ def _table(source):
     return tables.plain(pa.Table.from_pandas(frame, preserve_index=False))
 
 
-def _named(columns, problem):
-    """Refuse `columns` that lack one that `problem` names: a misspelt exclude would be a leak."""
+def _named(table, problem):
+    """Refuse a `table` that lacks columns that `problem` names: a misspelt exclude would be a leak."""
+    columns, left_out = table.column_names, tables.left_out(table)
     named = {problem.target: "target", problem.time: "time"}
     for part in ("exclude", "roles", "contract", "private"):
         named |= dict.fromkeys(getattr(problem, part), part)
     named |= dict.fromkeys(problem.gate.slices, "gate.slices")
+    wrong = []
     for column, part in named.items():
-        if column is not None and column not in columns:
+        if not (column is None or column in columns or column in left_out and part == "exclude"):
             hint = suggest(column, columns) or f"; it has: {', '.join(columns)}"
-            raise WorkbookError(f"{problem.name}: {part}: no column '{column}' in the table{hint}")
+            wrong.append(f"{part}: no column '{column}' in the table{hint}")
+    if wrong:
+        raise WorkbookError(f"{problem.name}: {'; '.join(wrong)}")
 
 
 def _gaps(table, kept):
@@ -98,22 +118,6 @@ def _frame(table, gaps):
     return frame.astype(dict.fromkeys(loose, float))
 
 
-def _learnable(values, problem):
-    """Refuse a target from whose `values` nothing can be learned."""
-    name = f"{problem.name}: target '{problem.target}'"
-    known = list(values.unique())
-    if len(known) < 2:
-        seen = f"always {known[0]} in {len(values)} rows" if known else "every value is missing"
-        raise WorkbookError(f"{name}: {seen}")
-    number = pd.api.types.is_numeric_dtype(values) and values.dtype != bool
-    if problem.task == "regression" and not (number and np.isfinite(values).all()):
-        raise WorkbookError(f"{name}: regression needs finite numbers, not {some(known)}")
-    if problem.positive is not None and problem.positive not in known:
-        raise WorkbookError(
-            f"{problem.name}: positive: {problem.positive!r} is not in the target: {some(known)}"
-        )
-
-
 def split(frame, problem, seed=0):
     """Train and test rows of `frame`, each in its order, as `problem.split` says.
 
@@ -130,7 +134,20 @@ def split(frame, problem, seed=0):
         raise WorkbookError(
             f"{problem.name}: split: {len(train)} rows to train and {len(test)} to test"
         )
+    if problem.task == "classification":
+        _require_classes(train[problem.target], test[problem.target], problem)
     return train, test
+
+
+def _require_classes(train, test, problem):
+    """Refuse sides of a split of which one holds a single class: nothing could be learned, or measured."""
+    for values, side in ((train, "to learn from"), (test, "held out")):
+        if values.nunique() < 2:
+            raise WorkbookError(
+                f"{problem.name}: split: all {len(values)} rows {side} are {values.iloc[0]}: nothing could be "
+                f"{'learned' if values is train else 'measured'}; split otherwise (stratified, another test_share "
+                "or cutoff), or take more rows"
+            )
 
 
 def _drawn_rows(target_values, rule, name, seed):
@@ -147,15 +164,30 @@ def _drawn_rows(target_values, rule, name, seed):
     except ValueError as error:
         raise WorkbookError(f"{name}: split: {error}") from None
     held_out[drawn] = True
+    if rule.kind == "stratified":
+        _spread(held_out, target_values, seed)
     return held_out
+
+
+def _spread(held_out, classes, seed):
+    """Exchange rows of the mask `held_out` so that each class of two rows and more is on both sides.
+
+    A class of so few rows that its share of a side is less than half of one would be on one side only.
+    """
+    random = np.random.default_rng(seed)
+    for label, count in classes.value_counts().items():
+        rows = (classes == label).to_numpy()
+        sides = held_out[rows]
+        if count < 2 or sides.any() and not sides.all():
+            continue
+        other = classes[held_out != sides[0]]
+        common = (classes == other.value_counts().index[0]).to_numpy()
+        for each in (rows, common & (held_out != sides[0])):
+            held_out[random.choice(np.flatnonzero(each))] ^= True
 
 
 def _late_rows(times, rule, name):
     """A mask of the rows from the cutoff on; a share is cut where no two equal times part."""
-    if times.isna().any():
-        raise WorkbookError(f"{name}: time '{times.name}': {times.isna().sum()} values are missing")
-    if times.dtype == "category":
-        raise WorkbookError(f"{name}: time '{times.name}' is text: write dates as 2013-10-01")
     cutoff = rule.cutoff
     if cutoff is None:
         cutoff = times.sort_values().iloc[int(len(times) * (1 - rule.test_share))]
@@ -178,7 +210,7 @@ def target(frame, problem):
 
 
 def roles(frame, problem):
-    """'numeric' or 'categorical' for each feature of `frame`: as `problem` says, or by its type."""
+    """'numeric', 'categorical' or 'date' for each feature of `frame`: as `problem` says, or by its type."""
     return {
         column: problem.roles.get(column, role_by_type(values))
         for column, values in features(frame, problem).items()
@@ -186,10 +218,18 @@ def roles(frame, problem):
 
 
 def role_by_type(values):
-    """'numeric' or 'categorical' by the type of `values`; booleans are categories, which may be missing."""
+    """'numeric', 'categorical' or 'date' by the type of `values`; booleans are categories, which may be missing."""
     types = pd.api.types
+    if types.is_datetime64_any_dtype(values):
+        return "date"
     is_number = types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
     return "numeric" if is_number else "categorical"
+
+
+def reading(frame):
+    """How the text was read that `frame`, of rows of a table (see `load`), comes from: what is kept with a model."""
+    yes_no = [name for name in frame.attrs.get(YES_NO, ()) if name in frame]
+    return {"options": frame.attrs.get(READING, {}), YES_NO: yes_no}
 
 
 def may_lack(frame):

@@ -7,22 +7,17 @@ from threadpoolctl import threadpool_limits
 
 from Codes import data, models
 from Codes.errors import WorkbookError
+from Codes.problem import METRICS
 
 # metric -> is more better
-CLASSIFICATION = {
-    "roc_auc": True,
-    "average_precision": True,
-    "log_loss": False,
-    "brier": False,
-    "accuracy": True,
-    "balanced_accuracy": True,
-    "f1": True,
-}
+CLASSIFICATION, REGRESSION = (
+    {name: direction == "maximize" for name, direction in METRICS[task].items()}
+    for task in ("classification", "regression")
+)
 RANKING = {
     "roc_auc": metrics.roc_auc_score,
     "average_precision": metrics.average_precision_score,
 }
-REGRESSION = {"rmse": False, "mae": False, "median_ae": False, "r2": True}
 FROM_SCORES = {*RANKING, "log_loss", "brier"}  # these need no predicted labels
 MORE_IS_BETTER = CLASSIFICATION | REGRESSION
 # Bounds that keep the bootstrap and the permutations at a second or two, whatever the table's size.

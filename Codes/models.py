@@ -7,7 +7,6 @@ from importlib import metadata
 
 import mlflow
 import numpy as np
-import pandas as pd
 import skops.io
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, Schema
@@ -18,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from Codes import data, errors, trust
+from Codes.dates import Dates
 from Codes.errors import WorkbookError
 
 # Short name -> task -> (class, our defaults). Defaults differ from scikit-learn's only where its own
@@ -42,7 +42,7 @@ SHORT = {
 }
 # Types of these packages may sit in a model that we have just built and save ourselves. It is no list
 # for loading a file that somebody else wrote.
-OWN_TYPES = ("sklearn.", "numpy.", "scipy.", "functools.partial")
+OWN_TYPES = ("sklearn.", "numpy.", "scipy.", "functools.partial", "Codes.dates.")
 # Gradient boosting bins a category into one byte, and some of the 256 values are taken.
 MAX_CATEGORIES = 250
 EXAMPLE_ROWS = 5
@@ -66,8 +66,7 @@ def build(problem, X, model="hgb", hyperparameters=None, seed=0):
     path, defaults = _resolve(model, problem.task)
     estimator = _estimator(path, {**defaults, **_checked_dict(hyperparameters)}, problem.task)
     _seed(estimator, seed, hyperparameters or {})
-    numeric, categorical = columns(problem, X)
-    prepare = _preparation(model, estimator, numeric, categorical)
+    prepare = _preparation(model, estimator, *columns(problem, X))
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
 
 
@@ -78,20 +77,13 @@ def check(task, model, hyperparameters):
 
 
 def columns(problem, X):
-    """(numeric, categorical) column names of `X`: by the problem's roles, else by type.
+    """(numeric, categorical, date) column names of `X`: by the problem's roles, else by type.
 
     Columns without a single value are left out: there is nothing in them, and boosting fails on them.
     """
-    dates = [name for name in X if pd.api.types.is_datetime64_any_dtype(X[name])]
-    if dates:
-        raise WorkbookError(
-            f"column '{dates[0]}' holds dates, which no model takes: name it as `time` or under "
-            f"`exclude` in the problem's file."
-        )
     roles = data.roles(X.loc[:, X.notna().any()], problem)
-    return tuple(
-        [n for n, role in roles.items() if role == kind] for kind in ("numeric", "categorical")
-    )
+    kinds = ("numeric", "categorical", "date")
+    return tuple([n for n, role in roles.items() if role == kind] for kind in kinds)
 
 
 def log(pipeline, X, name="model", trusted=()):
@@ -115,7 +107,10 @@ def log(pipeline, X, name="model", trusted=()):
             skops_trusted_types=_trusted_types(pipeline, trusted),
             signature=_signature(pipeline, X),
             input_example=example,
-            metadata={trust.PREDICTED: np.asarray(answer(example)).tolist()},
+            metadata={
+                trust.PREDICTED: np.asarray(answer(example)).tolist(),
+                trust.READING: data.reading(X),
+            },
             pip_requirements=requirements(pipeline),  # inferring them would cost 3 s
         )
 
@@ -140,24 +135,32 @@ def requirements(pipeline):
     return [f"{name}=={metadata.version(name)}" for name in sorted(needed)]
 
 
-def _preparation(model, estimator, numeric, categorical):
-    """Trees get numbers as they are and codes for categories; the others scaled numbers and one-hot."""
+def _preparation(model, estimator, numeric, categorical, dates):
+    """Trees get numbers as they are and codes for categories; the others scaled numbers and one-hot.
+
+    Dates become numbers; they come last, since boosting is told the places of the categories.
+    """
     native = "categorical_features" in estimator.get_params()
     if native:
         estimator.set_params(
             categorical_features=list(range(len(numeric), len(numeric) + len(categorical)))
         )
     if native or model in ("forest", "dummy"):
-        numbers, codes = "passthrough", _ordinal()
+        numbers, codes, times = "passthrough", _ordinal(), Dates()
     else:
         # a dotted path may be any estimator, and most of them take no sparse matrix
-        numbers = make_pipeline(
-            SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-            StandardScaler(),
-        )
+        numbers = _scaled()
+        times = make_pipeline(Dates(), _scaled())
         codes = _one_hot(sparse=model == "linear")
     parts = [("numeric", numbers, numeric), ("categorical", codes, categorical)]
+    parts += [("dates", times, dates)] if dates else []
     return ColumnTransformer(parts, verbose_feature_names_out=False)
+
+
+def _scaled():
+    """Numbers of one size, gaps filled and marked."""
+    fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    return make_pipeline(fill, StandardScaler())
 
 
 def _ordinal():

@@ -2,15 +2,35 @@
 
 import datetime
 import math
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 
 from Codes import plain_yaml
+from Codes.cell_values import Reading
 from Codes.errors import WorkbookError, nearest
 from Codes.paths import PROBLEMS
 
+# task -> metric -> its direction
+METRICS = {
+    "classification": {
+        "roc_auc": "maximize",
+        "average_precision": "maximize",
+        "log_loss": "minimize",
+        "brier": "minimize",
+        "accuracy": "maximize",
+        "balanced_accuracy": "maximize",
+        "f1": "maximize",
+    },
+    "regression": {
+        "rmse": "minimize",
+        "mae": "minimize",
+        "median_ae": "minimize",
+        "r2": "maximize",
+    },
+}
 SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 
 
@@ -22,6 +42,13 @@ def _bound(value):
     return value
 
 
+def _word(value):
+    """Text or a number, as the text that a cell holds."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"text or a number is needed, not {value!r}")
+    return str(value).strip()
+
+
 def _label(value):
     """Text, a number or a boolean."""
     if not isinstance(value, (str, int, float, bool)):
@@ -30,7 +57,21 @@ def _label(value):
 
 
 Bound = Annotated[Any, pydantic.AfterValidator(_bound)]
+Word = Annotated[Any, pydantic.AfterValidator(_word)]
+Mark = Annotated[str, pydantic.Field(min_length=1, max_length=1)]
 Label = Annotated[Any, pydantic.AfterValidator(_label)]
+# what the options of a table are called elsewhere
+SYNONYMS = {
+    **dict.fromkeys(("separator", "delimiter", "delim"), "sep"),
+    **dict.fromkeys(("sheet", "sheet_names"), "sheet_name"),
+    **dict.fromkeys(("dates", "date", "dateformat", "parse_dates", "format"), "date_format"),
+    **dict.fromkeys(("gaps", "missing", "na", "null_values", "nulls"), "na_values"),
+    **dict.fromkeys(("quote", "quote_char"), "quotechar"),
+    **dict.fromkeys(("skip", "skip_rows", "header"), "skiprows"),
+    **dict.fromkeys(("thousand", "thousands_separator"), "thousands"),
+    **dict.fromkeys(("decimal_point", "comma"), "decimal"),
+    **dict.fromkeys(("file", "url", "table"), "path"),
+}
 Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 
@@ -44,27 +85,32 @@ class _Part(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, given):
-        known = [key for key in cls.__annotations__ if key != "name" or cls is not Problem]
-        for key in given if isinstance(given, dict) else ():
-            if key not in cls.__annotations__:
-                hint = suggest(key, known) or f"; known: {', '.join(known)}"
-                raise ValueError(f"unknown key '{key}'{hint}")
-        return given
-
 
 class Source(_Part):
     """Where the table is: a file or folder of parts, or a set that scikit-learn carries.
 
     `path` is relative to the YAML file's folder and absolute once read; `sha256` is of the file's
-    bytes (of a folder: of its parts' bytes, one after another in the order of their names).
+    bytes (of a folder: of its parts' bytes, one after another in the order of their names). The other keys are how
+    its text is read, by pandas' names.
     """
 
     path: Path | None = pydantic.Field(None, strict=False)
     sklearn: Literal[SKLEARN] | None = None
     sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")] | None = None
+    sep: Mark = ","
+    decimal: Literal[".", ","] = "."
+    thousands: Mark | None = None
+    encoding: str = "utf-8"
+    quotechar: Mark = '"'
+    skiprows: Annotated[int, pydantic.Field(ge=0)] = 0
+    date_format: str | None = None
+    na_values: list[Word] = []
+    sheet_name: str | int = 0
+
+    @property
+    def reading(self):
+        """How the table's text is read: a cell_values.Reading."""
+        return Reading.of({key: getattr(self, key) for key in Reading.names()})
 
     @pydantic.model_validator(mode="after")
     def _one(self):
@@ -72,6 +118,9 @@ class Source(_Part):
             raise ValueError("either 'path' or 'sklearn' is needed, and not both")
         if self.sklearn and self.sha256:
             raise ValueError("'sha256' belongs to a 'path'")
+        marks = [self.sep, self.decimal, self.thousands, self.quotechar]
+        if twice := [m for m in marks if marks.count(m) > 1 and m is not None]:
+            raise ValueError(f"{twice[0]!r} cannot be two of sep, decimal, thousands and quotechar")
         return self
 
 
@@ -144,7 +193,7 @@ class Problem(_Part):
     target: str
     positive: Label | None = None
     exclude: dict[str, str] = {}
-    roles: dict[str, Literal["numeric", "categorical"]] = {}
+    roles: dict[str, Literal["numeric", "categorical", "date"]] = {}
     time: str | None = None
     split: Split
     metric: Metric
@@ -154,15 +203,30 @@ class Problem(_Part):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self):
-        if self.split.kind == "time" and self.time is None:
-            raise ValueError("'split' goes by time: 'time' must name the column")
-        if self.split.kind == "stratified" and self.task == "regression":
-            raise ValueError("'split: stratified' needs classes; use random or time")
-        if self.positive is not None and self.task == "regression":
-            raise ValueError("'positive' belongs to a classification")
-        if self.target in self.exclude or self.target in (self.roles | {self.time: ""}):
-            raise ValueError(f"'{self.target}' is the target: not for exclude, roles or time")
+        if wrong := [*self._wrong_keys(), *self._wrong_metrics()]:
+            raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_keys(self):
+        """What of the keys does not go together."""
+        if self.split.kind == "time" and self.time is None:
+            yield "'split' goes by time: 'time' must name the column"
+        if self.split.kind == "stratified" and self.task == "regression":
+            yield "'split: stratified' needs classes; use random or time"
+        if self.positive is not None and self.task == "regression":
+            yield "'positive' belongs to a classification"
+        if self.target in self.exclude or self.target in (self.roles | {self.time: ""}):
+            yield f"'{self.target}' is the target: not for exclude, roles or time"
+
+    def _wrong_metrics(self):
+        """What of the metrics is not measured for the task, or goes the other way."""
+        known, name = METRICS[self.task], self.metric.name
+        for each, key in {name: "metric", **dict.fromkeys(self.gate.thresholds, "gate")}.items():
+            if each not in known:
+                hint = suggest(each, known) or ""
+                yield f"{key}: '{each}' is not measured{hint}; there are {', '.join(known)}"
+        if name in known and self.metric.direction != known[name]:
+            yield f"metric: '{name}' must be one to {known[name]}"
 
 
 def names():
@@ -199,13 +263,51 @@ def load(name):
     try:
         problem = Problem.model_validate(fields | {"name": path.stem})
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise WorkbookError(f"{path.name}: {_sentence(first)}") from None
+        raise WorkbookError(f"{path.name}: {'; '.join(_sentences(error))}") from None
     return _located(problem, path.resolve().parent)
+
+
+def require_table(problem):
+    """Refuse a `problem` whose table is not where its file says."""
+    path = problem.source.path
+    if path is not None and not path.exists():
+        raise WorkbookError(f"{problem.name}: source: {path}: there is no such file or folder")
+
+
+def _sentences(error):
+    """A sentence for each mistake that pydantic's `error` lists; none for a key that is there, but misspelt."""
+    mistakes = error.errors(include_url=False)
+    unknown = [each for each in mistakes if each["type"] == "extra_forbidden"]
+    meant = {(*each["loc"][:-1], _meant(each)) for each in unknown}
+    return [_sentence(e) for e in mistakes if e["type"] != "missing" or e["loc"] not in meant]
+
+
+def _keys(loc):
+    """The keys that the part of a problem's file at `loc` may have."""
+    part: Any = Problem
+    for key in loc:
+        fields = getattr(part, "model_fields", None)
+        part = fields[key].annotation if fields else typing.get_args(part)[1]
+    return [key for key in part.model_fields if part is not Problem or key != "name"]
+
+
+def _meant(error):
+    """The key that was meant by the one that pydantic's `error` does not know; '' where none is near."""
+    *part, key = error["loc"]
+    return (
+        SYNONYMS.get(key)
+        if part == ["source"] and key in SYNONYMS
+        else nearest(key, _keys(part), "{}")
+    )
 
 
 def _sentence(error):
     """'key: what is wrong' of one pydantic `error`."""
+    if error["type"] == "extra_forbidden":
+        *part, key = error["loc"]
+        meant = _meant(error)
+        hint = f", did you mean '{meant}'?" if meant else f"; known: {', '.join(_keys(part))}"
+        return ": ".join([*[".".join(part)] * bool(part), f"unknown key '{key}'{hint}"])
     key = ".".join(str(part) for part in error["loc"] if part != "[key]")
     message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if error["type"] not in ("value_error", "missing"):

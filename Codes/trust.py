@@ -19,12 +19,13 @@ from mlflow.models import Model
 from mlflow.types import Schema
 from sklearn.pipeline import Pipeline
 
-from Codes import manifest
+from Codes import cell_values, manifest
 from Codes.errors import WorkbookError, first_line
 
-# Beyond skops' own list of safe types: what scikit-learn's estimators consist of, and no function that could do harm.
+# Beyond skops' own list of safe types: what our models consist of, and no function that could do harm.
 TYPES = frozenset(
     (
+        "Codes.dates.Dates",
         "functools.partial",
         "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -38,6 +39,7 @@ TYPES = frozenset(
 PACKAGES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy")
 LOADER = "mlflow.sklearn"
 CLOSE = 1e-9  # how far a recorded answer and today's may be apart
+READING = "reading"  # in a model's metadata: how the text of its table was read
 PREDICTED = "predicted"  # in a model's metadata: what it answered for its example when it was saved
 
 
@@ -90,6 +92,18 @@ class Loaded:
         return bool(self.meta.saved_input_example_info)
 
     @property
+    def reading(self):
+        """How text is read as it was in training: a cell_values.Reading."""
+        return cell_values.Reading.of(
+            (self.meta.metadata or {}).get(READING, {}).get("options", {})
+        )
+
+    @property
+    def yes_no(self):
+        """The columns of numbers that held true, false and gaps in training."""
+        return (self.meta.metadata or {}).get(READING, {}).get("yes_no", [])
+
+    @property
     def recorded(self):
         """What it answered for its example when it was saved; None where that was not kept."""
         return (self.meta.metadata or {}).get(PREDICTED)
@@ -123,8 +137,13 @@ def same(answers, recorded):
 
 
 def plain(frame):
-    """`frame` as a model was fitted on it, as far as encoders can tell: text as text, no None."""
-    words = [n for n, v in frame.items() if not pd.api.types.is_numeric_dtype(v)]
+    """`frame` as a model was fitted on it, as far as encoders can tell: text as text, no None; times as times."""
+    types = pd.api.types
+    words = [
+        n
+        for n, v in frame.items()
+        if not (types.is_numeric_dtype(v) or types.is_datetime64_any_dtype(v))
+    ]
     changed = {n: frame[n].astype(object).where(frame[n].notna(), np.nan) for n in words}
     return frame.assign(**changed) if words else frame
 

@@ -1,0 +1,209 @@
+"""The cells of a table: what text means, read alike in training, in a table to score and in a request.
+
+A blank cell, and what `na_values` names, is a gap in every column. The usual words for one (NA, null, nan …) are gaps
+in columns of numbers, truth values and times, where they can mean nothing else; in a column of text they are text.
+"""
+
+# pylint: disable=no-member  # pyarrow.compute makes its functions when it is imported
+
+import contextlib
+import dataclasses
+import re
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+TEXT = pa.dictionary(pa.int32(), pa.string())
+TIME = pa.timestamp("us")
+GAP_WORDS = pa.array(sorted({*pa_csv.ConvertOptions().null_values, "<NA>", "NaT", "None"}))
+EXACT = 2.0**53  # from here on a double does not know whole numbers apart
+_WHOLE = r"^[+-]?[0-9]+$"
+
+
+@dataclass(frozen=True)
+class Reading:  # pylint: disable=too-many-instance-attributes
+    """How a table's text is read, by pandas' names of the options."""
+
+    sep: str = ","
+    decimal: str = "."
+    thousands: str | None = None
+    encoding: str = "utf-8"
+    quotechar: str = '"'
+    skiprows: int = 0
+    date_format: str | None = None
+    na_values: tuple = ()
+    sheet_name: str | int = 0
+
+    def changed(self):
+        """{option: value} of those that are not the default: what is kept with a model."""
+        return {
+            each.name: list(value) if isinstance(value, tuple) else value
+            for each in dataclasses.fields(self)
+            if (value := getattr(self, each.name)) != each.default
+        }
+
+    @classmethod
+    def names(cls):
+        """The options there are."""
+        return [each.name for each in dataclasses.fields(cls)]
+
+    @classmethod
+    def of(cls, options):
+        """The Reading with these `options`, as `changed` gives them."""
+        lists = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+        return cls(**lists)
+
+    def is_gap(self, cell):
+        """Whether the text `cell` is a gap whatever its column."""
+        return not cell.strip() or cell.strip() in self.na_values
+
+    def numbers(self):
+        """Those of `na_values` that are numbers, as floats."""
+        found = []
+        for word in self.na_values:
+            with contextlib.suppress(ValueError):
+                found.append(float(word))
+        return found
+
+
+PLAIN = Reading()
+
+
+def is_number(kind):
+    """Whether Arrow's type `kind` is one of numbers."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def typed(values, reading=PLAIN):
+    """The Arrow array of text `values` in the type that all of them have; text becomes a category."""
+    encoded = _encoded(values)
+    words = _words(encoded.dictionary, reading)
+    for kind in (pa.int64(), pa.bool_(), pa.float64(), TIME, pa.timestamp("us", "UTC")):
+        found, wrong = _parsed(words, kind, reading)
+        if not pc.any(wrong).as_py():
+            kind = TIME if pa.types.is_timestamp(kind) else kind
+            kind = pa.float64() if found.null_count == len(found) else kind
+            return pc.take(found.cast(kind), encoded.indices)
+    return text(encoded, reading)
+
+
+def convert(values, kind, reading=PLAIN, yes_no=False):
+    """The array of text `values` as `kind`, and a mask of those that are no such value.
+
+    Args:
+        yes_no: true and false are the numbers 1 and 0, as a column of them with gaps is learned.
+    """
+    encoded = _encoded(values)
+    if kind == TEXT:
+        return text(encoded, reading), pa.scalar(False)
+    words = _words(encoded.dictionary, reading)
+    found, wrong = _parsed(words, kind, reading)
+    if yes_no:
+        flags, no_flag = _parsed(words, pa.bool_(), reading)
+        found = pc.coalesce(found, flags.cast(pa.int64()).cast(kind))
+        wrong = pc.and_(wrong, no_flag)
+    return pc.take(found, encoded.indices), pc.fill_null(pc.take(wrong, encoded.indices), False)
+
+
+def text(values, reading=PLAIN):
+    """The array of text `values` as categories, a gap as null."""
+    encoded = _encoded(values)
+    kept = _without_gaps(encoded.dictionary, reading)
+    if kept.null_count == encoded.dictionary.null_count:
+        return encoded
+    return pc.take(kept, encoded.indices).dictionary_encode()
+
+
+def _encoded(values):
+    """The array or chunked array of text `values` with each distinct text once, as a DictionaryArray."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+        if isinstance(values, pa.ChunkedArray):  # of no chunks, or more than fit into one
+            values = pa.concat_arrays([chunk.cast(pa.string()) for chunk in values.chunks])
+    if pa.types.is_dictionary(values.type):
+        return values.cast(TEXT)
+    return values.cast(pa.string()).dictionary_encode()
+
+
+def _without_gaps(words, reading):
+    """The distinct texts `words`, those that are gaps in every column as null."""
+    trimmed = pc.utf8_trim_whitespace(words)
+    gaps = pa.array(["", *reading.na_values])
+    return pc.if_else(pc.is_in(trimmed, value_set=gaps), None, words)
+
+
+def _words(words, reading):
+    """The distinct texts `words`, trimmed, every gap of a column that is no text as null."""
+    trimmed = pc.utf8_trim_whitespace(_without_gaps(words, reading))
+    words = pc.if_else(pc.is_in(trimmed, value_set=GAP_WORDS), None, trimmed)
+    if not reading.numbers():
+        return words
+    kept = without_gaps(_numbers(words, pa.float64(), reading), reading)
+    known = pc.is_valid(_numbers(words, pa.float64(), reading))
+    return pc.if_else(pc.and_(known, pc.is_null(kept)), None, words)
+
+
+def _parsed(words, kind, reading):
+    """The trimmed `words` as `kind`, and a mask of those that are no such value."""
+    if kind == pa.bool_():
+        lower = pc.utf8_lower(words)
+        known = pc.is_in(lower, value_set=pa.array(["true", "false"]))
+        found = pc.if_else(known, pc.equal(lower, "true"), None)
+    elif pa.types.is_timestamp(kind):
+        found = _times(words, kind, reading)
+    else:
+        found = _numbers(words, kind, reading)
+    return found, pc.and_(pc.is_valid(words), pc.is_null(found))
+
+
+def _numbers(words, kind, reading):
+    """The trimmed `words` as whole numbers or doubles, null where one is no such number."""
+    plain = pc.replace_substring_regex(words, r"^\+([0-9.])", r"\1")
+    if reading.thousands:
+        mark, point = re.escape(reading.thousands), re.escape(reading.decimal)
+        grouped = rf"^-?[0-9]{{1,3}}({mark}[0-9]{{3}})+({point}[0-9]*)?$"
+        bare = pc.replace_substring(plain, reading.thousands, "")
+        plain = pc.if_else(pc.match_substring_regex(plain, grouped), bare, plain)
+    if reading.decimal != ".":
+        plain = pc.if_else(pc.match_substring(plain, "."), None, plain)
+        plain = pc.replace_substring(plain, reading.decimal, ".")
+    if kind == pa.float64():
+        return cast(plain, kind)
+    return cast(pc.if_else(pc.match_substring_regex(plain, _WHOLE), plain, None), kind)
+
+
+def _times(words, kind, reading):
+    """The trimmed `words` as time stamps: by the `date_format`, else as ISO 8601; with a zone, in UTC."""
+    found = cast(words, kind)
+    if kind == TIME and reading.date_format:
+        own = pc.strptime(words, format=reading.date_format, unit="us", error_is_null=True)
+        found = pc.coalesce(own.cast(kind), found)
+    return found
+
+
+def without_gaps(values, reading):
+    """The Arrow numbers `values` with those that `na_values` names as null."""
+    gaps = reading.numbers()
+    if not gaps:
+        return values
+    gap = pc.is_in(values.cast(pa.float64(), safe=False), value_set=pa.array(gaps))
+    return pc.if_else(gap, None, values)
+
+
+def whole(values):
+    """The doubles `values` as int64, null where one is not whole."""
+    kept = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), EXACT))
+    return pc.if_else(kept, values, None).cast(pa.int64())
+
+
+def cast(values, kind):
+    """The array `values` as `kind`, null where one has no such value."""
+    try:
+        return values.cast(kind)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, kind)
+    half = len(values) // 2
+    return pa.concat_arrays([cast(values[:half], kind), cast(values[half:], kind)])
