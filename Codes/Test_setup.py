@@ -133,6 +133,13 @@ def test_a_second_install_does_nothing(checkout: Path):
     assert install(checkout).returncode == 0 and calls(checkout) == 0
 
 
+def test_a_module_at_the_root_is_found_from_every_folder(checkout: Path, tmp_path: Path):
+    assert install(checkout).returncode == 0
+    (checkout / "my_models.py").write_text("", encoding="utf-8")
+    python = str(checkout / ".venv" / "bin" / "python")
+    assert call(python, "-c", "import my_models", folder=tmp_path).returncode == 0
+
+
 def test_an_install_that_failed_half_way_is_not_taken_for_done(checkout: Path):
     (checkout / "broken").touch()
     assert install(checkout).returncode != 0 and calls(checkout) == 2

@@ -26,6 +26,7 @@ HEARTBEAT = "mlflow.workbook.heartbeat"
 CLOSED = "mlflow.workbook.closed_by"
 STOP = "mlflow.workbook.stop"  # its value is the reason for which a run is asked to stop early
 ERROR = "mlflow.workbook.error"
+MESSAGE = "mlflow.workbook.error.message"
 PERIOD = 4.0  # seconds between two heartbeats; a watcher waits twice as long
 GRACE = "WORKBOOK_GRACE_SECONDS"  # how long a stopped (SIGSTOP) owner is still taken for alive
 

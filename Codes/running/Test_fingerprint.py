@@ -212,14 +212,15 @@ def test_a_garbled_tag_is_no_fingerprint(own_store):
 def again(store, first, *options):
     """Run the notebook of the ended execution `first` again with `options`; returns the ended execution."""
     first.output.unlink(missing_ok=True)
-    return store.launch(first.name, store.folder / f"{first.name}.ipynb", options=options).finish()
+    return store.launch(first.name, first.source, options=options).finish()
 
 
 def test_if_changed_skips_what_is_known_and_why_names_what_changed(own_store):
-    helper = own_store.folder / "own_helper.py"
+    helper = own_store.folder_of("known") / "own_helper.py"
     helper.write_text("x = 1", "utf-8")
-    code = f"import sys; sys.path.insert(0, {str(own_store.folder)!r})\nimport own_helper"
-    first = own_store.start("known", code, "print(own_helper.x)", options=["--if-changed"]).finish()
+    first = own_store.start(
+        "known", "import own_helper", "print(own_helper.x)", options=["--if-changed"]
+    ).finish()
     assert first.code == 0, first.printed
     run_id = first.run.info.run_id
 

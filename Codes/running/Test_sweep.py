@@ -121,8 +121,7 @@ def test_the_same_command_again_has_nothing_to_do(grid):
 
 def test_another_sweep_takes_over_what_is_known_and_runs_the_rest(grid):
     options = [*GOAL, "-v", "x=3,4,9", "--experiment", "grid"]
-    source = grid.store.folder / "grid.ipynb"
-    other = grid.store.launch("wider", source, "sweep", options, {}).finish()
+    other = grid.store.launch("wider", grid.source, "sweep", options, {}).finish()
     assert other.code == 0, other.printed
     found = [r for r in other.store.runs("grid") if "mlflow.workbook.sweep" in r.data.tags]
     parent = max(found, key=lambda r: r.info.start_time)
@@ -468,9 +467,7 @@ def test_the_same_sweep_twice_at_once_is_refused(own_store):
     options = [*GOAL, "-v", "seed=1..2", "--workers", "1", "--sampler", "grid"]
     first = own_store.sweep("twice", HELD, options=options)
     begun(first)
-    second = own_store.launch(
-        "twice", own_store.folder / "twice.ipynb", "sweep", options, {}
-    ).finish()
+    second = own_store.launch("twice", first.source, "sweep", options, {}).finish()
     assert second.code == 1 and "this sweep is running already" in second.printed
     let_go(first)
     check_ended(first)
@@ -483,8 +480,8 @@ def test_two_commands_share_a_search_by_one_storage(own_store):
     options += ["--workers", "1", "--storage", storage]
     first = own_store.sweep("shared", SCORE + "\nimport time; time.sleep(1)", options=options)
     wait_for(lambda: any("mlflow.workbook.sweep.trial" in r.data.tags for r in first.runs), first)
-    source = own_store.folder / "shared.ipynb"
-    second = own_store.launch("shared", source, "sweep", [*options, "--sampler-seed", "0"], {})
+    options += ["--sampler-seed", "0"]
+    second = own_store.launch("shared", first.source, "sweep", options, {})
     second.finish()
     check_ended(first)
     check_ended(second)
@@ -499,12 +496,9 @@ def test_two_commands_share_a_search_by_one_storage(own_store):
 
 
 def test_what_changed_before_a_resume_is_said_and_run_again(own_store):
-    helper = own_store.folder / "own_helper.py"
+    helper = own_store.folder_of("moved") / "own_helper.py"
     helper.write_text("def score(x): return x", "utf-8")
-    code = f"""
-import sys; sys.path.insert(0, {str(own_store.folder)!r})
-import mlflow, own_helper
-mlflow.log_metric('score', own_helper.score(x))"""
+    code = "import mlflow, own_helper\nmlflow.log_metric('score', own_helper.score(x))"
     options = [*GOAL, "-v", "x=1..3:1", "--sampler", "grid"]
     check_ended(own_store.sweep("moved", code, options=options))
     helper.write_text("def score(x): return -x", "utf-8")

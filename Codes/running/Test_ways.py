@@ -75,3 +75,32 @@ def expecting(path):
     notebook.cells[1].metadata["tags"] = ["raises-exception"]
     nbformat.write(notebook, path)
     return path
+
+
+BESIDE = """
+import mlflow, sibling
+mlflow.log_metric("y", sibling.VALUE + float(open(path).read()))
+open("made.txt", "w").write("x")
+"""
+
+
+def test_a_notebook_finds_and_leaves_its_files_beside_itself_wherever_it_is_run_from(store):
+    folder = store.folder_of("home")
+    (folder / "sibling.py").write_text("VALUE = 1", "utf-8")
+    (folder / "data.txt").write_text("2", "utf-8")
+    (store.folder_of("typed") / "other.txt").write_text("3", "utf-8")
+    given = "path: str = 'data.txt'\nx: int = 0"
+    source = write_notebook(folder / "beside.ipynb", BESIDE, parameters=given)
+    swept = ["-v", "x=1,2", "--metric", "y:maximize"]
+    started = [
+        store.launch("plain", source, WORKBOOK),
+        store.launch("swept", source, SWEEP, swept),
+        store.launch("elsewhere", source, PAPERMILL, ["--cwd", "."]),
+        store.launch("typed", source, WORKBOOK, ["-p", "path", "other.txt"]),
+    ]
+    plain, sweep, elsewhere, typed = [execution.finish() for execution in started]
+    assert (plain.code, sweep.code) == (0, 0), plain.printed + sweep.printed
+    assert {run.data.metrics.get("y") for run in plain.runs + sweep.runs} >= {3}
+    assert (folder / "made.txt").exists() and not list(store.folder.glob("*_folder/made.txt"))[1:]
+    assert elsewhere.code == 1 and "No module named 'sibling'" in elsewhere.printed
+    assert typed.code == 1 and "for the file here give ../typed_folder/other.txt" in typed.printed

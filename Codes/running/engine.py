@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import platform
+import sys
 import tempfile
 import threading
 import time
@@ -71,15 +72,30 @@ def place_of(path, handler):
     return Path(handler._cwd or "", path)  # pylint: disable=protected-access
 
 
+def folder_of(source):
+    """The kernel's folder: that of the notebook `source`, as in Jupyter; papermill's `--cwd` where that is given."""
+    frame = sys._getframe()  # pylint: disable=protected-access
+    while frame and frame.f_code is not papermill.execute.execute_notebook.__code__:
+        frame = frame.f_back
+    is_named = frame and frame.f_locals["cwd"]
+    return Path.cwd() if is_named or not source.parent.is_dir() else source.parent.resolve()
+
+
+def warn_of_paths(given, folder):
+    """Tell of texts in `given` that name a file here, but none in the kernel's `folder`, from where they are read."""
+    for text in parameters._leaves(given):  # pylint: disable=protected-access
+        if isinstance(text, str) and os.path.isfile(text) and not os.path.exists(folder / text):
+            known = os.path.relpath(text, folder)
+            logger.warning("'%s' is seen from %s; for the file here give %s", text, folder, known)
+
+
 class Finished(nbformat.NotebookNode):
     """An executed notebook whose run is FINISHED: the errors that it shows were expected, or only shown."""
 
 
 @functools.cache
-def take_over():
-    """Let papermill write files whole or not at all, and end as the run does."""
-    # its own writes in place, also after the engine: a full disk destroys the earlier copy
-    LocalHandler.write = write_whole
+def leave_the_verdict():
+    """Let papermill end as the run does."""
     # it goes by the errors that a notebook shows, after the engine, which goes by the kernel's replies
     judge = papermill.execute.raise_for_execution_errors
     papermill.execute.raise_for_execution_errors = lambda nb, output_path: (
@@ -158,11 +174,14 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         A sweep also gives `tags`, `run_name` and `experiment_id` of its trial's run, `expected` (the fingerprint's
         parts that it must have here), `beat` (seconds between two heartbeats) and `opened` (called with the run).
         """
-        take_over()
+        # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
+        LocalHandler.write = write_whole
+        leave_the_verdict()
         handler = papermill_io.get_handler("local")
         source = place_of(str(input_path or "notebook.ipynb"), handler)
         execution.require_kernel(kernel_name)
-        values = prepare(nb, source, kernel_name)
+        values, folder = prepare(nb, source, kernel_name), folder_of(source)
+        warn_of_paths(nb.metadata.papermill.get("parameters", {}), folder)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
         with interruption.signals() as signals:
             run = open_run(nb, source, values, options, signals)
@@ -180,6 +199,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
                 lambda: begin(run, source, values),
                 execution.Limits(options.get("execution_timeout"), options.get("notebook_timeout")),
                 signals,
+                folder=folder,
                 beat=options.get("beat"),
                 # the page takes as long as the kernel's end; with secrets it must wait until they are hidden
                 meanwhile=lambda: secrets or manager.make_page(),
@@ -447,7 +467,7 @@ def log_facts(client, run_id, nb, outcome):
     """Log durations, peak memory and, of a failure, its error, message and cell."""
     facts = {
         liveness.ERROR: outcome.error,
-        "mlflow.workbook.error.message": outcome.message[:5000],
+        liveness.MESSAGE: outcome.message[:5000],
         "mlflow.workbook.error.cell": str(outcome.cell or ""),
     }
     metrics = recording.durations(nb)

@@ -331,9 +331,12 @@ def arguments(spec):
 
 
 def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
-    manager, kernel_name, run_id, prepare, limits, signals, beat=None, **options
+    manager, kernel_name, run_id, prepare, limits, signals, folder, beat=None, **options
 ):
-    """Run `manager`'s notebook in a new kernel with the environment `prepare()`; returns an Outcome, raises nothing."""
+    """Run `manager`'s notebook in a new kernel with the environment `prepare()`, in `folder`.
+
+    It returns an Outcome, and raises nothing.
+    """
     guard, outcome = Guard(limits), Outcome()
     heartbeat = liveness.Heartbeat(
         run_id,
@@ -342,7 +345,7 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         period=beat,
     )
     with (
-        tempfile.TemporaryDirectory(prefix="workbook-") as folder,
+        tempfile.TemporaryDirectory(prefix="workbook-") as private,
         # what programs print there need not be text
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
     ):
@@ -356,8 +359,8 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
                 client.create_kernel_manager()
                 client.extra_arguments = arguments(client.km.kernel_spec)
                 # Here it goes away even where a signal comes before its writer knows that it wrote it.
-                client.km.connection_file = f"{folder}/kernel.json"
-                client.execute(env=environment, stdout=log, stderr=log)
+                client.km.connection_file = f"{private}/kernel.json"
+                client.execute(env=environment, cwd=str(folder), stdout=log, stderr=log)
         except BaseException as error:  # pylint: disable=broad-exception-caught
             outcome = _explain(error, guard, manager)
         finally:

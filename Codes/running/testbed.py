@@ -126,9 +126,15 @@ class Store:
         ids = [e.experiment_id for e in found if experiment in (None, e.name)]
         return list(self.client.search_runs(ids, run_view_type=ViewType.ALL)) if ids else []
 
+    def folder_of(self, name):
+        """The folder of the executions called `name`, made if it is new: of their notebook, and the caller's."""
+        folder = self.folder / f"{name}_folder"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def start(self, name, *cells, command=WORKBOOK, options=(), environment=(), **notebook):
         """Start `command` on a notebook `name` of `cells` and return the Execution under way."""
-        source = write_notebook(self.folder / f"{name}.ipynb", *cells, **notebook)
+        source = write_notebook(self.folder_of(name) / f"{name}.ipynb", *cells, **notebook)
         return self.launch(name, source, command, options, dict(environment))
 
     def sweep(self, name, *cells, options=(), environment=()):
@@ -138,8 +144,8 @@ class Store:
 
     def launch(self, name, source, command=WORKBOOK, options=(), environment=None):
         """Start `command` on the notebook file `source`; its output is `<name>_out.ipynb`, its experiment `name`."""
-        folder = self.folder / f"{name}_folder"
-        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        folder = self.folder_of(name)
+        (folder / "tmp").mkdir(exist_ok=True)
         given = clean_environment() | {
             "MLFLOW_TRACKING_URI": self.uri,
             "MLFLOW_EXPERIMENT_NAME": name,
@@ -201,6 +207,11 @@ class Execution:
             len(runs) == 1
         ), f"{len(runs)} runs: {[(r.info.run_name, r.info.status) for r in runs]}"
         return runs[0]
+
+    @property
+    def source(self):
+        """The notebook's file, where the execution was started by `start`."""
+        return self.folder / f"{self.name}.ipynb"
 
     @property
     def output(self):
