@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import sys
 
 import mlflow
 import nbformat
@@ -354,3 +356,20 @@ def test_a_part_of_the_lifecycle_is_skipped(own_store):
     assert again(own_store, first, "--if-changed").code == 0
     assert (first.folder / "made").read_text("utf-8") == "x"
     check_nothing_left(first)
+
+
+def test_a_place_with_other_packages_is_refused_and_the_packages_are_named(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    for name in ("pandas-9.0.1", "zebra_crossing-1.0"):
+        (folder / f"{name}.dist-info").mkdir(parents=True)
+    there, before = fingerprint.packages(), {fingerprint.ENVIRONMENT: fingerprint.environment()}
+    fingerprint.require(before, {fingerprint.ENVIRONMENT: fingerprint.environment()}, "here", there)
+    monkeypatch.setattr(sys, "path", [str(folder)])
+    monkeypatch.setattr(sys, "version", "3.10")
+    here = {fingerprint.ENVIRONMENT: fingerprint.environment()}
+    with pytest.raises(WorkbookError) as error:
+        fingerprint.require(before, here, "here", there | {"zebra_crossing": "2.0", "xz": "1"})
+    told = error.value.message
+    assert "the environment changed (Python 3.10 instead of 3." in told and "\n" not in told
+    assert f"pandas 9.0.1 instead of {there['pandas']}, zebra_crossing 1.0 instead of 2.0" in told
+    assert re.search(r", \w+ missing instead of .*, \d+ more\); bring it to the same commit", told)

@@ -172,7 +172,8 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         nbclient's `allow_errors`, `allow_error_names` and `force_raise_errors` are taken as well.
 
         A sweep also gives `tags`, `run_name` and `experiment_id` of its trial's run, `expected` (the fingerprint's
-        parts that it must have here), `beat` (seconds between two heartbeats) and `opened` (called with the run).
+        parts that it must have here), `packages` (those that are installed where it is), `beat` (seconds between two
+        heartbeats) and `opened` (called with the run).
         """
         # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
         LocalHandler.write = write_whole
@@ -274,7 +275,7 @@ def open_run(nb, source, values, options, signals):
     os.environ.setdefault(RETRIES, str(PATIENCE))
     tracking.use_store()
     parts = fingerprint.parts(nb, source, values)
-    fingerprint.require(options.get("expected"), parts, f"{platform.node()}, {Path.cwd()},")
+    require(parts, options)
     tags = (
         identity.tags(source) | liveness.claim() | fingerprint.tags(parts) | options.get("tags", {})
     )
@@ -298,6 +299,12 @@ def open_run(nb, source, values, options, signals):
         raise WorkbookError(f"the run of {source.name} could not be opened: {reason}") from error
     logger.info("MLflow run: %s", run.info.run_id)
     return run
+
+
+def require(parts, options):
+    """Refuse what a sweep, whose `options` tell of its own state, would not have run as it is here: other `parts`."""
+    here = f"{platform.node()}, {Path.cwd()},"
+    fingerprint.require(options.get("expected"), parts, here, options.get("packages"))
 
 
 def run_name(source, given):

@@ -251,17 +251,21 @@ def _file_digest(path, _stamp):
 
 def environment():
     """The digest of Python's version and of the installed distributions and their versions."""
+    return digest(*(f"{name} {version}" for name, version in packages().items()))
+
+
+def packages():
+    """{name: version} of Python and of the installed distributions, but for the workbook itself."""
     folders = [folder for folder in sys.path if folder.endswith("-packages")]
-    return _environment(tuple((folder, preload.stamp_of(folder)) for folder in folders))
+    return _packages(tuple((folder, preload.stamp_of(folder)) for folder in folders))
 
 
 @functools.lru_cache(10)
-def _environment(folders):
-    installed = {
-        n for f, stamp in folders if stamp for n in os.listdir(f) if n.endswith(".dist-info")
-    }
-    own = {name for name in installed if name.startswith("experiment_workbook-")}
-    return digest(sys.version, *sorted(installed - own))
+def _packages(folders):
+    names = {n for f, stamp in folders if stamp for n in os.listdir(f) if n.endswith(".dist-info")}
+    installed = dict(name.removesuffix(".dist-info").rpartition("-")[::2] for name in sorted(names))
+    installed.pop("experiment_workbook", None)
+    return {"Python": sys.version} | installed
 
 
 def stored_runs(stem):
@@ -336,10 +340,27 @@ def parts_of(run):
         return {}
 
 
-def require(expected, found, where):
-    """Refuse a run whose parts `found` here are not those `expected` by who asked for it; `where` names this place."""
+def require(expected, found, where, installed=None):
+    """Refuse a run whose parts `found` here are not those `expected` by who asked for it; `where` names this place.
+
+    `installed` are the `packages` of who asked.
+    """
     if expected and expected != found:
+        changed = ", ".join(differences(expected, found))
+        others = _other_packages(installed or {}) if ENVIRONMENT in changed else ""
         raise WorkbookError(
-            f"{where} has another state than the sweep: {', '.join(differences(expected, found))}; "
+            f"{where} has another state than the sweep: {changed}{others}; "
             "bring it to the same commit and environment."
         )
+
+
+def _other_packages(there, most=10):
+    """' (name here 1.0, there 2.0; …)' of the packages that differ between here and `there`."""
+    here = packages()
+    differ = [name for name in here | there if here.get(name) != there.get(name)]
+    told = [
+        f"{name} {here.get(name, 'missing')} instead of {there.get(name, 'none')}"
+        for name in differ[:most]
+    ]
+    told += [f"{len(differ) - most} more"] if len(differ) > most else []
+    return f" ({', '.join(told)})" if told and there else ""

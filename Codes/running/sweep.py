@@ -190,6 +190,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             options["beat"] = PRUNE_EVERY
         if not self.pool.is_here:  # another machine must have the same code, data and environment
             options["expected"] = self._parts(trial.point, i)
+            options["packages"] = fingerprint.packages()
         return {
             "id": f"{trial.number}.{i}.{trial.tries[i]}",
             "sweep": parent.run_id,
