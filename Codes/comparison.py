@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 
+from Codes.labels import number
+
 COLUMNS = [
     "label",
     "model",
@@ -105,7 +107,7 @@ def _label(run):
     """The model's name, its hyperparameters, and how many rows with which seed."""
     given = json.loads(run.get("params.hyperparameters") or "{}")
     model = str(run.get("params.model")).rpartition(".")[2]
-    settings = [f"{name}={value}" for name, value in given.items()]
+    settings = [f"{name}={number(value)}" for name, value in given.items()]
     return ", ".join(
         [model, *settings, f"rows {run.get('params.rows')}, seed {run.get('params.seed')}"]
     )

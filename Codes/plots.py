@@ -1,14 +1,12 @@
 """Plots: each function returns a labelled figure, in one style, for both tasks where it makes sense."""
 
-import textwrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.patches import FancyBboxPatch
-from sklearn import metrics
 
 from Codes import panels
+from Codes.labels import drawn, first
 from Codes.panels import styled
 
 MOST = 12  # panels, bars or features in one figure
@@ -17,53 +15,57 @@ MOST = 12  # panels, bars or features in one figure
 @styled
 def ranking(problem, table):
     """Does it rank? ROC and precision-recall of a classifier's predictions; else predicted against actual."""
+    table = panels.finite(table)
+    if table.empty:
+        return panels.nothing("no predictions to draw")
     if problem.task == "regression":
         return panels.amounts(problem, table)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
-    for label, hit, score in panels.one_against_rest(problem, table):
-        wrong, right_share, _ = metrics.roc_curve(hit, score)
-        left.plot(
-            wrong, right_share, label=f"{label}: area {metrics.roc_auc_score(hit, score):.3f}"
-        )
-        precision, recall, _ = metrics.precision_recall_curve(hit, score)
-        area = metrics.average_precision_score(hit, score)
-        right.plot(recall, precision, label=f"{label}: average {area:.3f}, chance {hit.mean():.3f}")
-        right.axhline(hit.mean(), color=panels.GREY, linestyle="--", linewidth=1)
+    parts = panels.one_against_rest(problem, table)
+    if not parts:
+        one = "all rows are of one class" if table.actual.nunique() < 2 else "the model scores none"
+        return panels.nothing(f"{one}: there is nothing to rank")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4 + panels.taller(len(parts))))
+    for part in parts:
+        panels.curves_of(left, right, *part)
     left.plot([0, 1], [0, 1], color=panels.GREY, linestyle="--", linewidth=1, label="chance")
-    left.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
+    rest = panels.how_many(problem, table)
+    left.set(title=f"ROC{rest}", xlabel="false positive rate", ylabel="true positive rate")
     right.set(title="Precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.03))
-    left.legend(loc="lower right")
-    right.legend(loc="best")
+    panels.curves_legend(left, len(parts) + 1, "lower right")
+    panels.curves_legend(right, len(parts), "best")
     return figure
 
 
 @styled
 def errors(problem, table):
     """Where is it wrong? Calibration and confusion of a classifier's predictions; else the residuals."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
+    table = panels.finite(table)
+    if table.empty:
+        return panels.nothing("no predictions to draw")
     if problem.task == "regression":
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
         panels.residuals(left, right, table)
-    else:
-        panels.calibration(left, problem, table)
-        panels.confusion(right, table)
+        return figure
+    room = panels.taller(len(panels.one_against_rest(problem, table)))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4 + room))
+    panels.calibration(left, problem, table)
+    panels.confusion(right, table)
     return figure
 
 
 @styled
 def importances(table, metric):
     """Bars of `evaluation.importance`'s table, the largest on top; `metric` is what got worse."""
+    if table.empty:
+        return panels.nothing("there is no column to rely on")
     top = table.head(MOST)[::-1]
-    figure, axes = plt.subplots(figsize=(7, 0.7 + 0.3 * len(top)))
-    axes.barh(
-        top.index, top["mean"], xerr=top["std"], color=panels.MODEL, ecolor=panels.INK, height=0.65
-    )
+    figure, axes = plt.subplots(figsize=(8, 0.9 + 0.3 * len(top)))
+    how = {"color": panels.MODEL, "ecolor": panels.INK, "height": 0.65}
+    axes.barh(range(len(top)), top["mean"], xerr=top["std"].fillna(0), **how)
+    panels.name_ticks(axes.yaxis, range(len(top)), top.index, 36)
     axes.axvline(0, color=panels.INK, linewidth=0.8)
-    left_out = len(table) - len(top)
-    rest = f" (the first {len(top)}; {left_out} more matter less)" if left_out else ""
-    axes.set(
-        title=f"What the model relies on{rest}",
-        xlabel=f"{metric}: how much worse when the column is shuffled",
-    )
+    axes.set_title(f"What the model relies on{first(len(top), len(table))}")
+    axes.set_xlabel(f"{drawn(metric, 24)}: how much worse when the column is shuffled")
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -72,43 +74,58 @@ def importances(table, metric):
 def distributions(frame, problem, columns):
     """A small panel for each of `columns`: its values in `frame`, by class where the target has two."""
     shown = list(columns)[:MOST]
-    rows = -(-len(shown) // 4)
-    figure, grid = plt.subplots(rows, 4, figsize=(11, 2.3 * rows), squeeze=False)
+    if not shown or frame.empty:
+        return panels.nothing("no columns to draw" if len(frame) else "no rows to draw")
+    wide = min(4, len(shown))
+    rows = -(-len(shown) // wide)
+    size = (max(2.8 * wide, 4), 2.5 * rows + 0.4)
+    figure, grid = plt.subplots(rows, wide, figsize=size, squeeze=False)
     groups = panels.groups(frame, problem)
     for axes, column in zip(grid.flat, shown):
         draw = panels.bars if panels.is_words(frame[column], problem) else panels.histogram
-        draw(
-            axes, column, [(label, frame.loc[mask, column], color) for label, mask, color in groups]
-        )
-        axes.set_title(column, fontsize=9)
+        draw(axes, [(label, frame.loc[mask, column], color) for label, mask, color in groups])
+        axes.set_title(drawn(column, 28), fontsize=9)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     if len(groups) > 1:
-        handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=len(groups))
-    rest = f" (the first {len(shown)} of {len(columns)})" if len(columns) > len(shown) else ""
-    figure.supylabel("share of the rows" + rest, fontsize=9)
+        across = len(groups) if wide > 2 else 1
+        figure.legend(handles=panels.handles(groups), loc="outside upper right", ncols=across)
+    figure.supylabel(f"share of the rows{first(len(shown), len(columns))}", fontsize=9)
     return figure
 
 
 @styled
 def target(frame, problem):
     """The target's own distribution in `frame`: bars of its classes, or a histogram."""
-    values = frame[problem.target]
-    figure, axes = plt.subplots(figsize=(7, 2.4))
+    values = frame[problem.target].dropna()
     if problem.task == "regression":
-        axes.hist(values, bins=40, color=panels.MODEL)
-        axes.axvline(
-            values.mean(), color=panels.INK, linestyle="--", label=f"mean {values.mean():.4g}"
-        )
-        axes.legend()
-        axes.set(xlabel=problem.target, ylabel="rows")
-    else:
-        shares = values.value_counts(normalize=True)[::-1]
-        bars = axes.barh(shares.index.astype(str), shares, color=panels.MODEL, height=0.6)
-        axes.bar_label(bars, [f"{share:.1%}" for share in shares], padding=4)
-        axes.set(xlabel="share of the rows", ylabel=problem.target, xlim=(0, 1))
-    axes.set_title(problem.title)
+        values = values[np.isfinite(values)]
+    if values.empty:
+        return panels.nothing(f"{problem.target} has no values")
+    figure = (_amount if problem.task == "regression" else _classes)(values, problem)
+    figure.axes[0].set_title(panels.wrapped(problem.title))
+    return figure
+
+
+def _amount(values, problem):
+    figure, axes = plt.subplots(figsize=(7, 2.4))
+    axes.hist(values, bins=panels.edges(values), color=panels.MODEL)
+    label = f"mean {values.mean():.4g}"
+    axes.axvline(values.mean(), color=panels.INK, linestyle="--", label=label)
+    axes.legend()
+    axes.set(xlabel=drawn(problem.target), ylabel="rows")
+    return figure
+
+
+def _classes(values, problem):
+    shares = values.value_counts(normalize=True)
+    top, rest = shares.head(MOST)[::-1], first(MOST, len(shares))
+    figure, axes = plt.subplots(figsize=(7, max(2.4, 1.2 + 0.25 * len(top))))
+    bars = axes.barh(range(len(top)), top, color=panels.MODEL, height=0.6)
+    axes.bar_label(bars, [f"{share:.1%}" for share in top], padding=4)
+    panels.name_ticks(axes.yaxis, range(len(top)), top.index, 24)
+    name = drawn(problem.target, 24)
+    axes.set(xlabel=f"share of the rows{rest}", ylabel=name, xlim=(0, 1.12 * top.max()))
     return figure
 
 
@@ -117,19 +134,22 @@ def through_time(frame, problem):
     """How the target moves: its mean by month with a 95 % interval, over the number of rows."""
     if problem.time is None:
         return panels.nothing(f"{problem.name} has no time column: there is nothing to follow")
+    if not frame[problem.time].notna().any():
+        return panels.nothing(f"{problem.time} has no values: there is nothing to follow")
     label, hit = panels.averaged(frame, problem)
-    months = hit.groupby(panels.months(frame, problem)).agg(["mean", "std", "size"])
-    margin = 1.96 * months["std"] / np.sqrt(months["size"])
-    figure, (top, below) = plt.subplots(2, sharex=True, figsize=(9, 4), height_ratios=(3, 1))
-    top.errorbar(months.index, months["mean"], margin, color=panels.MODEL, marker="o", capsize=3)
-    top.axhline(
-        hit.mean(), color=panels.GREY, linestyle="--", linewidth=1, label="mean of all rows"
-    )
-    top.set(title=f"{label}, by month (bars: 95 % interval)", ylabel=label)
+    when, word = panels.stretches(frame, problem)
+    table = hit.groupby(when, observed=False).agg(["mean", "std", "size"])
+    margin = 1.96 * table["std"] / np.sqrt(table["size"].clip(lower=1))
+    figure, (top, below) = plt.subplots(2, sharex=True, figsize=(9, 4.2), height_ratios=(3, 1))
+    how = {"color": panels.MODEL, "marker": "o", "capsize": 3}
+    top.errorbar(range(len(table)), table["mean"], margin.fillna(0), **how)
+    dashed = {"color": panels.GREY, "linestyle": "--", "linewidth": 1}
+    top.axhline(hit.mean(), label="mean of all rows", **dashed)
+    top.set(title=f"{label}, by {word} (bars: 95 % interval)", ylabel=drawn(label, 30))
     top.legend()
-    below.bar(months.index, months["size"], color=panels.GREY, width=0.7)
+    below.bar(range(len(table)), table["size"], color=panels.GREY, width=0.7)
     below.set(ylabel="rows")
-    below.tick_params(axis="x", rotation=45)
+    panels.name_ticks_below(below, table.index, 8, 20)
     return figure
 
 
@@ -141,18 +161,25 @@ def drift(frame, problem, columns):
     """
     if problem.time is None:
         return panels.nothing(f"{problem.name} has no time column: there is nothing to follow")
-    series = dict(panels.as_numbers(frame[column], problem) for column in columns)
-    numbers = pd.DataFrame(series)
-    shift = (numbers - numbers.mean()) / numbers.std().replace(0, np.nan)
-    table = shift.groupby(panels.months(frame, problem)).mean().T
+    numbers = pd.DataFrame(dict(panels.as_numbers(frame[c], problem) for c in columns))
+    numbers /= numbers.abs().max().replace(0, 1)  # the square of a huge one is infinite
+    moving = numbers.loc[:, numbers.std() > 0]
+    if moving.empty or not frame[problem.time].notna().any():
+        return panels.nothing("no column moves: there is nothing to follow")
+    when, word = panels.stretches(frame, problem)
+    shift = (moving - moving.mean()) / moving.std()
+    table = shift.groupby(when, observed=False).mean().T
     table = table.loc[table.abs().max(axis=1).sort_values(ascending=False).index[: 2 * MOST]]
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.26 * len(table)))
+    figure, axes = plt.subplots(figsize=(9, max(2.4, 1.4 + 0.26 * len(table))))
     image = axes.imshow(table, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
-    axes.set_xticks(range(table.shape[1]), table.columns, rotation=45, ha="right")
-    axes.set_yticks(range(len(table)), table.index)
+    panels.name_ticks_below(axes, table.columns, 4.5, 20)
+    panels.name_ticks(axes.yaxis, range(len(table)), table.index, 32)
     axes.grid(False)
-    axes.set_title("How the features move, the most restless first")
-    figure.colorbar(image, label="mean of the month\n(standard deviations from the year's)")
+    axes.set_title(
+        f"How the features move, the most restless first{first(len(table), len(columns))}"
+    )
+    label = f"mean of the {word}, in\nstandard deviations\n(beyond ±1: as 1)"
+    figure.colorbar(image, label=label, extend="both")
     return figure
 
 
@@ -166,27 +193,20 @@ def leaderboard(table, metric):
     if table.empty:
         return panels.nothing("no runs yet")
     top = table.head(2 * MOST)[::-1].reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.32 * len(top)))
+    figure, axes = plt.subplots(figsize=(9.5, 1.3 + 0.32 * len(top)))
     axes.hlines(top.index, top.test, top.train, color="#CBD0D4", linewidth=2)
-    axes.scatter(
-        top.train, top.index, facecolor="white", edgecolor=panels.MODEL, label="train", zorder=3
-    )
-    axes.errorbar(
-        top.test,
-        top.index,
-        xerr=1.96 * top.error.fillna(0),
-        fmt="o",
-        color=panels.MODEL,
-        capsize=3,
-        label="test, with its 95 % interval",
-    )
-    axes.scatter(
-        top.baseline, top.index, marker="|", s=120, color=panels.HIT, label="baseline (test)"
-    )
-    axes.set_yticks(top.index, top.label)
-    axes.set(
-        title=f"{metric} of each run, the best on top", xlabel=metric, ylim=(-0.6, len(top) - 0.4)
-    )
+    hollow = {"facecolor": "white", "edgecolor": panels.MODEL, "zorder": 3}
+    axes.scatter(top.train, top.index, label="train", **hollow)
+    around = {"fmt": "o", "color": panels.MODEL, "capsize": 3}
+    label = "test, with its 95 % interval"
+    axes.errorbar(top.test, top.index, xerr=1.96 * top.error.fillna(0), label=label, **around)
+    lines = {"marker": "|", "s": 120, "color": panels.HIT}
+    axes.scatter(top.baseline, top.index, label="baseline (test)", **lines)
+    axes.set_yticks(top.index, [panels.wrapped(label, 54) for label in top.label], fontsize=7)
+    rest = first(len(top), len(table))
+    axes.set(title=f"Each run, the best on top{rest}", xlabel=drawn(metric))
+    axes.set_ylim(-0.6, len(top) - 0.4)
+    axes.locator_params(axis="x", nbins=5)
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -200,23 +220,22 @@ def sweep(table, metric, direction="maximize"):
     """
     if table.empty:
         return panels.nothing("no sweep yet")
-    names = [name for name in table if name not in ("trial", "test", "run_id")][:MOST]
+    varied = [name for name in table if name not in ("trial", "test", "run_id")]
+    names = varied[: MOST - 1]
     columns = min(4, 1 + len(names))
     rows = -(-(1 + len(names)) // columns)
-    size = (2.9 * columns, 3 * rows)
+    size = (2.9 * columns, 3.2 * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=True)
-    first, *others = grid.flat
-    best = table.test.cummin() if direction == "minimize" else table.test.cummax()
-    first.scatter(table.trial, table.test, s=22, color=panels.MODEL)
-    first.step(table.trial, best, where="post", color=panels.HIT, label="best so far")
-    first.set(title="In the order of the trials", xlabel="trial")
-    first.legend()
+    first_axes, *others = grid.flat
+    panels.best_so_far(first_axes, table, direction)
     for axes, name in zip(others, names):
         panels.scores_over(axes, table[name], table.test, table.trial)
     for axes in others[len(names) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
-        axes.set_ylabel(f"{metric}, test")
+        axes.set_ylabel(f"{drawn(metric, 24)}, test")
+    if rest := first(len(names), len(varied)):
+        figure.supxlabel(f"The parameters that varied{rest}", fontsize=9)
     return figure
 
 
@@ -225,15 +244,22 @@ def train_against_test(table, metric):
     """A dot a run, coloured by model: the further from the line, the more it learned by heart."""
     if table.empty:
         return panels.nothing("no runs yet")
-    figure, axes = plt.subplots(figsize=(5.5, 4.5))
-    for (model, runs), color in zip(table.groupby("model"), panels.CYCLE * len(table)):
-        axes.scatter(runs.train, runs.test, s=45, color=color, label=textwrap.shorten(model, 40))
+    figure, axes = plt.subplots(figsize=(6.5, 4.5))
+    models = table.model.fillna("?").astype(str)
+    commonest = models.value_counts().index
+    for model, color in zip(commonest, panels.CYCLE[:-1]):
+        runs = table[models == model]
+        axes.scatter(runs.train, runs.test, s=45, color=color, label=drawn(model, 34))
+    if len(commonest) >= len(panels.CYCLE):
+        runs = table[~models.isin(commonest[: len(panels.CYCLE) - 1])]
+        label = f"{len(commonest) - len(panels.CYCLE) + 1} other models"
+        axes.scatter(runs.train, runs.test, s=45, color=panels.GREY, label=label)
     ends = [table[["train", "test"]].min().min(), table[["train", "test"]].max().max()]
     axes.plot(ends, ends, color=panels.GREY, linestyle="--", linewidth=1, label="train = test")
-    axes.set(
-        title="Learned, or learned by heart?", xlabel=f"{metric}, train", ylabel=f"{metric}, test"
-    )
-    axes.legend()
+    axes.set(title="Learned, or learned by heart?")
+    axes.set(xlabel=f"{metric}, train", ylabel=f"{metric}, test")
+    axes.locator_params(nbins=5)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -272,20 +298,18 @@ def flow():
 @styled
 def latencies(columns, what):
     """How long answers took: of each of `columns` (Series of milliseconds) the share that came within a time."""
-    figure, axes = plt.subplots(figsize=(7, 3.2))
+    # what is quicker than the clock tells has no place on a logarithmic axis
+    columns = [times.clip(lower=1e-3) for times in columns if len(times)]
+    if not columns:
+        return panels.nothing("no answers")
+    figure, axes = plt.subplots(figsize=(7, 3.4))
     for times in columns:
         middle, late = times.quantile(0.5), times.quantile(0.99)
         label = f"{times.name}: half within {middle:.1f} ms, 99 of 100 within {late:.1f} ms"
         axes.ecdf(times, label=f"{label} ({len(times)} answers)")
-    axes.set(
-        title=f"How long an answer takes: {what}",
-        xlabel="milliseconds",
-        ylabel="share of the answers",
-    )
-    axes.set_xscale("log")
-    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        axis("{x:g}")
-    axes.tick_params(axis="x", which="minor", labelsize=7)
+    axes.set_title(f"How long an answer takes: {what}")
+    axes.set(xlabel="milliseconds", ylabel="share of the answers")
+    panels.log_ticks(axes, pd.concat(columns))
     figure.legend(loc="outside lower center")
     return figure
 
@@ -296,31 +320,40 @@ def gate(report, metric):
     if report is None:
         return panels.nothing("it was not at the gate")
     slices = report.slices.head(2 * MOST)[::-1].reset_index(drop=True)
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(11, 1.6 + 0.22 * max(len(slices), 2 * len(report.checks)))
-    )
-    for i, check in enumerate(report.checks[::-1]):
-        color = panels.GREEN if check.passed else panels.RED
-        left.scatter(0, i, s=120, color=color, marker="o" if check.passed else "X")
-        told = f"{check.name}\n{textwrap.shorten(check.found, 84)}"
-        left.text(0.05, i, told, va="center", fontsize=8)
-    left.set(xlim=(-0.05, 1), ylim=(-0.7, len(report.checks) - 0.3))
-    left.set_title("Gate: passed" if report.passed else "Gate: refused")
-    left.set_axis_off()
+    height = 1.6 + 0.22 * max(len(slices), 2.2 * len(report.checks))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, height))
+    _checks(left, report)
     if slices.empty:
         right.text(0.5, 0.5, "no slices", ha="center")
         right.set_axis_off()
         return figure
-    names = slices.column + " " + slices.value
+    _slices(right, slices, drawn(metric, 20), first(len(slices), len(report.slices)))
+    return figure
+
+
+def _checks(axes, report):
+    for i, check in enumerate(report.checks[::-1]):
+        color = panels.GREEN if check.passed else panels.RED
+        axes.scatter(0, i, s=120, color=color, marker="o" if check.passed else "X")
+        told = f"{drawn(check.name, 80)}\n{drawn(check.found, 80)}"
+        axes.text(0.05, i, told, va="center", fontsize=8)
+    axes.set(xlim=(-0.05, 1), ylim=(-0.7, len(report.checks) - 0.3))
+    axes.set_title("Gate: passed" if report.passed else "Gate: refused")
+    axes.set_axis_off()
+
+
+def _slices(axes, slices, metric, rest):
+    places = range(len(slices))
     if "difference" in slices:
         colors = [panels.GREEN if d >= 0 else panels.HIT for d in slices.difference]
-        right.barh(names, slices.difference, color=colors, height=0.65)
-        right.axvline(0, color=panels.INK, linewidth=0.8)
-        right.set(
-            title="By slice, the worst on top", xlabel=f"{metric}: better than in production by"
-        )
+        axes.barh(places, slices.difference, color=colors, height=0.65)
+        axes.axvline(0, color=panels.INK, linewidth=0.8)
+        axes.set_title(f"By slice, the worst on top{rest}")
+        axes.set_xlabel(f"{metric}: better than in production by")
     else:
-        right.barh(names, slices.candidate, color=panels.MODEL, height=0.65)
-        right.set(title="By slice, the weakest on top", xlabel=metric)
-    right.grid(axis="y", visible=False)
-    return figure
+        axes.barh(places, slices.candidate, color=panels.MODEL, height=0.65)
+        axes.set(title=f"By slice, the weakest on top{rest}", xlabel=metric)
+    names = slices.column.astype(str) + " " + slices.value.astype(str)
+    panels.name_ticks(axes.yaxis, places, names, 28, fontsize=8)
+    axes.locator_params(axis="x", nbins=5)
+    axes.grid(axis="y", visible=False)

@@ -1,0 +1,27 @@
+"""How names and numbers are written where there is little room: in pictures, tables and the names of runs."""
+
+
+def number(value, digits=3):
+    """`value` as text: a float with so many significant `digits`, anything else as it is."""
+    if isinstance(value, float):
+        return f"{float(f'{value:.{digits}g}'):g}"
+    return str(value)
+
+
+def short(text, most=40):
+    """`text` on one line, in `most` characters at most: its middle gives way, since names differ at their ends."""
+    text = " ".join(str(text).split())
+    if len(text) > most:
+        half = (most - 1) // 2
+        text = f"{text[: most - 1 - half]}…{text[len(text) - half :]}"
+    return text
+
+
+def drawn(text, most=40):
+    """`short` for matplotlib, which would take what stands between two dollar signs for a formula."""
+    return short(text, most).replace("$", r"\$")
+
+
+def first(count, of):
+    """' (the first 12 of 300)' where `count` of so many are shown, else an empty text."""
+    return f" (the first {count} of {of})" if count < of else ""
