@@ -15,11 +15,12 @@ from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
 
 from Codes.parameters import HIDDEN
+from Codes.running import interactive
+from Codes.running.interactive import WIDGET, WIDGETS
 
 NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
 # an output's other fields are its structure
 CONTENT = {"text", "data", "metadata", "evalue", "traceback"}
-WIDGET, WIDGETS = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
 ESCAPES = (
     lambda text: repr(text)[1:-1],
     lambda text: repr(f"{text}'\"")[1:-4],  # as within a text that holds both quotes
@@ -110,6 +111,9 @@ def stage(notebook, log, folder, page=""):
     folder = Path(folder)
     (folder / NOTEBOOK).write_text(nbformat.writes(notebook), "utf-8")
     (folder / PAGE).write_text(page or as_page(notebook), "utf-8")
+    if live := interactive.page(notebook):
+        (folder / FIGURES).mkdir()
+        (folder / FIGURES / "interactive.html").write_text(live, "utf-8")
     for name, image in figures(notebook):
         (folder / FIGURES).mkdir(exist_ok=True)
         (folder / FIGURES / name).write_bytes(image)
@@ -120,7 +124,11 @@ def stage(notebook, log, folder, page=""):
 def as_page(notebook):
     """`notebook` as one HTML page, which the MLflow UI shows; it shows an .ipynb as raw text."""
     try:
-        return exporter().from_notebook_node(notebook)[0]
+        shown = interactive.offline(notebook)
+        page = exporter().from_notebook_node(shown)[0]
+        if not interactive.asks_for_require(shown):
+            page = page.replace(f'<script src="{exporter().require_js_url}"></script>', "", 1)
+        return page.replace("</head>", f"{interactive.scripts(page)}</head>", 1)
     except Exception as error:  # pylint: disable=broad-exception-caught
         # what a cell shows may be anything: it must not cost the run
         return (

@@ -1,0 +1,159 @@
+"""Interactive figures and widgets as HTML that needs neither a kernel nor the network.
+
+A page of nbconvert knows no plotly figure, and asks the network for what draws widgets.
+"""
+
+import html
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET, WIDGETS = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
+# what a page of nbconvert shows
+SHOWN = """
+application/javascript application/pdf image/jpeg image/png image/svg+xml text/html text/latex text/markdown text/plain
+text/vnd.mermaid
+""".split()
+PICTURES = tuple(kind for kind in SHOWN if kind.startswith("image/"))
+LOADED = re.compile(r"https?://([\w.-]+)(?=/)[^\s\"'`<>]*(?:\.js\b|/npm/)")
+LONGEST = 1_000_000  # characters of an output that is searched; those that carry a library within are longer
+BOXES = {"HBoxModel": "display:flex;align-items:center;gap:6px", "VBoxModel": "", "BoxModel": ""}
+
+
+def offline(notebook):
+    """`notebook` as it can be shown without kernel and network: itself, or a copy with other outputs."""
+    state = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
+    cells, is_other = [], bool(state)
+    for number, cell in enumerate(notebook.cells, 1):
+        outputs = [
+            _shown(o, state, f"cell-{number}-{i}") for i, o in enumerate(cell.get("outputs", []), 1)
+        ]
+        if any(new is not old for new, old in zip(outputs, cell.get("outputs", []))):
+            cell, is_other = NotebookNode(cell | {"outputs": outputs}), True
+        cells.append(cell)
+    if not is_other:
+        return notebook
+    metadata = {name: value for name, value in notebook.metadata.items() if name != "widgets"}
+    return NotebookNode(notebook | {"cells": cells, "metadata": NotebookNode(metadata)})
+
+
+def _shown(output, state, name):
+    """`output` itself where a page can show it, else as HTML; `name` is that of its place in the page."""
+    data = output.get("data", {})
+    if not data or not (text := _html(data, state, name)):
+        return output
+    return NotebookNode(output | {"data": {"text/html": text}})
+
+
+def _html(data, state, name):
+    """The HTML for an output's `data` that a page would not show, or not without the network; else an empty text."""
+    if PLOTLY in data:
+        return plot(data[PLOTLY], name)
+    if (model := data.get(WIDGET, {}).get("model_id")) in state:
+        return widget(state, model)
+    if not any(kind in data for kind in SHOWN):
+        return note(f"not shown here, but in notebook.ipynb: {', '.join(data)}")
+    if hosts := loaded_from(data):
+        return note(f"drawn by scripts from the network: {', '.join(hosts)}") + data["text/html"]
+    return ""
+
+
+def asks_for_require(notebook):
+    """Whether an output of `notebook` uses RequireJS, which a page would get from the network."""
+    shown = [o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])]
+    texts = (
+        data.get(kind, "") for data in shown for kind in ("text/html", "application/javascript")
+    )
+    return any(isinstance(text, str) and re.search(r"\brequire(js)?\b", text) for text in texts)
+
+
+def note(text):
+    """A line of ours among outputs."""
+    return f'<p style="color:#777;font-style:italic">({html.escape(text)})</p>'
+
+
+def loaded_from(data):
+    """The servers whose scripts an output's HTML asks for."""
+    text = data.get("text/html", "")
+    if not isinstance(text, str) or len(text) > LONGEST or "script" not in text:
+        return []
+    return sorted(set(LOADED.findall(html.unescape(text))))
+
+
+def plot(figure, name):
+    """The plotly `figure` (its JSON) as HTML; plotly.js must be in the page."""
+    if not plotly_js():
+        return note(
+            "a plotly figure, in notebook.ipynb; where plotly is installed too the page shows it"
+        )
+    parts = [figure.get("data", []), figure.get("layout", {})]
+    config = {"responsive": True, "displaylogo": False, **figure.get("config", {})}
+    # a text in it may hold the end of a script
+    texts = [json.dumps(part).replace("<", "\\u003c") for part in [*parts, config]]
+    call = f"Plotly.newPlot({json.dumps(name)}, {', '.join(texts)})"
+    given = parts[1].get("height")
+    height = given if isinstance(given, (int, float)) else 450
+    return f'<div id="{name}" class="plotly-figure" style="height:{height}px"></div><script>{call}</script>'
+
+
+def plotly_js():
+    """The file of plotly.js that comes with plotly; None where that is not installed."""
+    if not (spec := importlib.util.find_spec("plotly")):
+        return None
+    path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    return path if path.exists() else None
+
+
+def scripts(text):
+    """What the page `text` needs in its head: plotly.js, some megabytes, where there is a figure of it."""
+    if 'class="plotly-figure"' not in text:
+        return ""
+    return f"<script>{plotly_js().read_text('utf-8')}</script>"
+
+
+def widget(state, model):
+    """The widget `model` (its id) of a notebook's widget `state` as HTML: what it showed at the end."""
+    kept = state.get(model, {})
+    kind, values = kept.get("model_name", ""), kept.get("state", {})
+    if "children" in values:
+        parts = [widget(state, child.removeprefix("IPY_MODEL_")) for child in values["children"]]
+        return f'<div style="{BOXES.get(kind, "")}">{"".join(parts)}</div>'
+    if kind.startswith("HTML"):
+        return f"<div>{values.get('value', '')}</div>"
+    if kind.endswith("ProgressModel"):
+        most, value = values.get("max", 100), values.get("value", 0)
+        return f'<progress max="{most}" value="{value}"></progress>'
+    if kind == "OutputModel":
+        return "".join(_text_of(output) for output in values.get("outputs", []))
+    words = [values.get("description"), values.get("value")]
+    told = " ".join(str(word) for word in words if word not in (None, ""))
+    return f"<div>{html.escape(told)}</div>"
+
+
+def _text_of(output):
+    data = output.get("data", {})
+    if text := data.get("text/html"):
+        return "".join(text)
+    if picture := data.get("image/png"):
+        return f'<img src="data:image/png;base64,{picture}">'
+    return f"<pre>{html.escape(''.join(output.get('text') or data.get('text/plain', '')))}</pre>"
+
+
+def page(notebook):
+    """One page of the interactive figures of `notebook` that it shows in no picture; an empty text where it has none."""
+    parts = []
+    for number, cell in enumerate(notebook.cells, 1):
+        for count, output in enumerate(cell.get("outputs", []), 1):
+            data = output.get("data", {})
+            if any(kind in data for kind in PICTURES) or not (PLOTLY in data or loaded_from(data)):
+                continue
+            parts.append(f"<h2>cell {number}</h2>{_html(data, {}, f'figure-{number}-{count}')}")
+    if not parts:
+        return ""
+    body = "".join(parts)
+    head = f'<!doctype html><meta charset="utf-8"><title>Interactive figures</title>{scripts(body)}'
+    return f'{head}<body style="font-family:sans-serif">{body}</body>'
