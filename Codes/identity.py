@@ -60,7 +60,7 @@ def is_dirty(root, status):
 
 
 def versions(root, path):
-    """(committed text, present text, whether their code is the same) of the notebook `path` of the repository at `root`."""
+    """(text as committed, as it is now, whether their code is the same) of the notebook `path` below `root`."""
     old = printed(root, "show", f"HEAD:{path}")
     try:
         old, new = (old or b"").decode("utf-8"), (root / path).read_text("utf-8")

@@ -76,7 +76,7 @@ def _with_code_of(old, new):
 
 
 def _same_in(cells, cell):
-    """The one of `cells` that `cell` is a version of: of the same id, else of the same content; None if there is none."""
+    """The one of `cells` that `cell` is a version of, by its id, else by its content; None if there is none."""
     same = [c for c in cells if cell.get("id") and c.get("id") == cell["id"]]
     same += [c for c in cells if _cell(c) == _cell(cell)]
     return same[0] if same else None

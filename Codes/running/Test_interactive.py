@@ -72,12 +72,12 @@ def test_without_plotly_in_the_runner_a_line_says_so(tmp_path, monkeypatch):
 
 
 def test_a_bar_of_widgets_shows_its_end(tmp_path):
-    bar = {WIDGET: {"model_id": "bar"}, "text/plain": "0%"}
-    notebook = showing(bar, widgets={WIDGETS: {"state": STATE}})
+    shown = {WIDGET: {"model_id": "bar"}, "text/plain": "0%"}
+    notebook = showing(shown, widgets={WIDGETS: {"state": STATE}})
     page, figures = staged(notebook, tmp_path)
     assert "fit: 100%" in page and '<progress max="3.0" value="3.0">' in page and " 3/3" in page
     assert not loaded(page) and "html-manager" not in page and not figures
-    assert notebook.metadata.widgets and notebook.cells[0].outputs[0].data == bar, "it is a copy"
+    assert notebook.metadata.widgets and notebook.cells[0].outputs[0].data == shown, "it is a copy"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from urllib.parse import urlencode
 
 import nbformat
+import papermill  # pylint: disable=unused-import  # it loads the engine; the other way round is a circle
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 

@@ -144,7 +144,7 @@ def _text_of(output):
 
 
 def page(notebook):
-    """One page of the interactive figures of `notebook` that it shows in no picture; an empty text where it has none."""
+    """One page of the interactive figures of `notebook` that are no pictures; an empty text where it has none."""
     parts = []
     for number, cell in enumerate(notebook.cells, 1):
         for count, output in enumerate(cell.get("outputs", []), 1):
