@@ -39,7 +39,7 @@ def saved(problem, folder, model="hgb", **hyperparameters):
         skops_trusted_types=sorted(trust.TYPES),
         signature=infer_signature(X, pipeline.predict(X)),
         input_example=example,
-        pip_requirements=models.requirements(pipeline),
+        pip_requirements=models.requirements(),
         metadata={trust.PREDICTED: np.asarray(answer(example)).tolist()},
     )
     return trust.load(folder)

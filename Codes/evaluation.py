@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn import metrics
 from threadpoolctl import threadpool_limits
 
-from Codes import data, models
+from Codes import data, models, trust
 from Codes.errors import WorkbookError
 from Codes.problem import METRICS
 
@@ -35,13 +35,16 @@ def predictions(pipeline, X, y, labels=True):
     `predicted` is left out, which saves half of the time.
     """
     table = pd.DataFrame({"actual": np.asarray(y)}, index=X.index)
+    known = trust.classes(pipeline)
     if labels:
         table["predicted"] = pipeline.predict(X)
     for word, method in (("probability", "predict_proba"), ("score", "decision_function")):
-        if hasattr(pipeline, "classes_") and hasattr(pipeline, method):
+        if known is not None and hasattr(pipeline, method):
             values = getattr(pipeline, method)(X)
             values = np.column_stack([-values, values]) if values.ndim == 1 else values
-            names = [f"{word} of {label}" for label in pipeline.classes_]
+            if values.shape[1] != len(known):  # scores of pairs of classes
+                continue
+            names = [f"{word} of {label}" for label in known]
             return table.join(pd.DataFrame(values, columns=names, index=X.index))
     return table
 
@@ -53,7 +56,7 @@ def positive(problem, labels):
 
 def score(problem, pipeline, X, y):
     """The metrics of `pipeline` on the rows `X` with the targets `y`, as a dict."""
-    return measure(problem, predictions(pipeline, X, y), getattr(pipeline, "classes_", None))
+    return measure(problem, predictions(pipeline, X, y), trust.classes(pipeline))
 
 
 def measure(problem, table, classes=None, only=None):
@@ -144,7 +147,7 @@ def uncertainty(problem, pipeline, table, seed=0):
     """
     random, size = np.random.default_rng(seed), min(len(table), BOOTSTRAP_ROWS)
     draws = (table.iloc[random.integers(0, len(table), size)] for _ in range(RESAMPLES))
-    name, classes = problem.metric.name, getattr(pipeline, "classes_", None)
+    name, classes = problem.metric.name, trust.classes(pipeline)
     values = [measure(problem, draw, classes, only=name).get(name, np.nan) for draw in draws]
     return float(np.nanstd(values, ddof=1) * np.sqrt(size / len(table)))
 
@@ -176,7 +179,7 @@ def _losses(problem, pipeline, X, y):
     name, times = problem.metric.name, len(X) // len(y)
     table = predictions(pipeline, X, np.tile(y, times), labels=name not in FROM_SCORES)
     parts = [table.iloc[i * len(y) : (i + 1) * len(y)] for i in range(times)]
-    classes = getattr(pipeline, "classes_", None)
+    classes = trust.classes(pipeline)
     values = [measure(problem, part, classes, only=name)[name] for part in parts]
     return [-value if MORE_IS_BETTER[name] else value for value in values]
 

@@ -2,6 +2,9 @@
 
 import importlib
 import inspect
+import itertools
+import json
+import sys
 import warnings
 from importlib import metadata
 
@@ -11,12 +14,13 @@ import skops.io
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.types import ColSpec, Schema
 from sklearn import base
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from Codes import data, errors, trust
+from Codes import data, errors, paths, trust
 from Codes.dates import Dates
 from Codes.errors import WorkbookError
 
@@ -40,12 +44,12 @@ SHORT = {
         "regression": ("sklearn.ensemble.HistGradientBoostingRegressor", {}),
     },
 }
-# Types of these packages may sit in a model that we have just built and save ourselves. It is no list
-# for loading a file that somebody else wrote.
-OWN_TYPES = ("sklearn.", "numpy.", "scipy.", "functools.partial", "Codes.dates.")
+# Hyperparameters that hold other estimators, which may be given by their names.
+INNER = ("estimator", "final_estimator", "regressor", "base_estimator")
 # Gradient boosting bins a category into one byte, and some of the 256 values are taken.
 MAX_CATEGORIES = 250
 EXAMPLE_ROWS = 5
+SIGNATURE_ROWS = 50
 
 
 def names():
@@ -60,7 +64,8 @@ def build(problem, X, model="hgb", hyperparameters=None, seed=0):
         problem: gives the task and the columns' roles.
         X: features (a DataFrame); only its columns and types are looked at.
         model: a short name or the dotted path of a class.
-        hyperparameters: dict for the estimator; `step__name` reaches into a nested one.
+        hyperparameters: dict for the estimator; `step__name` reaches into a nested one, which is given by its name:
+            {"estimator": "sklearn.svm.SVC", "estimator__C": 3}, {"estimators": ["linear", "hgb"]}.
         seed: becomes every `random_state` that the hyperparameters don't set.
     """
     path, defaults = _resolve(model, problem.task)
@@ -94,45 +99,82 @@ def log(pipeline, X, name="model", trusted=()):
             model answers for these is kept too, so that a later load can be held against it.
         trusted: full names of third-party types that the saved file may hold (an explicit opt-in).
     """
-    example = X.head(EXAMPLE_ROWS)
-    answer = getattr(pipeline, "predict_proba", pipeline.predict)
     with warnings.catch_warnings():
         # MLflow advises against integer columns, which may lack values later. Here a column that
         # lacks values is already a float, and a served 3.5 for a count should be refused.
         warnings.filterwarnings("ignore", message=".*integer column.*")
-        return mlflow.sklearn.log_model(
-            pipeline,
-            name=name,
-            serialization_format="skops",
-            skops_trusted_types=_trusted_types(pipeline, trusted),
-            signature=_signature(pipeline, X),
-            input_example=example,
-            metadata={
-                trust.PREDICTED: np.asarray(answer(example)).tolist(),
-                trust.READING: data.reading(X),
-            },
-            pip_requirements=requirements(pipeline),  # inferring them would cost 3 s
-        )
+        fields = fields_of(pipeline, X, trusted)
+        found = mlflow.sklearn.log_model(pipeline, name=name, **fields)
+    if vouched := sorted(trust.strange(fields["skops_trusted_types"])):
+        # asked for once: what registers it need not ask again
+        mlflow.set_tag(trust.VOUCHED, json.dumps(vouched))
+    return found
+
+
+def fields_of(pipeline, X, trusted=()) -> dict:
+    """What MLflow's functions that save a model are given beside the `pipeline`; see `log`."""
+    example, types = X.head(EXAMPLE_ROWS), saved(pipeline, trusted)[1]
+    answer = getattr(pipeline, "predict_proba", pipeline.predict)
+    return {
+        "serialization_format": "skops",
+        "skops_trusted_types": types,
+        "signature": _signature(pipeline, X),
+        "input_example": example,
+        "metadata": {
+            trust.PREDICTED: np.asarray(answer(example)).tolist(),
+            trust.READING: data.reading(X),
+        },
+        "pip_requirements": requirements(types),  # inferring them would cost 3 s
+    }
 
 
 def _signature(pipeline, X):
-    """The signature from 50 rows; a column that lacks a value anywhere in its table may lack it.
+    """The signature from a few rows; a column that lacks a value anywhere in its table may lack it.
 
     MLflow looks at every value in a Python loop, 2 s for 20,000 rows; only types and gaps matter.
     """
-    gaps, sample = data.may_lack(X), X.head(50)
-    found = infer_signature(sample, pipeline.predict(sample))
+    gaps, sample = data.may_lack(X), X.head(SIGNATURE_ROWS)
+    answers = np.asarray(pipeline.predict(sample))
+    if answers.shape != (len(sample),):
+        raise WorkbookError(
+            f"{name_of(pipeline)} answers {len(sample)} rows by an array of the shape {answers.shape}, and "
+            "one answer a row is needed: let rehearsal.rehearse prepare it before it is fitted."
+        )
+    found = infer_signature(_with_values(sample, X), answers)
     inputs = [ColSpec(c.type, c.name, required=c.name not in gaps) for c in found.inputs]
     return ModelSignature(Schema(inputs), found.outputs)
 
 
-def requirements(pipeline):
-    """The pins ("name==version") that loading `pipeline` needs: the base, and the estimator's own package."""
-    top = type(pipeline[-1]).__module__.partition(".")[0]
+def _with_values(sample, X):
+    """`sample`, where a column of words that has no value in it gets its first ones of `X`: they tell its type."""
+    empty = [n for n, v in sample.items() if v.dtype == object and v.isna().all()]
+    values = {n: X[n].dropna().head(len(sample)).tolist() or [""] for n in empty}
+    return sample.assign(**{n: np.resize(v, len(sample)) for n, v in values.items()})
+
+
+def requirements(types=()):
+    """The pins ("name==version") that loading a model with these `types` needs: the base, and their packages."""
+    tops = {name.partition(".")[0] for name in types} - {"sklearn", "numpy", "scipy", "Codes"}
+    tops -= sys.stdlib_module_names
     # the look-up reads every installed package, 0.5 s
-    own = [] if top == "sklearn" else metadata.packages_distributions().get(top, [])
-    needed = {*trust.PACKAGES, *own}
+    packages = metadata.packages_distributions() if tops else {}
+    needed = {*trust.PACKAGES, *itertools.chain(*(packages.get(top, []) for top in tops))}
     return [f"{name}=={metadata.version(name)}" for name in sorted(needed)]
+
+
+def adapted(pipeline):
+    """`pipeline` with its estimator inside one of scikit-learn's own, which numbers labels and answers flat.
+
+    Some estimators of other packages take no labels but 0, 1, 2, or answer by a column; saved with it, the model is
+    still scikit-learn's alone.
+    """
+    estimator = pipeline[-1]
+    if base.is_regressor(estimator):
+        inside = TransformedTargetRegressor(estimator)
+    else:
+        voting = "soft" if hasattr(estimator, "predict_proba") else "hard"
+        inside = VotingClassifier([("estimator", estimator)], voting=voting)
+    return Pipeline([*pipeline.steps[:-1], ("estimator", inside)])
 
 
 def _preparation(model, estimator, numeric, categorical, dates):
@@ -192,9 +234,10 @@ def _resolve(model, task):
     return model, {}
 
 
-def _load_class(path):
+def load_class(path):
     """The class at the dotted `path`, or a WorkbookError that says which part of it failed."""
     module_name, _, class_name = path.rpartition(".")
+    paths.reach_root()
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # pylint: disable=broad-exception-caught
@@ -211,13 +254,18 @@ def _load_class(path):
 
 def _estimator(path, hyperparameters, task):
     """The estimator of class `path` with its hyperparameters checked, of the kind that `task` needs."""
-    cls = _load_class(path)
+    cls = load_class(path)
     needed = ("fit", "predict", "get_params", "set_params")
     if not inspect.isclass(cls) or not all(hasattr(cls, name) for name in needed):
         raise WorkbookError(f"model '{path}' is not a scikit-learn-compatible estimator class.")
     _check_names(path, cls, hyperparameters)
+    given = {k: _inner(k, v, task) for k, v in hyperparameters.items() if "__" not in k}
+    if "allow_writing_files" in inspect.signature(cls).parameters:
+        given = {
+            "allow_writing_files": False
+        } | given  # CatBoost would keep its logs beside the notebook
     try:
-        estimator = cls(**{k: v for k, v in hyperparameters.items() if "__" not in k})
+        estimator = cls(**given)
         estimator.set_params(**{k: v for k, v in hyperparameters.items() if "__" in k})
         if hasattr(estimator, "_parameter_constraints"):
             estimator._validate_params()  # pylint: disable=protected-access  # fit would find it later
@@ -227,6 +275,21 @@ def _estimator(path, hyperparameters, task):
         ) from error
     _check_kind(path, estimator, task)
     return estimator
+
+
+def _inner(name, value, task):
+    """The `value` of the hyperparameter `name`, estimators in it made of their names."""
+    if name in INNER and isinstance(value, str) and ("." in value or value in SHORT):
+        path, defaults = _resolve(value, task)
+        try:
+            return load_class(path)(**defaults)
+        except (TypeError, ValueError) as error:
+            raise WorkbookError(f"{name} '{value}': {errors.first_line(error)}") from error
+    if name == "estimators" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        value = {each.rpartition(".")[2].lower(): each for each in value}
+    if name == "estimators" and isinstance(value, dict):
+        return [(key, _inner("estimator", each, task)) for key, each in value.items()]
+    return value
 
 
 def _check_names(path, cls, hyperparameters):
@@ -245,14 +308,30 @@ def _check_names(path, cls, hyperparameters):
 def _check_kind(path, estimator, task):
     """Refuse a regressor for a classification problem, and the reverse."""
     is_kind = {"classification": base.is_classifier, "regression": base.is_regressor}[task]
-    if not is_kind(estimator):
+    try:
+        fits = is_kind(estimator)
+    except AttributeError as error:
+        mixin = {"classification": "ClassifierMixin", "regression": "RegressorMixin"}[task]
+        raise WorkbookError(
+            f"model '{path}' tells scikit-learn not what it is: let the class inherit from sklearn.base.{mixin} and "
+            "sklearn.base.BaseEstimator, in this order."
+        ) from error
+    if not fits:
         raise WorkbookError(f"model '{path}' does no {task}, and the problem's task is {task}.")
+
+
+def settings(estimator) -> dict:
+    """The hyperparameters of `estimator` and their values, also those that CatBoost's `get_params` leaves out: None."""
+    known = inspect.signature(type(estimator)).parameters.values()
+    named = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return dict.fromkeys(named) | estimator.get_params()
 
 
 def _seed(estimator, seed, hyperparameters):
     """Give `seed` to every random_state, nested ones too, that the hyperparameters leave open."""
-    states = [name for name in estimator.get_params() if name.split("__")[-1] == "random_state"]
-    estimator.set_params(**{name: seed for name in states if name not in hyperparameters})
+    states = [name for name in settings(estimator) if name.split("__")[-1] == "random_state"]
+    if "random_seed" not in hyperparameters:  # CatBoost's other name for it
+        estimator.set_params(**{name: seed for name in states if name not in hyperparameters})
 
 
 def _checked_dict(hyperparameters):
@@ -264,23 +343,38 @@ def _checked_dict(hyperparameters):
     )
 
 
-def _trusted_types(pipeline, trusted):
-    """The types that skops must be told to trust, or a WorkbookError that names those nobody vouched for."""
+def name_of(pipeline) -> str:
+    """The name of the class of the estimator in `pipeline`, also inside what `adapted` puts around it."""
+    estimator = pipeline[-1]
+    if isinstance(estimator, VotingClassifier) and len(estimator.estimators) == 1:
+        estimator = estimator.estimators[0][1]
+    elif isinstance(estimator, TransformedTargetRegressor) and estimator.regressor is not None:
+        estimator = estimator.regressor
+    return type(estimator).__name__
+
+
+def saved(pipeline, trusted=()) -> tuple[bytes, list[str]]:
+    """(what skops makes of `pipeline`, the types that it must be told to trust); a WorkbookError names the others."""
+    name = name_of(pipeline)
     try:
-        found = skops.io.get_untrusted_types(data=skops.io.dumps(pipeline))
+        content = skops.io.dumps(pipeline)
+        found = skops.io.get_untrusted_types(data=content)
     except Exception as error:  # pylint: disable=broad-exception-caught  # skops raises many kinds
         raise WorkbookError(
-            f"{type(pipeline[-1]).__name__} can't be saved by skops ({error}), and this workbook "
-            f"saves no pickles, since loading one runs its code: choose another estimator."
+            f"{name} can't be saved by skops ({errors.first_line(error)}), and this workbook saves no pickles, since "
+            "loading one runs its code: choose another estimator."
         ) from error
-    strangers = [name for name in found if not name.startswith(OWN_TYPES) and name not in trusted]
-    if strangers:
+    if unnamed := [t for t in found if "<" in t or t.startswith("__main__.")]:
         raise WorkbookError(
-            f"The model holds types that nobody vouched for: {', '.join(strangers)}. If you trust the "
-            f"package that they come from, name them: models.log(..., trusted={strangers}), or the "
-            f"notebook's parameter `trusted`."
+            f"{name} holds {', '.join(unnamed)}, which no other process could import: define it by def or class in a "
+            "module at the workbook's root."
         )
-    return found
+    if strangers := sorted(trust.strange(found, trusted)):
+        raise WorkbookError(
+            f"{name} holds types that nobody vouched for: {', '.join(strangers)}. If you trust the package that they "
+            f"come from: -p trusted '{json.dumps(strangers)}' (in your own code models.log(..., trusted=...))."
+        )
+    return content, found
 
 
 def nearest(name, known):

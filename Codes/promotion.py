@@ -1,5 +1,7 @@
 """From a run to production and back: register it, pass the gate, move the alias, take it back."""
 
+import json
+
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
@@ -63,9 +65,10 @@ def register(run_id, name="", trusted=()):
 
     Args:
         name: of the registered model; by default the run's problem.
-        trusted: full names of types in the model's file that you vouch for.
+        trusted: full names of types in the model's file that you vouch for, beside those named when it was trained.
     """
     run, model_id = source(run_id)
+    trusted = sorted({*trusted, *json.loads(run.data.tags.get(trust.VOUCHED, "[]"))})
     solved = problems.lasting(run.data.params.get("problem", ""))
     problem = problems.load(solved)
     name = name or problem.name

@@ -17,30 +17,58 @@ import skops.io
 import yaml
 from mlflow.models import Model
 from mlflow.types import Schema
+from sklearn.base import is_regressor
 from sklearn.pipeline import Pipeline
 
-from Codes import cell_values, manifest
+from Codes import cell_values, manifest, paths
 from Codes.errors import WorkbookError, first_line
 
-# Beyond skops' own list of safe types: what our models consist of, and no function that could do harm.
-TYPES = frozenset(
-    (
-        "Codes.dates.Dates",
-        "functools.partial",
-        "numpy.dtype",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-        "sklearn.tree._tree.Tree",
-        "sklearn.utils.validation.check_array",
-    )
-)
+# Beyond skops' own list of safe types: what scikit-learn's estimators and ours consist of, and functions that only
+# compute. What runs a function that it was given (PyFuncDistance64) is not among them.
+_KNOWN = {
+    "Codes.dates": "Dates",
+    "collections": "OrderedDict",
+    "functools": "partial",
+    "numpy": "dtype",
+    "sklearn._loss.loss": "HalfTweedieLoss HalfTweedieLossIdentity",
+    "sklearn.calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
+    "sklearn.ensemble._hist_gradient_boosting.predictor": "TreePredictor",
+    "sklearn.feature_selection._mutual_info": "mutual_info_classif mutual_info_regression",
+    "sklearn.feature_selection._univariate_selection": "chi2 f_classif f_regression r_regression",
+    "sklearn.gaussian_process._gpc": "_BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels": "CompoundKernel ConstantKernel DotProduct ExpSineSquared Exponentiation Matern "
+    "PairwiseKernel Product RBF RationalQuadratic Sum WhiteKernel",
+    "sklearn.impute._iterative": "IterativeImputer _ImputerTriplet",
+    "sklearn.metrics._classification": "accuracy_score balanced_accuracy_score brier_score_loss d2_brier_score "
+    "d2_log_loss_score f1_score jaccard_score log_loss matthews_corrcoef precision_score recall_score",
+    "sklearn.metrics._dist_metrics": "BrayCurtisDistance64 CanberraDistance64 ChebyshevDistance64 DiceDistance64 "
+    "EuclideanDistance64 HammingDistance64 HaversineDistance64 JaccardDistance64 MahalanobisDistance64 "
+    "ManhattanDistance64 MinkowskiDistance64 RogersTanimotoDistance64 RussellRaoDistance64 SEuclideanDistance64 "
+    "SokalMichenerDistance64 SokalSneathDistance64",
+    "sklearn.metrics._ranking": "average_precision_score roc_auc_score top_k_accuracy_score",
+    "sklearn.metrics._regression": "d2_absolute_error_score explained_variance_score max_error mean_absolute_error "
+    "mean_absolute_percentage_error mean_gamma_deviance mean_poisson_deviance mean_squared_error "
+    "mean_squared_log_error median_absolute_error r2_score root_mean_squared_error root_mean_squared_log_error",
+    "sklearn.metrics._scorer": "_CurveScorer _MultimetricScorer _PassthroughScorer _Scorer",
+    "sklearn.model_selection._search_successive_halving": "HalvingGridSearchCV HalvingRandomSearchCV",
+    "sklearn.model_selection._split": "KFold StratifiedKFold",
+    "sklearn.multiclass": "_ConstantPredictor",
+    "sklearn.neighbors._ball_tree": "BallTree",
+    "sklearn.neighbors._kd_tree": "KDTree",
+    "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
+    "sklearn.tree._tree": "Tree",
+    "sklearn.utils._bunch": "Bunch",
+    "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest",
+    "sklearn.utils.validation": "check_array",
+}
+TYPES = frozenset(f"{module}.{name}" for module, names in _KNOWN.items() for name in names.split())
 # What loading a model of ours takes; a model may pin these, and the packages of types that somebody vouched for.
 PACKAGES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy")
 LOADER = "mlflow.sklearn"
 CLOSE = 1e-9  # how far a recorded answer and today's may be apart
 READING = "reading"  # in a model's metadata: how the text of its table was read
 PREDICTED = "predicted"  # in a model's metadata: what it answered for its example when it was saved
+VOUCHED = "mlflow.workbook.trusted"  # a run's tag: the types for which its user vouched when the model was saved
 
 
 def digest(folder):
@@ -70,8 +98,7 @@ class Loaded:
     @property
     def labels(self):
         """The classes in the order of `probabilities`; None for a regression."""
-        found = getattr(self.pipeline, "classes_", None)
-        return None if found is None else list(found)
+        return classes(self.pipeline)
 
     @cached_property
     def categories(self):
@@ -126,6 +153,12 @@ class Loaded:
         """Probabilities where there are any, else predictions: what two loads of one model must agree in."""
         found = self.probabilities(frame)
         return self.predict(frame) if found is None else found
+
+
+def classes(pipeline) -> list | None:
+    """The labels of a fitted classifier in the order of its probabilities; None of a regressor, whatever it has."""
+    found = getattr(pipeline, "classes_", None)
+    return None if found is None or is_regressor(pipeline) else list(found)
 
 
 def same(answers, recorded):
@@ -192,6 +225,11 @@ def _flavors(folder):
         raise WorkbookError(f"{folder}: there is no MLflow model in it ({error}).") from error
 
 
+def strange(types, trusted=()) -> set[str]:
+    """Those of the full names `types` that neither we know nor somebody vouched for (`trusted`)."""
+    return set(types) - TYPES - set(trusted)
+
+
 def _check_types(file, content, trusted):
     try:
         found = set(skops.io.get_untrusted_types(data=content))
@@ -199,7 +237,7 @@ def _check_types(file, content, trusted):
         Exception
     ) as error:  # pylint: disable=broad-exception-caught  # of a damaged file: many kinds
         raise WorkbookError(f"{file} is no model that skops can read ({error}).") from error
-    if strangers := sorted(found - TYPES - set(trusted)):
+    if strangers := sorted(strange(found, trusted)):
         raise WorkbookError(
             f"{file}: it holds types that nobody vouched for: {', '.join(strangers)}; if you trust "
             f"their package, say so: --trust {' --trust '.join(strangers)}."
@@ -209,6 +247,7 @@ def _check_types(file, content, trusted):
 def load(folder, trusted=(), expected=None):
     """The model in `folder`, once it is checked (see `check`), as a Loaded."""
     content, found = check(folder, trusted, expected)
+    paths.reach_root()
     try:
         pipeline = skops.io.loads(content, trusted=sorted({*TYPES, *trusted}))
     except (

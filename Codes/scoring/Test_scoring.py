@@ -57,12 +57,10 @@ def saved(folder, name, model="hgb", **hyperparameters):
             pipeline,
             folder,
             serialization_format="skops",
-            skops_trusted_types=models._trusted_types(  # pylint: disable=protected-access
-                pipeline, ()
-            ),
+            skops_trusted_types=models.saved(pipeline)[1],
             signature=models._signature(pipeline, X),  # pylint: disable=protected-access
             input_example=X.head(3),
-            pip_requirements=models.requirements(pipeline),
+            pip_requirements=models.requirements(),
         )
     return trust.load(folder)
 

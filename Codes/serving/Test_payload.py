@@ -32,10 +32,10 @@ def saved(folder, pipeline, X):
         pipeline,
         folder,
         serialization_format="skops",
-        skops_trusted_types=models._trusted_types(pipeline, ()),  # pylint: disable=protected-access
+        skops_trusted_types=models.saved(pipeline)[1],
         signature=models._signature(pipeline, X),  # pylint: disable=protected-access
         input_example=X.head(3),
-        pip_requirements=models.requirements(pipeline),
+        pip_requirements=models.requirements(),
     )
     return folder
 

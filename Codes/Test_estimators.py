@@ -1,0 +1,211 @@
+"""Every estimator, of other packages too, goes from training to the answer, or is refused before it trains."""
+
+import importlib
+import inspect
+import json
+import logging
+import warnings
+from types import SimpleNamespace
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+from sklearn.utils import all_estimators
+from threadpoolctl import threadpool_limits
+
+from Codes import data, evaluation, models, rehearsal, trust
+from Codes import problem as problems
+from Codes.errors import WorkbookError
+from Codes.scoring import workers
+from Codes.serving import payload
+from Codes.serving.following import Served
+from Codes.serving.quick import quick
+
+ROWS = 120
+TABLES = {
+    "binary": "classification",
+    "several": "classification",
+    "numbered": "classification",
+    "amount": "regression",
+}
+# what keeps an estimator small, and the estimators that others are made of
+SMALL = {"n_estimators": 5, "iterations": 5, "max_iter": 50, "n_subsets": 3}
+TREE = {
+    "classification": "sklearn.tree.DecisionTreeClassifier",
+    "regression": "sklearn.tree.DecisionTreeRegressor",
+}
+GIVEN = {
+    "AdaBoostClassifier": {"estimator": TREE["classification"]},
+    "GridSearchCV": {"estimator": "linear", "param_grid": {"fit_intercept": [True, False]}},
+    "CCA": {"n_components": 1},
+    "PLSCanonical": {"n_components": 1},
+    "QuadraticDiscriminantAnalysis": {"reg_param": 0.1},
+    "RadiusNeighborsClassifier": {"radius": 9.0},
+    "RadiusNeighborsRegressor": {"radius": 9.0},
+    "RANSACRegressor": {"min_samples": 50},
+    "OrthogonalMatchingPursuitCV": {"max_iter": 5},
+}
+# why some do not: each is told before it trains
+REFUSED = {
+    "CategoricalNB": "Negative values",
+    "ComplementNB": "Negative values",
+    "MultinomialNB": "Negative values",
+    "GammaRegressor": "out of the valid range of the loss",
+    "PoissonRegressor": "out of the valid range of the loss",
+    "IsotonicRegression": "should be a 1d array",
+    "MultiTaskElasticNet": "mono-task",
+    "MultiTaskElasticNetCV": "mono-task",
+    "MultiTaskLasso": "mono-task",
+    "MultiTaskLassoCV": "mono-task",
+    "ClassifierChain": "IndexError",
+    "MultiOutputClassifier": "at least two dimensions",
+    "MultiOutputRegressor": "at least two dimensions",
+    "RegressorChain": "IndexError",
+    "FixedThresholdClassifier-several": "Only binary",
+    "TunedThresholdClassifierCV-several": "Only binary",
+}
+GUESTS = {
+    "xgboost": ("XGBClassifier", "XGBRFClassifier", "XGBRegressor", "XGBRFRegressor"),
+    "lightgbm": ("LGBMClassifier", "LGBMRegressor"),
+    "catboost": ("CatBoostClassifier", "CatBoostRegressor"),
+}
+
+
+def cases():
+    """(dotted path, table) of all of them; classes by number differ from those by text for other packages only."""
+    for kind, tables in (("classifier", ("binary", "several")), ("regressor", ("amount",))):
+        paths = [f"{c.__module__}.{name}" for name, c in all_estimators(kind)]
+        paths.append("sklearn.model_selection.GridSearchCV")
+        yield from ((path, table) for path in paths for table in tables)
+    for package, names in GUESTS.items():
+        for name in names:
+            tables = ("amount",) if "Regressor" in name else ("binary", "several", "numbered")
+            yield from ((f"{package}.{name}", table) for table in tables)
+
+
+@pytest.fixture(scope="module", name="tables")
+def _tables(tmp_path_factory):
+    """{table: its problem}: numbers, whole numbers, yes-no, words and gaps; a target that depends on two of them."""
+    folder, random = tmp_path_factory.mktemp("tables"), np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "amount": random.normal(size=ROWS).round(4),
+            "count": random.integers(0, 9, ROWS),
+            "flag": random.random(ROWS) > 0.5,
+            "place": random.choice(["A", "B", "C"], ROWS),
+            "gaps": random.normal(size=ROWS).round(4),
+        }
+    )
+    X.loc[::7, "gaps"] = np.nan
+    z = X.amount + (X.place == "A") + random.normal(scale=0.3, size=ROWS)
+    level = np.digitize(z, [-0.2, 0.8])
+    targets = {
+        "binary": np.where(z > 0.3, "yes", "no"),
+        "several": np.array(["low", "mid", "high"])[level],
+        "numbered": level + 1,
+        "amount": z.round(4),
+    }
+    found = {}
+    for name, target in targets.items():
+        X.assign(y=target).to_csv(folder / f"{name}.csv", index=False)
+        sort = "random" if TABLES[name] == "regression" else "stratified"
+        metric = {"name": "rmse", "direction": "minimize"}
+        if TABLES[name] == "classification":
+            metric = {"name": "accuracy", "direction": "maximize"}
+        spec = {"title": name, "task": TABLES[name], "source": {"path": f"{name}.csv"}}
+        spec |= {"target": "y", "split": {"kind": sort, "test_share": 0.25}, "metric": metric}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(spec), "utf-8")
+        found[name] = problems.load(str(folder / f"{name}.yaml"))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """One thread, which on a busy machine is the fastest, and no word of the estimators."""
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")
+        yield
+    logging.disable(logging.NOTSET)
+
+
+def hyperparameters(path, task):
+    """What makes the estimator small, and the estimators that it is made of."""
+    module, _, name = path.rpartition(".")
+    known = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    found = {key: value for key, value in SMALL.items() if key in known}
+    found |= {"estimators": ["linear", TREE[task]]} if "estimators" in known else {}
+    if known.get("estimator") and known["estimator"].default is inspect.Parameter.empty:
+        found["estimator"] = "linear"
+    if name in ("SelfTrainingClassifier", "BaggingClassifier"):
+        found["estimator"] = "linear"
+    if path.partition(".")[0] in GUESTS:
+        found |= {"n_estimators": 5, "n_jobs": 1}
+    if "catboost" in path:
+        found = {"iterations": 5, "thread_count": 1}
+    return found | GIVEN.get(name, {})
+
+
+def trained(path, problem, trusted):
+    """(fitted pipeline, train, test), or a WorkbookError before it is fitted."""
+    train, test = data.split(data.load(problem), problem)
+    X = data.features(train, problem)
+    pipeline = models.build(problem, X, path, hyperparameters(path, problem.task))
+    pipeline = rehearsal.rehearse(problem, pipeline, train, test, trusted)
+    return pipeline, train, test
+
+
+def vouched(path):
+    """The types of another package, as a user names them once."""
+    package, _, name = path.partition(".")
+    return {
+        "xgboost": [f"xgboost.sklearn.{name}", "xgboost.core.Booster"],
+        "lightgbm": [f"lightgbm.sklearn.{name}", "lightgbm.basic.Booster"],
+        "catboost": [f"catboost.core.{name}"],
+    }.get(package, [])
+
+
+@pytest.mark.parametrize(("path", "table"), list(cases()))
+def test_it_goes_from_training_to_the_answer_or_is_refused_before_it_trains(
+    path, table, tables, tmp_path
+):
+    problem, name = tables[table], path.rpartition(".")[2]
+    if said := REFUSED.get(name, REFUSED.get(f"{name}-{table}")):
+        with pytest.raises(WorkbookError, match=said) as caught:
+            trained(path, problem, ())
+        assert "\n" not in caught.value.message
+        return
+    pipeline, train, test = trained(path, problem, vouched(path))
+    X, y = data.features(train, problem), data.target(train, problem)
+    pipeline.fit(X, y)
+    mlflow.sklearn.save_model(
+        pipeline, tmp_path / "m", **models.fields_of(pipeline, X, vouched(path))
+    )
+    X, y = data.features(test, problem), data.target(test, problem)
+    assert problem.metric.name in evaluation.score(problem, pipeline, X, y)
+    answers_everywhere(trust.load(tmp_path / "m", vouched(path)), X, pipeline.predict(X).tolist())
+    if problem.task == "classification":
+        assert {*pipeline.predict(X)} <= {*y} and list(pipeline.classes_) == sorted({*y})
+
+
+def answers_everywhere(loaded, X, expected):
+    """Fail unless the model `loaded` answers the rows `X` by `expected` loaded, served and scoring."""
+    assert loaded.predict(X).tolist() == expected
+    assert trust.same(loaded.answers(loaded.example).tolist(), loaded.recorded)
+    reader = payload.Reader(loaded)
+    Served(SimpleNamespace(), loaded, reader, quick(loaded, reader)).smoke()
+    rows = pa.Table.from_pandas(loaded.ordered(X), preserve_index=False)
+    scored = workers.answer(loaded, rows).cast(workers.schema(loaded)).to_pandas()
+    assert scored.prediction.tolist() == expected
+
+
+@pytest.mark.parametrize("path", ["xgboost.XGBClassifier", "lightgbm.LGBMClassifier"])
+def test_types_of_another_package_are_asked_for_before_it_trains_and_only_once(path, tables):
+    with pytest.raises(WorkbookError, match="nobody vouched for: ") as caught:
+        trained(path, tables["binary"], ())
+    named = json.loads(caught.value.message.partition("-p trusted '")[2].partition("'")[0])
+    assert sorted(named) == sorted(vouched(path))
+    trained(path, tables["binary"], named)
