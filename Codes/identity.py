@@ -49,6 +49,15 @@ def tags(notebook):
     return found
 
 
+def of_nothing():
+    """The identity tags of a run whose notebook nothing tells: who, and the folder that it was made in."""
+    return {
+        "mlflow.user": user(),
+        "mlflow.source.name": f"unknown notebook in {Path.cwd()}",
+        "mlflow.source.type": "NOTEBOOK",
+    }
+
+
 def is_dirty(root, status):
     """Whether the repository at `root`, with that `git status --porcelain -z`, has changes but for notebooks' outputs.
 

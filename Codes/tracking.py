@@ -8,12 +8,13 @@ import mlflow
 from mlflow import MlflowClient
 from pandas import DataFrame
 
-from Codes import held, identity, liveness, parameters
+from Codes import held, identity, liveness, parameters, session
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError
 from Codes.store import artifact_root, open_store, tag_filter
 
 EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
+BY_HAND = "interactive"  # the experiment and the run of a session whose notebook nothing tells
 PARAMETER_LIMIT = 6000  # characters that every MLflow store keeps
 WHOLE_PARAMETERS = "parameters.json"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens it as model training
@@ -34,51 +35,33 @@ def start_run():
     if mlflow.active_run():
         if OWNED in os.environ:
             return mlflow.active_run()
-        mlflow.end_run()  # the cell was run a second time by hand: a new attempt is a new run
+        session.end()  # the cell was run a second time by hand: a new attempt is a new run
     use_store()
     if OWNED in os.environ or os.environ.get("MLFLOW_RUN_ID"):
         return mlflow.start_run()
-    notebook = notebook_by_hand()
+    notebook = session.notebook()
     values = session_values(notebook)
-    experiment = experiment_of(notebook, values)
-    tags = identity.tags(notebook) | liveness.claim()
-    run = mlflow.start_run(experiment_id=experiment, run_name=Path(notebook).stem, tags=tags)
-    liveness.Heartbeat(run.info.run_id).start()
-    record(run, notebook, values)
+    experiment = experiment_of(notebook or BY_HAND, values)
+    tags = (identity.tags(notebook) if notebook else identity.of_nothing()) | liveness.claim()
+    run = mlflow.start_run(
+        experiment_id=experiment, run_name=Path(notebook or BY_HAND).stem, tags=tags
+    )
+    session.Session(run.info.run_id, notebook).begin()
+    record(run, notebook or BY_HAND, values)
     return run
-
-
-def notebook_by_hand():
-    """The path of the notebook that this session belongs to, as its front end tells it; else `interactive`."""
-    for variable in ("JPY_SESSION_NAME", "IPYNB_FILE"):
-        if path := os.environ.get(variable):
-            return Path(path)
-    try:
-        return Path(_session()["__vsc_ipynb_file__"])
-    except KeyError:
-        return Path("interactive.ipynb")
-
-
-def _session():
-    from IPython.core.getipython import get_ipython
-
-    shell = get_ipython()
-    return shell.user_ns if shell else {}
 
 
 def session_values(notebook):
     """The parameters of `notebook`'s parameters cell with the values that they have in this session."""
     from Codes import notebook_file
 
-    if not Path(notebook).is_file():
+    if notebook is None:
         return {}
     declared = {p.name: p for p in parameters.of(notebook_file.read(notebook), notebook)}
-    session = _session()
-    values = json.loads(held.held(list(declared), session))
+    there = session.names()
+    values = json.loads(held.held(list(declared), there))
     # what is no plain value is there by its repr
-    plain = {
-        n: v for n, v in values.items() if declared[n].is_plain and type(v) is type(session[n])
-    }
+    plain = {n: v for n, v in values.items() if declared[n].is_plain and type(v) is type(there[n])}
     parameters.validated([declared[n] for n in plain], plain, notebook)
     return parameters.recorded(declared.values(), values)
 

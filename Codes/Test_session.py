@@ -1,0 +1,106 @@
+"""Runs by hand: their status is that of their cells, and their notebook is known whichever client executes it."""
+
+import os
+import subprocess
+import sys
+
+import mlflow
+import nbformat
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from Codes import session
+from Codes.liveness import ERROR
+from Codes.running.testbed import clean_environment, write_notebook
+
+CELLS = [
+    "from Codes import tracking\nrun = tracking.start_run()",
+    "import time; print('begun'); time.sleep(seconds)",
+    "1 / 0",
+    "import mlflow; mlflow.log_metric('score', 1)",
+]
+PARAMETERS = "problem: str = 'by_hand'\nseconds: float = 0.01"
+
+
+@pytest.fixture(name="notebook")
+def _notebook(tmp_path, monkeypatch):
+    """A notebook, one cell of which may raise, with a store beside it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    path = write_notebook(tmp_path / "experiment.ipynb", *CELLS, parameters=PARAMETERS)
+    made = nbformat.read(path, as_version=4)
+    made.cells[3].metadata["tags"] = ["raises-exception"]
+    nbformat.write(made, path)
+    return path
+
+
+def environment():
+    """That of a client whose kernels log to this test's store."""
+    return clean_environment() | {"MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"]}
+
+
+def runs():
+    """All runs in the store, as it stands."""
+    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    return [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]
+
+
+def test_a_run_by_hand_is_as_good_as_the_last_execution_of_its_cells(notebook):
+    named = environment() | {"JPY_SESSION_NAME": str(notebook)}
+    manager, client = start_new_kernel(
+        kernel_name="workbook", cwd=str(notebook.parent), env=named, startup_timeout=120
+    )
+
+    def after(source, interrupt=False):
+        def heed(message):
+            if interrupt and "begun" in message["content"].get("text", ""):
+                manager.interrupt_kernel()
+
+        client.execute_interactive(source, timeout=120, output_hook=heed)
+        (run,) = runs()
+        return run.info.status, run.data.tags.get(ERROR)
+
+    try:
+        for source in (PARAMETERS, "seconds = 600.0"):
+            client.execute_interactive(source, timeout=120, output_hook=bool)
+        assert after(CELLS[0]) == ("RUNNING", None)
+        assert after(CELLS[1], interrupt=True) == ("KILLED", "KeyboardInterrupt")
+        assert after("seconds = 0.01") == ("KILLED", "KeyboardInterrupt")
+        assert after(CELLS[1]) == ("RUNNING", None)
+        assert after(CELLS[2]) == ("RUNNING", None), "it may raise"
+        assert after(CELLS[3]) == ("FINISHED", None), "all cells have run"
+        assert after("seconds / 0") == ("FAILED", "ZeroDivisionError")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+    (run,) = runs()
+    assert run.info.status == "FAILED" and run.data.params["seconds"] == "600.0"
+
+
+def test_nbval_and_jupyter_execute_leave_finished_runs_of_the_notebook_itself(notebook):
+    tested = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=/"]
+    tested += ["--nbval-lax", "--nbval-kernel-name", "workbook", str(notebook)]
+    executed = ["-m", "jupyter", "execute", "--kernel_name=workbook", "experiment"]
+    for command in (tested, executed):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=notebook.parent,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = runs()
+    assert [run.info.status for run in found] == ["FINISHED"] * 2
+    for run in found:
+        assert run.data.params == {"problem": "by_hand", "seconds": "0.01"}
+        assert run.data.tags["mlflow.source.name"] == str(notebook)
+        assert run.data.metrics["score"] == 1
+
+
+def test_a_session_that_nothing_names_has_no_notebook(tmp_path, monkeypatch):
+    for name in ("JPY_SESSION_NAME", "IPYNB_FILE", "JPY_PARENT_PID"):
+        monkeypatch.delenv(name, raising=False)
+    assert session.notebook() is None
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "console-1"))
+    assert session.notebook() is None
