@@ -159,6 +159,7 @@ def test_one_value_is_read_alike_wherever_it_is_typed(place):
             "did you mean 'max_depth'?",
         ),
         (["run", "02_train", "-p", "model", "sklearn.svm.SVK"], "'sklearn.svm' has no 'SVK'"),
+        (["run", "02_train", "-p", "model", "forrest"], "did you mean 'forest'?"),
         (
             ["sweep", "02_train", "-v", "model=hgb,linear", "-v", "hyperparameters.max_depth=3,4"],
             "LogisticRegression' has no hyperparameter 'max_depth'",

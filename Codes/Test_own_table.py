@@ -1,9 +1,16 @@
-"""A table of one's own needs one YAML file, and nothing else."""
+"""What is one's own takes what the README says, and nothing else: a table, a model's short name, a notebook."""
 
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
 import numpy as np
 import pandas as pd
 
-from Codes import data, problem
+from Codes import data, models, problem
+from Codes.paths import ROOT
 
 YAML = """\
 title: What will this house sell for?
@@ -19,10 +26,7 @@ contract:
 
 
 def test_a_table_of_ones_own_works_by_one_yaml_file(tmp_path):
-    area = np.linspace(40, 200, 80)
-    frame = pd.DataFrame({"id": range(80), "area": area, "town": ["A", "B"] * 40})
-    frame.assign(price=area * 3000).to_csv(tmp_path / "houses.csv", index=False)
-    (tmp_path / "houses.yaml").write_text(YAML, encoding="utf-8")
+    write_houses(tmp_path)
 
     houses = problem.load(tmp_path / "houses.yaml")
     table = data.load(houses)
@@ -40,3 +44,61 @@ def test_a_yaml_file_in_the_folder_of_problems_goes_by_its_name(tmp_path, monkey
     monkeypatch.setattr(problem, "PROBLEMS", tmp_path)
     assert problem.names() == ["houses"]
     assert problem.load("houses").target == "price"
+
+
+SHORT = '"stump": {"regression": ("sklearn.tree.DecisionTreeRegressor", {"max_depth": 1})},'
+
+
+def own_checkout(folder):
+    """A copy of the checkout in `folder`, with a problem, a model's short name and a notebook of one's own."""
+    generated = (".venv", ".git", "mlruns", "mlflow.db*", "executed", ".cache", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*generated), symlinks=True)
+    write_houses(folder / "Resources" / "problems")
+    file = folder / "Codes" / "models.py"
+    file.write_text(
+        file.read_text("utf-8").replace("SHORT = {", f"SHORT = {{\n    {SHORT}"), "utf-8"
+    )
+    cells = [
+        nbformat.v4.new_code_cell("x: int = 3  # help [0, 10]"),
+        nbformat.v4.new_code_cell("x"),
+    ]
+    cells[0].metadata["tags"] = ["parameters"]
+    spec = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
+    mine = nbformat.v4.new_notebook(cells=cells, metadata=spec)
+    nbformat.write(mine, folder / "notebooks" / "07_mine.ipynb")
+
+
+def write_houses(folder):
+    """The problem `houses` and its table, in `folder`."""
+    area = np.linspace(40, 200, 80)
+    frame = pd.DataFrame({"id": range(80), "area": area, "town": ["A", "B"] * 40})
+    frame.assign(price=area * 3000).to_csv(folder / "houses.csv", index=False)
+    (folder / "houses.yaml").write_text(YAML, encoding="utf-8")
+
+
+def test_ones_own_notebook_problem_and_short_name_take_what_the_readme_says(tmp_path):
+    own_checkout(tmp_path / "own")
+
+    def told(*arguments):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        environment |= {"PYTHONPATH": str(tmp_path / "own"), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=tmp_path / "own",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    files = ["Codes/Test_notebooks.py", "Codes/Test_setup.py"]
+    checks = told("pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "entry or notebooks")
+    assert "passed" in checks
+    assert "within [0, 10]" in told("Codes.cli", "describe", "07_mine")
+    assert f"(one of stump, {', '.join(models.names())}, *.*)" in told(
+        "Codes.cli", "describe", "02_train"
+    )
+    train = ["run", "02_train", "-p", "problem", "houses", "-p", "model", "stump"]
+    assert "houses" in told("Codes.cli", *train, "-p", "hyperparameters", "{max_depth: 2}")

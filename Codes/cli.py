@@ -1,5 +1,6 @@
 """The `workbook` command: a thin face over the helpers and over what runs notebooks."""
 
+import ast
 import functools
 import importlib.util
 import logging
@@ -14,8 +15,8 @@ from Codes import model_commands, parameters, plain_yaml, problem_commands
 from Codes import problem as problems_
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
-from Codes.paths import NOTEBOOKS
-from Codes.running import rendezvous, runner
+from Codes.paths import NOTEBOOKS, ROOT
+from Codes.running import project, rendezvous, runner
 
 MODEL = {"problem", "model", "hyperparameters"}  # of a notebook that builds its model from them
 
@@ -141,6 +142,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     for path, values in steps:
         check_models(path, [values])
     warm_up(kernel, flags["cold"])
+    record = project.leave_default() if project.RUN_ID in os.environ else None
     prepare_environment(experiment, flags["system_metrics"], whole=not notebook)
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
     progress = sys.stderr.isatty() and not flags["no_progress"]
@@ -150,7 +152,8 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
         if asks and is_known(path, values, flags["why"]):
             continue
         place = runner.output_path(path, output, force)
-        execute(path, values, place, kernel=kernel, progress=progress, **limits)
+        told = functools.partial(say_run, record)
+        execute(path, values, place, opened=told, kernel=kernel, progress=progress, **limits)
     show_table(set() if notebook else solved)
 
 
@@ -373,7 +376,7 @@ def execute(path, values, place, **options):
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        runner.run(path, values, place, opened=say_run, **options)
+        runner.run(path, values, place, **options)
     except PapermillExecutionError as error:
         say_failed(path, f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}", place)
     except (CellTimeoutError, DeadKernelError) as error:
@@ -387,9 +390,11 @@ def execute(path, values, place, **options):
         sys.exit(130)
 
 
-def say_run(opened):
-    """Say which run it is."""
+def say_run(record, opened):
+    """Say which run was `opened`, here and in the `record` of a command of `mlflow run`."""
     click.echo(f"  run {opened.info.run_id}", err=True)
+    if record:
+        project.note(record, opened)
 
 
 def say_failed(path, reason, place):
@@ -416,14 +421,32 @@ def check_models(path, several):
     It imports scikit-learn, a second or two: so only for what needs it, and never a module of the user's own.
     """
     defaults = {p.name: p.default for p in runner.declared(path)}
-    if not MODEL <= defaults.keys() or "models.build(" not in Path(path).read_text("utf-8"):
+    if not builds_model(path, defaults):
         return
+    known = short_models()
     for chosen in (defaults | values for values in several):
         model, given = chosen["model"], chosen["hyperparameters"]
-        if (given or "." in model) and not parameters.references(given) and is_installed(model):
+        is_due = bool(given) or model not in known
+        if is_due and not parameters.references(given) and is_installed(model):
             from Codes import models
 
             models.check(problems_.load(chosen["problem"]).task, model, given)
+
+
+def builds_model(path, names):
+    """Whether the notebook at `path`, whose parameters have these `names`, builds a model from them."""
+    return MODEL <= set(names) and "models.build(" in Path(path).read_text("utf-8")
+
+
+def short_models():
+    """The short names in Codes/models.py, read without importing it, which takes seconds."""
+    tree = ast.parse((ROOT / "Codes" / "models.py").read_text("utf-8"))
+    (table,) = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and "SHORT" in ast.unparse(node.targets[0])
+    ]
+    return [ast.literal_eval(key) for key in table.keys]
 
 
 def is_installed(model):
@@ -473,8 +496,11 @@ def describe(notebook):
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     click.echo(f"{path.stem}: workbook run {path.stem} -p NAME VALUE …\n")
+    names = [p.name for p in found]
+    short = f"one of {', '.join(short_models())}, *.*" if builds_model(path, names) else ""
     for row in rows:
-        about = f"{row[3].help}{f' ({row[3].allowed})' if row[3].allowed else ''}"
+        allowed = row[3].allowed or (short if row[0] == "model" else "")
+        about = f"{row[3].help}{f' ({allowed})' if allowed else ''}"
         click.echo(
             "  "
             + "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths))
