@@ -3,7 +3,7 @@
 The headings follow Mitchell et al., Model Cards for Model Reporting, 2019 (https://arxiv.org/abs/1810.03993).
 """
 
-from Codes import gate, identity
+from Codes import gate, identity, tables
 
 MOST = 5000  # characters that MLflow keeps of a description
 WEAKEST = 5  # slices that are named
@@ -80,7 +80,7 @@ def _limits(problem, loaded):
             f"- Knows only those values of {', '.join(loaded.categories)} that training saw."
         )
     if problem.exclude:
-        told.append(f"- Left out on purpose: {', '.join(problem.exclude)}.")
+        told.append(f"- Left out on purpose: {', '.join(name or tables.UNNAMED for name in problem.exclude)}.")
     return "\n".join(told)
 
 

@@ -100,6 +100,9 @@ def convert(values, kind, reading=PLAIN, yes_no=False):
         return text(encoded, reading), pa.scalar(False)
     words = _words(encoded.dictionary, reading)
     found, wrong = _parsed(words, kind, reading)
+    if kind == pa.int64() and pc.any(wrong).as_py():  # 3.0, as a table with gaps once wrote it
+        found = pc.coalesce(found, whole(_numbers(words, pa.float64(), reading)))
+        wrong = pc.and_(wrong, pc.is_null(found))
     if yes_no:
         flags, no_flag = _parsed(words, pa.bool_(), reading)
         found = pc.coalesce(found, flags.cast(pa.int64()).cast(kind))

@@ -1,5 +1,6 @@
 """Tables on disk: CSV, Parquet and Excel, plain, zipped or a folder of parts, as one Arrow table."""
 
+import codecs
 import csv
 import datetime
 import gzip
@@ -24,6 +25,10 @@ FORMS = ".csv, .tsv, .txt, .parquet or .xlsx, or in one of these and .gz or .zip
 TEXT_FORMS = ("csv", "tsv", "txt")
 UNNAMED = "(no name)"  # how a column without a name is shown
 INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0")  # what pandas calls the index of a frame
+SWALLOWED = (
+    "line {}: a quote opens here that does not close before other lines: write it twice within quotes, close it, "
+    "or name another `quotechar` in the problem's file"
+)
 _LEFT_OUT = b"left out"  # of a schema: names of columns
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -334,10 +339,7 @@ def _read_csv(content, reading):
     text = _decoded(content, reading)
     names, lines = header(text, reading)
     if line := reading.quotechar in text and stray_quote([text.encode()], reading):
-        raise WorkbookError(
-            f"line {line}: a quote opens here that does not close before other lines: write it twice within "
-            "quotes, close it, or name another `quotechar`"
-        )
+        raise WorkbookError(SWALLOWED.format(line))
     options = csv_options(reading, len(names), lines)
     try:
         table = pa_csv.read_csv(pa.BufferReader(text.encode()), **options)
@@ -357,21 +359,24 @@ def _one(values):
 
 def _decoded(content, reading):
     """The bytes `content` as text."""
-    encoding = (
-        "utf-8-sig"
-        if reading.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-        else reading.encoding
-    )
+    name = encoding(reading)
     try:
-        return content.decode(encoding)
-    except LookupError:
-        raise WorkbookError(f"encoding: Python knows none called '{encoding}'") from None
+        return content.decode("utf-8-sig" if name == "utf8" else name)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         way = "save the file as UTF-8, or name its `encoding` under `source`, as latin-1 or utf-16"
         raise WorkbookError(
             f"byte {error.start} (line {line}) is not {error.encoding.upper()}: {way}"
         ) from None
+
+
+def encoding(reading):
+    """The name of the encoding of `reading`, as pyarrow knows it."""
+    try:
+        found = codecs.lookup(reading.encoding).name
+    except LookupError:
+        raise WorkbookError(f"encoding: Python knows none called '{reading.encoding}'") from None
+    return "utf8" if found == "utf-8" else found
 
 
 def rows_of(text, reading):

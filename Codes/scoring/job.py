@@ -110,7 +110,7 @@ class _Job:  # pylint: disable=too-many-instance-attributes
     def __init__(self, version, loaded, table, out, allow_unknown):
         self.version, self.loaded, self.started = version, loaded, time.monotonic()
         self.place = Place(out)
-        self.table = open_table(table)
+        self.table = open_table(table, loaded.reading)
         self.rules = Rules(loaded, allow_unknown)
         self.rules.check_table(self.table)
         self.answers = workers.schema(loaded)
@@ -126,8 +126,10 @@ class _Job:  # pylint: disable=too-many-instance-attributes
         }
 
     def _check_names(self):
-        ours = added(self.answers)
-        if taken := [name for name in self.table.schema.names if name in ours]:
+        ours, features = added(self.answers), self.loaded.schema.input_names()
+        # a column of the model's own may be called so: ours gets another name then
+        self.called = {name: f"{name} (scored)" if name in features else name for name in ours}
+        if taken := [name for name in self.table.schema.names if name in self.called.values()]:
             raise WorkbookError(
                 f"{self.table.path}: its column '{taken[0]}' has the name of one that scoring adds; "
                 "rename it or leave it out (scores of an earlier scoring are no input)."

@@ -102,11 +102,12 @@ class Output:
         if self.job.table.is_text and self.job.place.form in PARQUET:
             numbers = [n for n in typed.column_names if not pa.types.is_dictionary(typed[n].type)]
             rows = _with(rows, typed.select(numbers))
-        stamp = {}
+        stamp, called = {}, self.job.called
+        answers = answers.rename_columns([called[name] for name in answers.column_names])
         version = self.job.version
         for name, value in zip(STAMP, (version.name, version.number, version.run_id or "")):
             values = pa.repeat(value, rows.num_rows)
-            stamp[name] = values.dictionary_encode() if isinstance(value, str) else values
+            stamp[called[name]] = values.dictionary_encode() if isinstance(value, str) else values
         return _with(_with(rows, answers), pa.table(stamp))
 
     def _schema(self):
@@ -118,16 +119,19 @@ class Output:
 
     def _rejected(self, part):
         """The table of the rejected rows of `part`: number, reason, and what they held."""
-        bad = sorted(part.reasons)
+        bad, called = sorted(part.reasons), self.job.called
         found = {
-            ROW: [*part.numbers[bad].tolist(), *(number for number, _, _ in part.ragged)],
-            REASON: ["; ".join(part.reasons[i]) for i in bad] + [why for _, why, _ in part.ragged],
+            called[ROW]: [*part.numbers[bad].tolist(), *(number for number, _, _ in part.ragged)],
+            called[REASON]: ["; ".join(part.reasons[i]) for i in bad]
+            + [why for _, why, _ in part.ragged],
         }
         if self.job.table.is_text:
-            found[LINE] = pa.array([None] * len(bad) + [t for _, _, t in part.ragged], pa.string())
+            found[called[LINE]] = pa.array(
+                [None] * len(bad) + [t for _, _, t in part.ragged], pa.string()
+            )
         gaps = pa.table({f.name: pa.nulls(len(part.ragged), f.type) for f in part.rows.schema})
         rows = pa.concat_tables([part.rows.take(pa.array(bad, pa.int64())), gaps])
-        return _with(pa.table(found), rows).sort_by(ROW)
+        return _with(pa.table(found), rows).sort_by(called[ROW])
 
     def counts(self):
         """(rows, scored, rejected) of the finished files; a WorkbookError if any row is missing or twice."""

@@ -5,11 +5,11 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
+from Codes import cell_values
+from Codes.cell_values import TEXT, TIME
 from Codes.errors import WorkbookError, nearest
 
-TEXT = pa.dictionary(pa.int32(), pa.string())
 KINDS = {
     "boolean": (pa.bool_(), "true or false"),
     "integer": (pa.int64(), "a whole number"),
@@ -17,9 +17,8 @@ KINDS = {
     "float": (pa.float64(), "a number"),
     "double": (pa.float64(), "a number"),
     "string": (TEXT, "text"),
+    "datetime": (TIME, "a time"),
 }
-EXACT = 2.0**53  # from here on a double does not know whole numbers apart
-MISSING = pa.array(pa_csv.ConvertOptions().null_values)  # as Codes.tables reads CSV
 
 
 class Rules:
@@ -27,7 +26,7 @@ class Rules:
 
     def __init__(self, loaded, allow_unknown=False):
         self.columns = [
-            _Column(each, None if allow_unknown else loaded.categories.get(each.name))
+            _Column(each, None if allow_unknown else loaded.categories.get(each.name), loaded)
             for each in loaded.schema.inputs
         ]
 
@@ -56,8 +55,9 @@ class Rules:
 class _Column:
     """One column of the schema."""
 
-    def __init__(self, spec, known):
+    def __init__(self, spec, known, loaded):
         self.name, self.required = spec.name, spec.required
+        self.reading, self.yes_no = loaded.reading, spec.name in loaded.yes_no
         if spec.type.name not in KINDS:
             raise WorkbookError(
                 f"the model's column '{spec.name}' is of type {spec.type.name}: this is not scored."
@@ -73,6 +73,8 @@ class _Column:
             return True
         if self.kind == TEXT:
             return types.is_string(given) or types.is_large_string(given)
+        if self.kind == TIME or types.is_timestamp(given) or types.is_date(given):
+            return self.kind == TIME and (types.is_timestamp(given) or types.is_date(given))
         if self.kind == pa.bool_() or types.is_boolean(given):
             return types.is_boolean(given) and self.kind != pa.int64()
         return types.is_integer(given) or types.is_floating(given) or types.is_decimal(given)
@@ -80,11 +82,10 @@ class _Column:
     def typed(self, part, table):
         """This column of `part` as an array of `kind`, null where there is no such value."""
         given = part.rows[self.name].combine_chunks()
-        # a column of true, false and gaps is learned as 1, 0 and NaN
-        yes_no = self.name in table.yes_no and pa.types.is_floating(self.kind)
-        kind = pa.bool_() if yes_no else self.kind
-        typed, wrong = (_parsed if table.is_text else _converted)(given, kind)
-        typed = typed.cast(self.kind)
+        if table.is_text:
+            typed, wrong = cell_values.convert(given, self.kind, self.reading, self.yes_no)
+        else:
+            typed, wrong = _converted(given, self.kind, self.reading)
         self._note(part, given, wrong, f"is not {self.words}")
         if self.required:
             missing = pc.and_not(pc.is_null(typed, nan_is_null=True), wrong)
@@ -119,52 +120,25 @@ def _plain(kind):
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _converted(values, kind):
+def _converted(values, kind, reading):
     """The array `values` of a typed table as `kind`, and a mask of those that are no such value."""
+    plain = values.cast(_plain(values.type))
     if kind == TEXT:
-        text = values.cast(_plain(values.type)).cast(pa.string())
-        return text.dictionary_encode(), pa.scalar(False)
-    return _numbers(values.cast(_plain(values.type)), kind)
-
-
-def _parsed(values, kind):
-    """The array of text `values` as `kind`, and a mask of those that are no such value; each is looked at once."""
-    encoded = values.dictionary_encode()
-    words = pc.utf8_trim_whitespace(encoded.dictionary)
-    words = pc.if_else(pc.is_in(words, value_set=MISSING), None, words)
-    if kind == TEXT:
-        kept = pc.if_else(pc.is_null(words), None, encoded.dictionary)
-        return pc.take(kept, encoded.indices).dictionary_encode(), pa.scalar(False)
-    typed, wrong = _numbers(words, kind)
-    return pc.take(typed, encoded.indices), pc.fill_null(pc.take(wrong, encoded.indices), False)
+        return cell_values.text(plain.cast(pa.string()), reading), pa.scalar(False)
+    if kind == TIME:
+        options = pc.CastOptions(target_type=TIME, allow_time_truncate=True)
+        return pc.cast(plain, options=options), pa.scalar(False)
+    typed, wrong = _numbers(plain, kind)
+    return (
+        cell_values.without_gaps(typed, reading) if cell_values.is_number(kind) else typed
+    ), wrong
 
 
 def _numbers(values, kind):
     """The array `values` as `kind`, a number or a boolean, and a mask of those that are none."""
     if kind != pa.int64() or pa.types.is_integer(values.type):
-        typed = _cast(values, kind)
-    elif pa.types.is_string(values.type):
-        typed = _cast(values, kind)
-        if typed.null_count > values.null_count:  # 3.0, as a table with gaps once wrote it
-            typed = pc.coalesce(typed, _whole(_cast(values, pa.float64())))
+        typed = cell_values.cast(values, kind)
     else:
-        typed = _whole(_cast(values, pa.float64()))
+        typed = cell_values.whole(cell_values.cast(values, pa.float64()))
     given = pc.invert(pc.is_null(values, nan_is_null=pa.types.is_floating(values.type)))
     return typed, pc.and_(given, pc.is_null(typed))
-
-
-def _whole(values):
-    """The doubles `values` as int64, null where one is not whole."""
-    whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), EXACT))
-    return pc.if_else(whole, values, None).cast(pa.int64())
-
-
-def _cast(values, kind):
-    """The array `values` as `kind`, null where one has no such value."""
-    try:
-        return values.cast(kind)
-    except pa.ArrowInvalid:
-        if len(values) == 1:
-            return pa.nulls(1, kind)
-    half = len(values) // 2
-    return pa.concat_arrays([_cast(values[:half], kind), _cast(values[half:], kind)])

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from Codes import tables
+from Codes.cell_values import PLAIN
 from Codes.errors import WorkbookError, first_line
 
 CSV, PARQUET = (".csv", ".csv.gz"), (".parquet",)
@@ -48,14 +50,14 @@ def form(path, what):
     )
 
 
-def open_table(path):
-    """The table in the file `path`: a ParquetTable or a CsvTable."""
+def open_table(path, reading=PLAIN):
+    """The table in the file `path`: a ParquetTable or a CsvTable, whose text is read by `reading`."""
     ending = form(path, "a table to score")
     if not path.is_file():
         what = "a folder; score its files one by one" if path.is_dir() else "not there"
         raise WorkbookError(f"{path}: the table is {what}.")
     try:
-        table = (ParquetTable if ending in PARQUET else CsvTable)(path)
+        table = ParquetTable(path) if ending in PARQUET else CsvTable(path, reading)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise WorkbookError(f"{path}: it cannot be read: {_line(error)}") from error
     if twice := [name for name, count in Counter(table.schema.names).items() if count > 1]:
@@ -74,7 +76,7 @@ def _line(error):
 class _Table:
     """What both kinds share: the file, its state and digest, and reading with errors of one line."""
 
-    is_text, yes_no = False, frozenset()
+    is_text = False
 
     def __init__(self, path):
         self.path = path
@@ -129,27 +131,45 @@ class ParquetTable(_Table):
 
 
 class CsvTable(_Table):
-    """A CSV file, plain or gzipped; every value is text. `total` bytes on disk; `yes_no`: columns of true and false."""
+    """A CSV file, plain or gzipped; every value is text. `total` bytes on disk."""
 
     unit, is_text = "B", True
 
-    def __init__(self, path):
+    def __init__(self, path, reading=PLAIN):
         super().__init__(path)
+        self.reading, self._raw = reading, None
         self.total, self._ragged, self._last = self._state[0], deque(), 0
-        start = self._open(pa_csv.ConvertOptions(strings_can_be_null=True)).schema
+        self._check_quotes()
+        start = self._open(pa_csv.ConvertOptions()).schema
         self.schema = pa.schema([(name, pa.string()) for name in start.names])
-        self.yes_no = {each.name for each in start if pa.types.is_boolean(each.type)}
 
-    def _open(self, options):
+    def _stream(self):
         self._raw = pa.OSFile(str(self.path))
         zipped = self.path.name.lower().endswith(".gz")
+        return pa.CompressedInputStream(self._raw, "gzip") if zipped else self._raw
+
+    def _check_quotes(self):
+        """Refuse a file in which a quote that never closes would swallow rows."""
+        with self._stream() as stream:
+            if line := tables.stray_quote(iter(lambda: stream.read(BLOCK), b""), self.reading):
+                raise WorkbookError(f"{self.path}: {tables.SWALLOWED.format(line)}")
+
+    def _open(self, options):
         self._ragged.clear()
         return pa_csv.open_csv(
-            pa.CompressedInputStream(self._raw, "gzip") if zipped else self._raw,
+            self._stream(),
             # in threads it would not know the numbers of ragged rows
-            read_options=pa_csv.ReadOptions(use_threads=False, block_size=BLOCK),
+            read_options=pa_csv.ReadOptions(
+                use_threads=False,
+                block_size=BLOCK,
+                encoding=tables.encoding(self.reading),
+                skip_rows=self.reading.skiprows,
+            ),
             parse_options=pa_csv.ParseOptions(
-                newlines_in_values=True, invalid_row_handler=self._keep
+                delimiter=self.reading.sep,
+                quote_char=self.reading.quotechar,
+                newlines_in_values=True,
+                invalid_row_handler=self._keep,
             ),
             convert_options=options,
         )

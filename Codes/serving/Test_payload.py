@@ -11,7 +11,7 @@ from mlflow.models import infer_signature
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 from threadpoolctl import threadpool_limits
 
-from Codes import data, models, problem, trust
+from Codes import cell_values, data, models, problem, trust
 from Codes.errors import WorkbookError
 from Codes.serving import payload
 from Codes.serving.payload import Refused
@@ -192,7 +192,40 @@ def test_columns_of_the_other_types_are_read_too():
 
 
 def test_a_column_that_no_json_value_fits_is_refused_when_the_model_is_loaded():
-    X = pd.DataFrame({"when": pd.to_datetime(["2013-01-01"] * 60), "size": np.arange(60.0)})
-    dates = SimpleNamespace(schema=infer_signature(X).inputs, categories={})
-    with pytest.raises(WorkbookError, match="column 'when' is of the type datetime"):
-        payload.Reader(dates)
+    X = pd.DataFrame({"what": [b"x"] * 60, "size": np.arange(60.0)})
+    odd = SimpleNamespace(
+        schema=infer_signature(X).inputs, categories={}, reading=cell_values.PLAIN
+    )
+    with pytest.raises(WorkbookError, match="column 'what' is of the type binary"):
+        payload.Reader(odd)
+
+
+def column(kind, required=False, **options):
+    """A column of a model whose text is read by `options`."""
+    reading = cell_values.Reading.of(options.pop("reading", {}))
+    return payload.Column("x", kind, required, reading=reading, **options)
+
+
+def test_a_time_is_iso_text_or_of_the_format_of_training_and_a_gap_is_none():
+    times = column("datetime", reading={"date_format": "%d.%m.%Y"})
+    given = ["2013-10-01", "01.10.2013", "2013-10-01T02:00:00+02:00", " ", None]
+    read = times.checked(given)
+    assert read == ["2013-10-01T00:00:00"] * 3 + [None, None]
+    assert times.array(read)[0] == np.datetime64("2013-10-01") and np.isnat(times.array(read)[4])
+    assert times.checked(times.parsed(["01.10.2013", "NA"])) == ["2013-10-01T00:00:00", None]
+    for wrong in ("soon", 3, True):
+        with pytest.raises(Refused, match="is not a time such as 2013-10-01T05:00"):
+            times.checked([wrong])
+
+
+def test_a_cell_is_what_it_was_in_training():
+    numbers = column("double", reading={"decimal": ",", "na_values": ["-9"]})
+    assert numbers.parsed(["1,5", "NA", "-9", ""]) == [1.5, None, None, None]
+    assert numbers.checked([1.5, -9, None]) == [1.5, None, None]
+    assert column("string").checked(["NA", " ", "x"]) == ["NA", None, "x"]
+    assert column("string", reading={"na_values": ["NA"]}).checked(["NA"]) == [None]
+    flags = column("double", yes_no=True)
+    assert flags.checked([True, None, 0.0]) == [1.0, None, 0.0]
+    assert flags.parsed(["true", "", "1"]) == [1.0, None, 1.0]
+    with pytest.raises(Refused, match="row 1, column 'x': \"maybe\" is not a number"):
+        flags.parsed(["true", "maybe"])

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,9 @@ from functools import cached_property
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 
+from Codes import cell_values
 from Codes.errors import WorkbookError, nearest
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")  # MLflow's
@@ -24,9 +25,14 @@ TYPES = {
     "float": ({float, int}, (-3.4028234e38, 3.4028234e38), np.float32, "a number"),
     "double": ({float, int}, None, np.float64, "a number"),
     "string": ({str}, None, object, "text"),
+    "datetime": ({str}, None, "datetime64[us]", "a time such as 2013-10-01T05:00"),
 }
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-WHOLE = re.compile(r"[+-]?\d{1,25}", re.ASCII)
+# MLflow's type -> Arrow's, which the cells of a CSV body are read as
+ARROW = {
+    **dict.fromkeys(("integer", "long"), pa.int64()),
+    **dict.fromkeys(("float", "double"), pa.float64()),
+    **{"boolean": pa.bool_(), "datetime": cell_values.TIME},
+}
 CODES = {  # MLflow's names where it has one
     400: "BAD_REQUEST",
     403: "PERMISSION_DENIED",
@@ -58,12 +64,19 @@ def shown(value):
 
 @dataclass(frozen=True)
 class Column:
-    """One input column: its MLflow type, whether it must have a value, and the values it may have."""
+    """One input column: its MLflow type, whether it must have a value, and the values it may have.
+
+    Args:
+        reading: how text is read, as in training.
+        yes_no: true and false are 1 and 0: in training they were there with gaps.
+    """
 
     name: str
     kind: str
     required: bool
     known: frozenset | None = None
+    reading: cell_values.Reading = cell_values.PLAIN
+    yes_no: bool = False
 
     @cached_property
     def _plain(self):
@@ -71,6 +84,7 @@ class Column:
 
     def checked(self, values):
         """The list `values` as the column takes them, or Refused with the first that it does not take."""
+        values = self._without_gaps(values)
         if not self._plain.issuperset(map(type, values)):
             values = [self._mended(row, value) for row, value in enumerate(values)]
         limits = TYPES[self.kind][1]
@@ -83,6 +97,25 @@ class Column:
             self._check_known(values)
         return values
 
+    def _without_gaps(self, values):
+        """`values`, where text or a number that stands for a gap is None; times in UTC, as ISO 8601."""
+        if self.kind in ("string", "datetime"):
+            values = [None if isinstance(v, str) and self.reading.is_gap(v) else v for v in values]
+        elif gaps := self.reading.numbers():
+            values = [None if type(v) in (int, float) and v in gaps else v for v in values]
+        if self.kind == "datetime":
+            values = [
+                self._time(row, v) if isinstance(v, str) else v for row, v in enumerate(values)
+            ]
+        return values
+
+    def _time(self, row, value):
+        """The text `value` of a time as ISO 8601 in UTC, without its zone."""
+        found, wrong = cell_values.convert(pa.array([value]), cell_values.TIME, self.reading)
+        if wrong[0].as_py() or not found[0].is_valid:
+            self._refuse_kind(row, value)
+        return found[0].as_py().isoformat()
+
     def _mended(self, row, value):
         """JSON knows one kind of number: 3.0 is a whole one."""
         if type(value) in self._plain:
@@ -92,6 +125,8 @@ class Column:
             return int(value)
         if whole:
             self._refuse(row, value, f"is out of the range of {self.kind}.")
+        if self.yes_no and isinstance(value, bool):
+            return float(value)
         if value is None:
             self._refuse(row, value, "is not allowed: it must have a value.")
         return self._refuse_kind(row, value)
@@ -114,23 +149,31 @@ class Column:
         """`values` as a fitted pipeline takes them: text as text, no None."""
         kind = TYPES[self.kind][2]
         if None in values:
-            kind = object if kind in (bool, object) else np.float64
-            values = [np.nan if v is None else v for v in values]
+            gap = "NaT" if self.kind == "datetime" else np.nan
+            if self.kind not in ("string", "boolean", "datetime"):
+                kind = np.float64
+            elif self.kind == "boolean":
+                kind = object
+            values = [gap if v is None else v for v in values]
         return pd.Series(values, dtype=object) if kind is object else np.array(values, dtype=kind)
 
-    def parsed(self, row, text):
-        """The value that the cell `text` of a CSV file holds, for `checked`."""
-        if text == "":
-            return None
+    def parsed(self, cells):
+        """The values that the `cells` of a CSV file hold, for `checked`."""
         if self.kind == "string":
-            return text
-        if self.kind == "boolean" and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        if self.kind in ("integer", "long") and WHOLE.fullmatch(text):
-            return int(text)
-        if self.kind != "boolean" and NUMBER.fullmatch(text) and math.isfinite(float(text)):
-            return float(text)
-        return self._refuse_kind(row, text)
+            return list(cells)
+        given = pa.array(cells, pa.string())
+        found, wrong = cell_values.convert(given, ARROW[self.kind], self.reading, self.yes_no)
+        wrong = wrong.to_numpy(zero_copy_only=False)
+        if self.kind in ("float", "double"):
+            wrong = wrong | found.is_valid().to_numpy(zero_copy_only=False) & ~np.isfinite(
+                found.to_numpy(zero_copy_only=False)
+            )
+        if wrong.any():
+            row = int(wrong.argmax())
+            self._refuse_kind(row, cells[row])
+        if self.kind == "datetime":
+            return [None if v is None else v.isoformat() for v in found.to_pylist()]
+        return found.to_pylist()
 
     def described(self):
         """The JSON Schema of one value."""
@@ -138,6 +181,11 @@ class Column:
         found = {"type": kind if self.required else [kind, "null"]}
         if TYPES[self.kind][1]:
             found |= dict(zip(("minimum", "maximum"), TYPES[self.kind][1]))
+        if self.kind == "datetime":
+            found |= {
+                "type": "string" if self.required else ["string", "null"],
+                "format": "date-time",
+            }
         if self.known is not None:
             found["enum"] = sorted(self.known) + ([] if self.required else [None])
         return found
@@ -153,7 +201,7 @@ class Reader:
     """
 
     def __init__(self, loaded, rows=10_000, allow_unknown=False):
-        self.rows = rows
+        self.rows, self.reading = rows, loaded.reading
         categories = {} if allow_unknown else loaded.categories
         self.columns = {}
         for spec in loaded.schema:
@@ -168,7 +216,14 @@ class Reader:
                 if known is None
                 else frozenset(getattr(v, "item", lambda v=v: v)() for v in known)
             )
-            self.columns[spec.name] = Column(spec.name, kind, bool(spec.required), known)
+            self.columns[spec.name] = Column(
+                spec.name,
+                kind,
+                bool(spec.required),
+                known,
+                loaded.reading,
+                spec.name in loaded.yes_no,
+            )
 
     def json(self, body):
         """The columns in a JSON `body` of one of MLflow's FORMS."""
@@ -238,7 +293,9 @@ class Reader:
         """The columns in a CSV `body` with a header; an empty cell is a missing value."""
         try:
             text = body.decode("utf-8-sig")
-            names, *rows = filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))
+            marks = {"delimiter": self.reading.sep, "quotechar": self.reading.quotechar}
+            rows = csv.reader(io.StringIO(text, newline=""), strict=True, **marks)
+            names, *rows = filter(None, rows)
         except UnicodeDecodeError as error:
             raise Refused(f"the body is not UTF-8: byte {error.start}.") from None
         except csv.Error as error:
@@ -255,7 +312,7 @@ class Reader:
         columns = {}
         for name, cells in zip(names, zip(*rows)):
             column = self.columns[name]
-            columns[name] = [column.parsed(row, cell) for row, cell in enumerate(cells)]
+            columns[name] = column.parsed(cells)
         return self._checked(columns)
 
     def _checked(self, columns):
