@@ -18,8 +18,11 @@ import pyarrow.csv as pa_csv
 TEXT = pa.dictionary(pa.int32(), pa.string())
 TIME = pa.timestamp("us")
 GAP_WORDS = pa.array(sorted({*pa_csv.ConvertOptions().null_values, "<NA>", "NaT", "None"}))
+FEW = 100
 EXACT = 2.0**53  # from here on a double does not know whole numbers apart
 _WHOLE = r"^[+-]?[0-9]+$"
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf|infinity|nan)$"
+_ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,11 @@ def typed(values, reading=PLAIN):
     """The Arrow array of text `values` in the type that all of them have; text becomes a category."""
     encoded = _encoded(values)
     words = _words(encoded.dictionary, reading)
-    for kind in (pa.int64(), pa.bool_(), pa.float64(), TIME, pa.timestamp("us", "UTC")):
+    for kind in (pa.int64(), pa.bool_(), pa.float64(), TIME):
+        if pc.any(_parsed(words[:FEW], kind, reading)[1]).as_py():  # most columns of text end here
+            continue
         found, wrong = _parsed(words, kind, reading)
         if not pc.any(wrong).as_py():
-            kind = TIME if pa.types.is_timestamp(kind) else kind
             kind = pa.float64() if found.null_count == len(found) else kind
             return pc.take(found.cast(kind), encoded.indices)
     return text(encoded, reading)
@@ -154,8 +158,8 @@ def _parsed(words, kind, reading):
         lower = pc.utf8_lower(words)
         known = pc.is_in(lower, value_set=pa.array(["true", "false"]))
         found = pc.if_else(known, pc.equal(lower, "true"), None)
-    elif pa.types.is_timestamp(kind):
-        found = _times(words, kind, reading)
+    elif kind == TIME:
+        found = _times(words, reading)
     else:
         found = _numbers(words, kind, reading)
     return found, pc.and_(pc.is_valid(words), pc.is_null(found))
@@ -172,17 +176,24 @@ def _numbers(words, kind, reading):
     if reading.decimal != ".":
         plain = pc.if_else(pc.match_substring(plain, "."), None, plain)
         plain = pc.replace_substring(plain, reading.decimal, ".")
-    if kind == pa.float64():
-        return cast(plain, kind)
-    return cast(pc.if_else(pc.match_substring_regex(plain, _WHOLE), plain, None), kind)
+    form = _NUMBER if kind == pa.float64() else _WHOLE
+    return cast(_like(plain, form), kind)
 
 
-def _times(words, kind, reading):
-    """The trimmed `words` as time stamps: by the `date_format`, else as ISO 8601; with a zone, in UTC."""
-    found = cast(words, kind)
-    if kind == TIME and reading.date_format:
+def _like(words, form):
+    """The texts `words`, null where one is not of the `form`, a regular expression: a cast is quick where it fits."""
+    return pc.if_else(pc.match_substring_regex(words, form), words, None)
+
+
+def _times(words, reading):
+    """The trimmed `words` as time stamps: as ISO 8601, in UTC where they have a zone, or by the `date_format`."""
+    iso = _like(words, _ISO)
+    found = cast(iso, TIME)
+    if found.null_count > iso.null_count:
+        found = pc.coalesce(found, cast(iso, pa.timestamp("us", "UTC")).cast(TIME))
+    if reading.date_format:
         own = pc.strptime(words, format=reading.date_format, unit="us", error_is_null=True)
-        found = pc.coalesce(own.cast(kind), found)
+        found = pc.coalesce(own.cast(TIME), found)
     return found
 
 

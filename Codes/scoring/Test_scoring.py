@@ -60,6 +60,7 @@ def saved(folder, name, model="hgb", **hyperparameters):
             skops_trusted_types=models.saved(pipeline)[1],
             signature=models._signature(pipeline, X),  # pylint: disable=protected-access
             input_example=X.head(3),
+            metadata={trust.READING: data.reading(X)},
             pip_requirements=models.requirements(),
         )
     return trust.load(folder)
@@ -212,7 +213,7 @@ def test_a_table_without_rows_gives_one_without_scores(place, model, tmp_path):
 GOOD = pq.read_table(FLIGHTS).slice(7, 1).to_pylist()[0]
 BAD = [
     ("weekday", "", "weekday is missing"),
-    ("carrier", "NA", "carrier is missing"),
+    ("carrier", "NA", "carrier 'NA' was not seen in training"),
     ("distance", "far", "distance 'far' is not a whole number"),
     ("distance", "3.5", "distance '3.5' is not a whole number"),
     ("distance", "9e99", "distance '9e99' is not a whole number"),
@@ -299,6 +300,29 @@ def test_a_column_of_true_false_and_gaps_is_read_as_it_was_learned(tmp_path):
     model = saved(tmp_path / "model", described, max_iter=5)
     done, _ = run(model, tmp_path / "gaps.csv", tmp_path / "s.csv")
     assert done.scored == 90
+    (tmp_path / "typo.csv").write_text(text.replace("true", "maybe", 1))
+    done, _ = run(model, tmp_path / "typo.csv", tmp_path / "typed.csv")
+    assert (done.scored, done.rejected) == (89, 1)
+
+
+def test_a_table_is_scored_by_the_marks_of_its_training_and_no_row_is_swallowed(tmp_path):
+    rows = "".join(f"{n},5;{n % 28 + 1}.03.2013;{n % 3}\n" for n in range(90))
+    (tmp_path / "t.csv").write_text("prediction;when;y\n" + rows)
+    marks = 'path: t.csv, sep: ";", decimal: ",", date_format: "%d.%m.%Y"'
+    described = problem_file(tmp_path, marks, "y", "regression")
+    model = saved(tmp_path / "model", described, max_iter=5)
+    done, _ = run(model, tmp_path / "t.csv", tmp_path / "s.parquet")
+    scored = pd.read_parquet(tmp_path / "s.parquet")
+    frame = data.load(problem.load(described))
+    found = model.predict(frame)
+    assert done.scored == 90 and np.allclose(scored["prediction (scored)"], found)
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    run(model, tmp_path / "t.parquet", tmp_path / "p.parquet")
+    assert np.allclose(pd.read_parquet(tmp_path / "p.parquet")["prediction (scored)"], found)
+    (tmp_path / "u.csv").write_text("prediction;when;y\n" + rows.replace("7,5;", '"7,5;', 1))
+    assert "line 9: a quote opens here" in refused(
+        model, tmp_path / "u.csv", tmp_path / "u.parquet"
+    )
 
 
 # --- what is refused before anything is written
