@@ -197,14 +197,23 @@ def load(wanted, also, never):
     """What `preload` does, where the modules of `never` cannot be loaded by others either."""
     for module in [*IMPORTED_LATE, *also, *sorted(wanted)]:
         if is_allowed(module, never):
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module)
+            load_one(module)
     for package, first_use in FIRST_USES.items():
         try:
             if package in sys.modules:
                 first_use()
         except Exception:  # pylint: disable=broad-exception-caught
             traceback.print_exc()  # into the log: kernels are slower without, no more
+
+
+def load_one(module):
+    """Import `module`; one that fails here, since there is no kernel yet to show something, is left to the kernels."""
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        pass
+    except Exception:  # pylint: disable=broad-exception-caught
+        traceback.print_exc()
 
 
 def is_allowed(name, never):
