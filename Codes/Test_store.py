@@ -1,6 +1,8 @@
 """The store whatever it is called: names in filters, and folders with unusual characters."""
 
+import os
 import subprocess
+import sys
 
 import mlflow
 import pytest
@@ -88,3 +90,12 @@ def test_a_store_of_ones_own_in_such_a_folder_is_refused(tmp_path, monkeypatch):
     with pytest.raises(WorkbookError, match="holds a '%'"):
         store.open_store()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fresh_store_is_made_without_a_word(tmp_path):
+    command = [sys.executable, "-c", "import mlflow\nfrom Codes import store\nstore.open_store()"]
+    environment = os.environ | {store.URI: f"sqlite:///{tmp_path}/mlflow.db"}
+    made = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (made.stdout, made.stderr) == ("", "") and (tmp_path / "mlflow.db").exists()

@@ -1,5 +1,7 @@
 """The tracking store: one absolute address for every way of running, sound before anything uses it."""
 
+import contextlib
+import logging
 import os
 import re
 import sqlite3
@@ -131,6 +133,18 @@ def _check_schema(path, revision):
         )
 
 
+@contextlib.contextmanager
+def _silent(name):
+    """Within it the logger `name` says nothing below a warning."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _create(uri, path):
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -143,7 +157,10 @@ def _create(uri, path):
     # built beside and renamed: a creator that is killed leaves no half store behind
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{part}", artifact_root(uri)).engine.dispose()
+    with _silent(
+        "mlflow.store.db.utils"
+    ):  # by hand it would be the first output of a first notebook, in red
+        SqlAlchemyStore(f"sqlite:///{part}", artifact_root(uri)).engine.dispose()
     # In WAL mode, which the file keeps, readers and a writer do not block each other.
     with sqlite3.connect(part) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
