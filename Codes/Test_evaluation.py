@@ -121,3 +121,30 @@ def test_importance_finds_the_column_that_matters_and_not_the_noise():
     pipeline = models.build(DIABETES, X, "linear").fit(X, y)
     table = evaluation.importance(DIABETES, pipeline, X, y)
     assert table.index[0] == "signal" and table["mean"]["noise"] < 0.05
+
+
+def test_importances_are_measured_where_positives_are_few():
+    random = np.random.default_rng(0)
+    X = pd.DataFrame({"a": random.normal(size=9000), "b": random.normal(size=9000)})
+    y = pd.Series(np.where(X.a.rank() > 8997, "malignant", "benign"))
+    pipeline = models.build(CANCER, X, "linear").fit(X, y)
+    table = evaluation.importance(CANCER, pipeline, X, y)
+    assert table.index[0] == "a" and table["mean"].notna().all()
+
+
+def test_importances_of_a_wide_table_are_bounded_and_what_was_left_out_is_counted():
+    random = np.random.default_rng(0)
+    X = pd.DataFrame(random.normal(size=(60, 300))).add_prefix("x")
+    y = pd.Series(np.where(X.x7 > 0, "malignant", "benign"))
+    pipeline = models.build(CANCER, X, "linear").fit(X, y)
+    table = evaluation.importance(CANCER, pipeline, X, y)
+    assert len(table) == evaluation.IMPORTANCE_COLUMNS and table.attrs["left_out"] == 200
+    assert table.index[0] == "x7"
+    assert len(evaluation.importance(CANCER, pipeline, X, y, seconds=0)) == 1
+
+
+def test_importances_of_rows_of_one_class_are_none():
+    pipeline, _, test = fitted(CANCER)
+    ill = test[test[CANCER.target] == "malignant"]
+    X, y = data.features(ill, CANCER), data.target(ill, CANCER)
+    assert evaluation.importance(CANCER, pipeline, X, y).empty

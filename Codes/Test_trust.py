@@ -121,3 +121,20 @@ def test_missing_words_are_missing_to_the_encoders_whatever_they_are_written_as(
     assert plain.w.tolist()[0] == "a" and all(
         isinstance(v, float) for v in (plain.w[1], plain.v[1])
     )
+
+
+def test_of_another_scikit_learn_both_versions_are_named_with_the_way(model, monkeypatch):
+    pins = model.folder / "requirements.txt"
+    pins.write_text(
+        pins.read_text("utf-8").replace("scikit-learn==", "scikit-learn==0.1 #"), "utf-8"
+    )
+    assert trust.load(model.folder).labels == model.labels  # it answers as it did
+    said = r"saved with scikit-learn 0\.1, and here is .*pip install scikit-learn==0\.1"
+    with monkeypatch.context() as patch, pytest.raises(WorkbookError, match=said):
+        patch.setattr(trust, "TYPES", frozenset())
+        trust.load(model.folder)
+    fields = yaml.safe_load((model.folder / "MLmodel").read_text("utf-8"))
+    fields["metadata"][trust.PREDICTED][0] = [0.5, 0.5]
+    (model.folder / "MLmodel").write_text(yaml.safe_dump(fields), "utf-8")
+    with pytest.raises(WorkbookError, match=said + r".*answers otherwise"):
+        trust.load(model.folder)

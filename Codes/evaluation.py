@@ -1,5 +1,7 @@
 """Evaluation: predictions as one table, their metrics, the gain over a baseline, and what the model relies on."""
 
+import time
+
 import numpy as np
 import pandas as pd
 from sklearn import metrics
@@ -24,7 +26,11 @@ MORE_IS_BETTER = CLASSIFICATION | REGRESSION
 RESAMPLES = 100
 BOOTSTRAP_ROWS = 5000
 IMPORTANCE_ROWS = 2000
+IMPORTANCE_COLUMNS = 100
+IMPORTANCE_SECONDS = 60.0
+CELLS = 200_000  # rows times classes that a measure is taken over: it costs a millisecond a class
 SHUFFLES = 3
+RARE = 20  # rows of each class at least, where there are so many: without any, no metric could be taken
 
 
 def predictions(pipeline, X, y, labels=True):
@@ -145,26 +151,67 @@ def uncertainty(problem, pipeline, table, seed=0):
 
     Of a long table, m rows are drawn each time and the error shrunk by the root of m / n.
     """
-    random, size = np.random.default_rng(seed), min(len(table), BOOTSTRAP_ROWS)
-    draws = (table.iloc[random.integers(0, len(table), size)] for _ in range(RESAMPLES))
     name, classes = problem.metric.name, trust.classes(pipeline)
+    random, size = np.random.default_rng(seed), _most_rows(len(table), BOOTSTRAP_ROWS, classes)
+    draws = (table.iloc[random.integers(0, len(table), size)] for _ in range(RESAMPLES))
     values = [measure(problem, draw, classes, only=name).get(name, np.nan) for draw in draws]
     return float(np.nanstd(values, ddof=1) * np.sqrt(size / len(table)))
 
 
-def importance(problem, pipeline, X, y, seed=0):
-    """How much worse the deciding metric gets when a column is shuffled: mean and std, largest first."""
-    random = np.random.default_rng(seed)
-    rows = random.permutation(len(X))[:IMPORTANCE_ROWS]
+def _most_rows(count, most, classes):
+    """How many of `count` rows to take: `most`, and fewer of a great many `classes` (None of a regression)."""
+    return min(count, most, CELLS // len(classes or [0]))
+
+
+def importance(
+    problem, pipeline, X, y, seed=0, seconds=IMPORTANCE_SECONDS
+):  # pylint: disable=R0913,R0917
+    """How much worse the deciding metric gets when a column is shuffled: mean and std, largest first.
+
+    The cost is bounded: IMPORTANCE_COLUMNS are shuffled, those that go most with the answers, until `seconds` are
+    over. `attrs["left_out"]` of the table is the number of the others. It is empty where the metric cannot be taken.
+    """
+    random, end = np.random.default_rng(seed), time.monotonic() + seconds
+    rows = _some_of_each(y, _most_rows(len(X), IMPORTANCE_ROWS, trust.classes(pipeline)), random)
     X, y = X.iloc[rows], np.asarray(y)[rows]
     # One thread: OpenMP's would spend their time waiting for each other, by spinning; on a busy
     # machine that made 3 s into 100 s.
     with threadpool_limits(1):
-        whole = _losses(problem, pipeline, X, y)[0]
-        worse = {name: _losses(problem, pipeline, _shuffled(X, name, random), y) for name in X}
-    table = pd.DataFrame(worse).T - whole
+        whole, worse = _losses(problem, pipeline, X, y)[0], {}
+        for name in _foremost(pipeline, X, IMPORTANCE_COLUMNS) if np.isfinite(whole) else []:
+            worse[name] = _losses(problem, pipeline, _shuffled(X, name, random), y)
+            if time.monotonic() > end:
+                break
+    table = pd.DataFrame(worse, dtype=float).T - whole
     table = pd.DataFrame({"mean": table.mean(axis=1), "std": table.std(axis=1, ddof=0)})
+    table.attrs["left_out"] = X.shape[1] - len(table)
     return table.rename_axis("feature").sort_values("mean", ascending=False)
+
+
+def _some_of_each(y, size, random):
+    """The positions of `size` rows by chance, some of each class of the targets `y` among them."""
+    order = pd.Series(np.asarray(y)).iloc[random.permutation(len(y))]
+    if order.dtype.kind == "f" or order.nunique() * RARE > size:
+        return order.index[:size].to_numpy()
+    number = order.groupby(order).cumcount().to_numpy()
+    return order.index[np.argsort(number >= RARE, kind="stable")[:size]].to_numpy()
+
+
+def _foremost(pipeline, X, most):
+    """The `most` columns of `X` that go most with what `pipeline` answers, by the correlation of ranks; all if few."""
+    if X.shape[1] <= most:
+        return list(X)
+    known = trust.classes(pipeline)
+    answers = pd.Series(pipeline.predict(X), index=X.index)
+    answers = answers if known is None else answers.map({c: i for i, c in enumerate(known)})
+    found = {}
+    for name, values in X.items():
+        if not pd.api.types.is_numeric_dtype(
+            values
+        ):  # a category stands for the mean answer of its rows
+            values = answers.groupby(values.astype(object), dropna=False).transform("mean")
+        found[name] = abs(values.rank().corr(answers.rank()))
+    return list(pd.Series(found).fillna(0).sort_values(ascending=False, kind="stable").index[:most])
 
 
 def _shuffled(X, name, random):
@@ -180,7 +227,7 @@ def _losses(problem, pipeline, X, y):
     table = predictions(pipeline, X, np.tile(y, times), labels=name not in FROM_SCORES)
     parts = [table.iloc[i * len(y) : (i + 1) * len(y)] for i in range(times)]
     classes = trust.classes(pipeline)
-    values = [measure(problem, part, classes, only=name)[name] for part in parts]
+    values = [measure(problem, part, classes, only=name).get(name, np.nan) for part in parts]
     return [-value if MORE_IS_BETTER[name] else value for value in values]
 
 

@@ -57,14 +57,15 @@ def errors(problem, table):
 def importances(table, metric):
     """Bars of `evaluation.importance`'s table, the largest on top; `metric` is what got worse."""
     if table.empty:
-        return panels.nothing("there is no column to rely on")
+        return panels.nothing("there is no column to rely on, or nothing to measure it by")
     top = table.head(MOST)[::-1]
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.3 * len(top)))
     how = {"color": panels.MODEL, "ecolor": panels.INK, "height": 0.65}
     axes.barh(range(len(top)), top["mean"], xerr=top["std"].fillna(0), **how)
     panels.name_ticks(axes.yaxis, range(len(top)), top.index, 36)
     axes.axvline(0, color=panels.INK, linewidth=0.8)
-    axes.set_title(f"What the model relies on{first(len(top), len(table))}")
+    count = len(table) + table.attrs.get("left_out", 0)
+    axes.set_title(f"What the model relies on{first(len(top), count)}")
     axes.set_xlabel(f"{drawn(metric, 24)}: how much worse when the column is shuffled")
     axes.grid(axis="y", visible=False)
     return figure

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,8 @@ def _check_types(file, content, trusted):
     ) as error:  # pylint: disable=broad-exception-caught  # of a damaged file: many kinds
         raise WorkbookError(f"{file} is no model that skops can read ({error}).") from error
     if strangers := sorted(strange(found, trusted)):
+        if other := _other_version(file.parent):
+            raise WorkbookError(f"{file}: {other} (it holds {', '.join(strangers)}).")
         raise WorkbookError(
             f"{file}: it holds types that nobody vouched for: {', '.join(strangers)}; if you trust "
             f"their package, say so: --trust {' --trust '.join(strangers)}."
@@ -250,11 +253,10 @@ def load(folder, trusted=(), expected=None):
     paths.reach_root()
     try:
         pipeline = skops.io.loads(content, trusted=sorted({*TYPES, *trusted}))
-    except (
-        Exception
-    ) as error:  # pylint: disable=broad-exception-caught  # of another scikit-learn: many kinds
+    except Exception as error:  # pylint: disable=W0718  # of another scikit-learn: many kinds
+        told = _other_version(folder) or "was it saved by another version?"
         raise WorkbookError(
-            f"{folder}: it does not load ({first_line(error, named=True)}); was it saved by another version?"
+            f"{folder}: it does not load ({first_line(error, named=True)}); {told}"
         ) from error
     meta = Model.load(str(folder))
     columns = meta.signature and meta.signature.inputs
@@ -263,4 +265,33 @@ def load(folder, trusted=(), expected=None):
             f"{folder}: only a scikit-learn Pipeline with a signature of named columns is used; "
             "save it by models.log."
         )
-    return Loaded(pipeline, meta, Path(folder), tuple(trusted), found)
+    loaded = Loaded(pipeline, meta, Path(folder), tuple(trusted), found)
+    if other := _other_version(folder):
+        _still_answers(loaded, other)
+    return loaded
+
+
+def _other_version(folder) -> str:
+    """In words, with which scikit-learn the model in `folder` was saved where another is installed; else empty."""
+    here, pins = metadata.version("scikit-learn"), Path(folder, "requirements.txt")
+    lines = pins.read_text("utf-8").split() if pins.is_file() else []
+    there = next((line[14:] for line in lines if line.startswith("scikit-learn==")), here)
+    if there == here:
+        return ""
+    return (
+        f"it was saved with scikit-learn {there}, and here is {here}: use it in an environment with the model's own "
+        f"(pip install scikit-learn=={there}), or train it again here"
+    )
+
+
+def _still_answers(loaded, other):
+    """Refuse a model of another scikit-learn (`other`, in words) that does not answer its example as it did."""
+    if loaded.example is None or loaded.recorded is None:
+        return
+    try:
+        agrees = same(loaded.answers(loaded.example).tolist(), loaded.recorded)
+        reason = "it answers otherwise than when it was saved"
+    except Exception as error:  # pylint: disable=W0718  # many kinds
+        agrees, reason = False, first_line(error, named=True)
+    if not agrees:
+        raise WorkbookError(f"{loaded.folder}: {other} ({reason}).")
