@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import logging
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ import yaml
 from sklearn.utils import all_estimators
 from threadpoolctl import threadpool_limits
 
-from Codes import data, evaluation, models, rehearsal, trust
+from Codes import data, evaluation, models, paths, rehearsal, trust
 from Codes import problem as problems
 from Codes.errors import WorkbookError
 from Codes.scoring import workers
@@ -77,9 +78,9 @@ GUESTS = {
 def cases():
     """(dotted path, table) of all of them; classes by number differ from those by text for other packages only."""
     for kind, tables in (("classifier", ("binary", "several")), ("regressor", ("amount",))):
-        paths = [f"{c.__module__}.{name}" for name, c in all_estimators(kind)]
-        paths.append("sklearn.model_selection.GridSearchCV")
-        yield from ((path, table) for path in paths for table in tables)
+        dotted = [f"{c.__module__}.{name}" for name, c in all_estimators(kind)]
+        dotted.append("sklearn.model_selection.GridSearchCV")
+        yield from ((path, table) for path in dotted for table in tables)
     for package, names in GUESTS.items():
         for name in names:
             tables = ("amount",) if "Regressor" in name else ("binary", "several", "numbered")
@@ -134,6 +135,7 @@ def _quiet():
 
 def hyperparameters(path, task):
     """What makes the estimator small, and the estimators that it is made of."""
+    paths.reach_root()
     module, _, name = path.rpartition(".")
     known = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     found = {key: value for key, value in SMALL.items() if key in known}
@@ -209,3 +211,108 @@ def test_types_of_another_package_are_asked_for_before_it_trains_and_only_once(p
     named = json.loads(caught.value.message.partition("-p trusted '")[2].partition("'")[0])
     assert sorted(named) == sorted(vouched(path))
     trained(path, tables["binary"], named)
+
+
+OWN = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+class Column(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.inner_ = LogisticRegression().fit(X, y)
+        self.classes_ = self.inner_.classes_
+        return self
+    def predict(self, X):
+        return self.inner_.predict(X).reshape(-1, 1)
+    def predict_proba(self, X):
+        return self.inner_.predict_proba(X)
+
+class Amounts(RegressorMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.inner_, self.classes_ = Ridge().fit(X, y), []
+        return self
+    def predict(self, X):
+        return self.inner_.predict(X).reshape(-1, 1)
+
+class Chain(Pipeline):
+    def __init__(self, C=1.0):
+        self.C = C
+        super().__init__([("scale", StandardScaler()), ("linear", LogisticRegression(C=C))])
+
+class Nameless(Column):
+    def fit(self, X, y):
+        self.function_ = FunctionTransformer(lambda z: z)
+        return super().fit(X, y)
+
+class Untagged:
+    def fit(self, X, y): ...
+    def predict(self, X): ...
+    def get_params(self, deep=True): return {}
+    def set_params(self): ...
+"""
+
+
+@pytest.fixture(name="own")
+def _own(tmp_path, monkeypatch):
+    """A module of one's own at the root, which nothing but the workbook makes importable."""
+    (tmp_path / "own_estimators.py").write_text(OWN, "utf-8")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    yield "own_estimators"
+    sys.modules.pop("own_estimators", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("Column", "several"), ("Amounts", "amount"), ("Chain", "binary")]
+)
+def test_an_own_class_in_a_module_at_the_root_goes_the_whole_way(
+    own, name, table, tables, tmp_path
+):
+    problem, path = tables[table], f"{own}.{name}"
+    pipeline, train, test = trained(path, problem, [path])
+    X = data.features(train, problem)
+    pipeline.fit(X, data.target(train, problem))
+    fields = models.fields_of(pipeline, X, [path])
+    mlflow.sklearn.save_model(pipeline, tmp_path / "m", **fields)
+    sys.modules.pop(own)
+    X, sys.path[:] = data.features(test, problem), [p for p in sys.path if p != str(tmp_path)]
+    answers_everywhere(trust.load(tmp_path / "m", [path]), X, pipeline.predict(X).tolist())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("Nameless", "define it by def or class"), ("Untagged", "inherit from .*ClassifierMixin")],
+)
+def test_what_could_not_be_loaded_again_is_refused_before_it_trains(own, name, said, tables):
+    path = f"{own}.{name}"
+    with pytest.raises(WorkbookError, match=said):
+        trained(path, tables["several"], [path, f"{own}.<lambda>"])
+
+
+def test_a_metric_from_probabilities_is_refused_of_an_estimator_that_gives_none(tables):
+    metric = problems.Metric(name="log_loss", direction="minimize")
+    problem = tables["binary"].model_copy(update={"metric": metric})
+    with pytest.raises(
+        WorkbookError, match="LinearSVC gives no probabilities, from which log_loss"
+    ):
+        trained("sklearn.svm.LinearSVC", problem, ())
+
+
+def test_more_rows_are_tried_where_few_do_not_suffice(tables):
+    train = pd.concat([data.load(tables["binary"])] * 6, ignore_index=True)
+    X = data.features(train, tables["binary"])
+    path, given = "sklearn.neighbors.KNeighborsClassifier", {"n_neighbors": 300}
+    pipeline = models.build(tables["binary"], X, path, given)
+    assert rehearsal.rehearse(tables["binary"], pipeline, train, train) is pipeline
+
+
+def test_a_text_column_without_a_value_in_its_first_rows_has_its_type(tables):
+    X = data.features(data.load(tables["binary"]), tables["binary"])
+    X = X.assign(word=pd.Series([None] * 100 + ["a"] * (len(X) - 100), dtype=object))
+    y = data.target(data.load(tables["binary"]), tables["binary"])
+    pipeline = models.build(tables["binary"], X, "linear").fit(X, y)
+    column = models.fields_of(pipeline, X)["signature"].inputs.input_dict()["word"]
+    assert column.type.name == "string" and not column.required
