@@ -273,13 +273,13 @@ def test_a_stopped_template_is_not_waited_for(tree, capfd):
 
 
 def test_each_environment_has_a_template_and_kernels_of_one_share_it(tree):
-    (tree / "Resources/warm.yaml").write_text(LIGHT + "also: [tqdm.auto]\n")
+    (tree / "Resources/warm.yaml").write_text(LIGHT + "also: [tqdm.std]\n")
     with kernel() as one, kernel() as two:
         assert psutil.Process(one.pid).ppid() == psutil.Process(two.pid).ppid() == template()
         other = {**os.environ, "TQDM_DISABLE": "1", "WORKBOOK_TEST": "x"}
         with kernel(env=other) as three:
             assert is_warm(three.process) and len(templates.found()) == 2
-            assert value(three.kc, "tqdm([]).disable", "from tqdm.auto import tqdm") == "True"
+            assert value(three.kc, "tqdm([]).disable", "from tqdm.std import tqdm") == "True"
         with kernel(env={**os.environ, "WORKBOOK_TEST": "x"}) as four:
             assert psutil.Process(four.pid).ppid() == psutil.Process(one.pid).ppid()
 
