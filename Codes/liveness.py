@@ -4,6 +4,7 @@ A run's owner writes down the machine's boot, its process id and that process's 
 whatever the clock says. From elsewhere a heartbeat decides: one that is old, and stands still while it is watched.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import RunStatus
+from mlflow.entities import LifecycleStage, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -68,8 +69,8 @@ def now():
 
 
 class Heartbeat(threading.Thread):
-    """Writes `run_id`'s heartbeat until stopped; calls `on_lost` if somebody else closed the run meanwhile, and ends
-    unless that says to go on.
+    """Writes `run_id`'s heartbeat until stopped; calls `on_lost` if somebody else closed or deleted the run meanwhile,
+    and ends unless that says to go on.
 
     Where somebody asks the run to stop, by the tag STOP, it calls `on_asked` with the reason given there.
     """
@@ -84,7 +85,7 @@ class Heartbeat(threading.Thread):
         while not self.ended.wait(self.period):
             try:
                 run = client.get_run(self.run_id)
-                if closed_by(run):
+                if closed_by(run) or run.info.lifecycle_stage == LifecycleStage.DELETED:
                     if not self.on_lost():
                         return
                     continue
@@ -111,6 +112,22 @@ class Heartbeat(threading.Thread):
 def closed_by(run):
     """Who closed `run` over its owner's head; an empty text for nobody."""
     return run.data.tags.get(CLOSED, "")
+
+
+def is_deleted(client, run_id):
+    """Whether `run_id` was deleted, in the UI or for good."""
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == LifecycleStage.DELETED
+    except MlflowException as error:
+        return error.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def close_deleted(client, run_id):
+    """Let the deleted `run_id`, which takes no status, be KILLED where somebody restores it; it stays deleted."""
+    with contextlib.suppress(MlflowException):  # it is gone for good
+        client.restore_run(run_id)
+        set_status(client, run_id, "KILLED")
+        client.delete_run(run_id)
 
 
 def close_dead_runs():

@@ -365,6 +365,22 @@ def test_sigterm_right_after_the_run_was_opened_kills_it(execution):
     check_failed(execution, "KILLED", "", error="SystemExit")
 
 
+def delete_its_run(execution):
+    """Delete the run under way, as the UI does."""
+    execution.until("begun")
+    execution.store.client.delete_run(execution.run.info.run_id)
+
+
+@injected(SLEEP, then=delete_its_run)
+def test_a_run_that_is_deleted_under_way_ends_with_one_line_and_is_killed_if_restored(execution):
+    run = check_nothing_left(execution)
+    assert execution.code == 1 and "Traceback" not in execution.printed, execution.printed
+    assert f"the run {run.info.run_id} was deleted meanwhile" in execution.printed
+    assert (run.info.lifecycle_stage, run.info.status) == ("deleted", "KILLED")
+    facts = nbformat.read(execution.output, as_version=4).metadata.papermill
+    assert facts.exception is True
+
+
 # --- output
 
 

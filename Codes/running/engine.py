@@ -413,6 +413,7 @@ def close_run(run_id, manager, outcome):
         # it may have been stopped (SIGSTOP) between the two lines above
         refuse_if_closed(client, run_id)
     except MlflowException as error:
+        refuse_if_deleted(client, run_id)
         outcome.fail("StoreUnreachable", "")
         reason = first_line(error.message)
         outcome.raises = WorkbookError(
@@ -421,8 +422,18 @@ def close_run(run_id, manager, outcome):
         )
 
 
+def refuse_if_deleted(client, run_id):
+    """Raise if the run was deleted under its runner; in the bin it is KILLED, and not RUNNING for ever."""
+    if liveness.is_deleted(client, run_id):
+        liveness.close_deleted(client, run_id)
+        raise WorkbookError(
+            f"the run {run_id} was deleted meanwhile, so nothing more could be kept in it; run the notebook again."
+        )
+
+
 def refuse_if_closed(client, run_id):
     """The run as it stands; raise, and leave it KILLED, if another command has closed it over its runner's head."""
+    refuse_if_deleted(client, run_id)
     run = client.get_run(run_id)
     if by := liveness.closed_by(run):
         liveness.set_status(client, run_id, "KILLED")

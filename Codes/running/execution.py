@@ -340,7 +340,7 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     guard, outcome = Guard(limits), Outcome()
     heartbeat = liveness.Heartbeat(
         run_id,
-        on_lost=lambda: guard.stop_kernel("the run was closed by another command"),
+        on_lost=lambda: guard.stop_kernel("the run was closed or deleted by another command"),
         on_asked=guard.stop_kernel,
         period=beat,
     )

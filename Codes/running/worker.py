@@ -80,6 +80,7 @@ def without_run(status, error):
 def perform(task):
     """Execute the trial that `task` tells of, and return its facts: run_id, status, metrics, error, what it took."""
     from mlflow import MlflowClient
+    from mlflow.entities import LifecycleStage
 
     from Codes.running import runner
 
@@ -110,11 +111,14 @@ def perform(task):
     try:
         if opened:
             run = MlflowClient().get_run(opened[0])
-            facts |= {
-                "status": run.info.status,
-                "metrics": run.data.metrics,
-                "tags": dict(run.data.tags),
-            }
+            if (
+                run.info.lifecycle_stage == LifecycleStage.ACTIVE
+            ):  # one that was deleted is a failed trial
+                facts |= {
+                    "status": run.info.status,
+                    "metrics": run.data.metrics,
+                    "tags": dict(run.data.tags),
+                }
     except Exception as failure:  # pylint: disable=broad-exception-caught
         facts["error"] = error or _first_line(failure)
     if ended and not opened:
