@@ -149,7 +149,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     asks = (flags["if_changed"] or flags["why"]) and not force
     for number, (path, values) in enumerate(steps, 1):
         click.echo(f"[{number}/{len(steps)}] {path.stem} {shown(values)}".rstrip(), err=True)
-        if asks and is_known(path, values, flags["why"]):
+        if asks and is_known(path, values, flags["why"], kernel):
             continue
         place = runner.output_path(path, output, force)
         told = functools.partial(say_run, record)
@@ -157,13 +157,13 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     show_table(set() if notebook else solved)
 
 
-def is_known(path, values, why):
+def is_known(path, values, why, kernel):
     """Whether the notebook at `path` need not be run with `values` again; says so, or `why` it must."""
     importlib.import_module("papermill")  # it imports our engine, and must come first
     from Codes.running import fingerprint
 
     complete = parameters.check(runner.declared(path), values, path.name)
-    found, reason = fingerprint.already(path, complete)
+    found, reason = fingerprint.already(path, complete, kernel)
     if found:
         click.echo(
             f"  unchanged since the run {found.info.run_id}: skipped (--force runs it)", err=True

@@ -37,7 +37,7 @@ def parts(path, **given):
 
 def test_the_parts_name_what_determines_a_run(notebook):
     found = parts(notebook)
-    names = {"the notebook's code", "the parameters", "the environment"}
+    names = {"the notebook's code", "the parameters", "the environment", "the notebook's place"}
     assert set(found) == names | {"helper.py", "deeper.py", "table.csv"}
     assert found == parts(notebook)
 
@@ -79,12 +79,127 @@ def test_prose_outputs_and_other_defaults_do_not_count(notebook):
     assert parts(notebook, seed=3) == before
 
 
-def test_what_else_the_parameters_cell_does_counts(notebook):
-    before = parts(notebook)
+@pytest.mark.parametrize(
+    "line",
+    ["import os", "cfg['depth'] = 3", "os.environ['A'] = '1'", "a, b = f(), 1", "if seed: x = 2"]
+    + ["%load_ext x", "seed *= 2"],
+)
+def test_what_else_the_parameters_cell_does_counts(notebook, line):
     nb = nbformat.read(notebook, as_version=4)
-    nb.cells[0].source += "\nimport os"
+    nb.cells[0].source += "\ncfg = {}"
     nbformat.write(nb, notebook)
-    assert fingerprint.differences(before, parts(notebook)) == ["the notebook's code changed"]
+    before = parts(notebook)
+    nb.cells[0].source += f"\n{line}"
+    nbformat.write(nb, notebook)
+    assert "the notebook's code changed" in fingerprint.differences(before, parts(notebook))
+
+
+def test_unpacked_values_are_parameters(notebook):
+    def with_high(high):
+        write_notebook(notebook, CELL, parameters=f"seed = 0\nlow, high = 0, {high}")
+        return parts(notebook)
+
+    assert fingerprint.differences(with_high(10), with_high(99)) == ["the parameters changed"]
+
+
+def test_a_default_that_is_changed_is_not_the_same_value_given(notebook):
+    write_notebook(notebook, "1", parameters="rows = 5\ndebug = True\nif debug:\n    rows = 100")
+    assert parts(notebook) != parts(notebook, rows=5)
+
+
+def test_a_copy_elsewhere_is_another_notebook_and_a_checkout_elsewhere_is_not(notebook, tmp_path):
+    other = tmp_path / "copy"
+    shutil.copytree(notebook.parent, other, ignore=lambda *_: {"copy"})
+    found = fingerprint.differences(parts(notebook), parts(other / notebook.name))
+    assert found == ["the notebook's place changed"]
+    assert fingerprint.located(NOTEBOOKS / "02_train.ipynb") == "notebooks/02_train.ipynb"
+
+
+def test_another_kernel_is_told_and_its_packages_cannot_be_known(notebook):
+    nb = nbformat.read(notebook, as_version=4)
+    values = parameters.check(parameters.of(nb), {})
+    own = fingerprint.parts(nb, notebook, values, "workbook")
+    assert own == parts(notebook)
+    other = fingerprint.differences(own, fingerprint.parts(nb, notebook, values, "other"))
+    assert other[0] == "the kernel new" and "the packages of the kernel other" in other[1]
+
+
+def test_what_cannot_be_known_is_like_nothing_but_in_its_own_sweep(tmp_path):
+    path = write_notebook(tmp_path / "n.ipynb", "import requests\nrequests.get(address)")
+    nb = nbformat.read(path, as_version=4)
+
+    def now(scope=None):
+        return fingerprint.parts(nb, path, {"seed": 0}, scope=scope)
+
+    told = fingerprint.differences(now(), now())
+    assert told == ["what cannot be known (cell 2: requests.get(address))"]
+    assert now("sweep") == now("sweep") != now("another")
+
+
+@pytest.mark.parametrize(
+    ("default", "is_known"),
+    [
+        ("os.path.join('a', 'b')", True),
+        ("date.today()", False),
+        ("f(3)", False),
+        ("seed * 2", True),
+    ],
+)
+def test_a_default_that_is_another_each_time_cannot_be_known(tmp_path, default, is_known):
+    path = write_notebook(tmp_path / "n.ipynb", "1", parameters=f"seed = 1\nwhen = {default}")
+    assert (parts(path) == parts(path)) == is_known
+    assert parts(path, when="x") == parts(path, when="x")
+
+
+def test_environment_variables_that_are_read_count_and_secrets_only_by_being_set(
+    notebook, monkeypatch
+):
+    write_notebook(notebook, "import os\nos.environ['OWN_MODE'], os.getenv('OWN_TOKEN')")
+
+    def now(mode, token):
+        monkeypatch.setenv("OWN_MODE", mode)
+        monkeypatch.setenv("OWN_TOKEN", token)
+        return parts(notebook)
+
+    before = now("a", "b")
+    assert now("a", "c") == before
+    assert fingerprint.differences(before, now("c", "b")) == ["the variable OWN_MODE changed"]
+    monkeypatch.delenv("OWN_TOKEN")
+    assert "the variable OWN_TOKEN changed" in fingerprint.differences(before, parts(notebook))
+
+
+REACHED = [
+    ("%run script.py", "script.py"),
+    ("%run script", "script.py"),
+    ("!python script.py --fast", "script.py"),
+    ("exec(open('script.py').read())", "script.py"),
+    ("import importlib\nimportlib.import_module('script')", "script.py"),
+    ("import importlib\nimportlib.import_module(name)", "script.py"),
+    ("make(dotted)", "script.py"),
+    ("%load_ext script", "script.py"),
+    ("%%time\nimport script", "script.py"),
+    ("files = !ls\nimport script", "script.py"),
+    ("import sys\nsys.path.insert(0, 'below')\nimport inner", "inner.py"),
+    ("import script", "far.py"),
+    ("import pandas as pd\npd.read_csv('t.csv')", "t.csv"),
+    ("from pathlib import Path\n(Path('below') / 't2.csv').read_text()", "t2.csv"),
+    ("import script\nscript.load('t.csv')", "t.csv"),
+    ("from IPython.display import Image\nImage('t.csv')", "t.csv"),
+    ("import glob\nfor f in glob.glob('below/*.csv'):\n    open(f)", "t2.csv"),
+]
+
+
+@pytest.mark.parametrize(("code", "name"), REACHED)
+def test_files_that_the_code_reaches_count(tmp_path, code, name):
+    (tmp_path / "below").mkdir()
+    for file in ("below/inner.py", "far.py", "t.csv", "below/t2.csv"):
+        (tmp_path / file).write_text("1", "utf-8")
+    (tmp_path / "script.py").write_text("import far\ndef load(path): return open(path)", "utf-8")
+    declared = "name: str = 'script'\ndotted: str = 'script.Model'"
+    path = write_notebook(tmp_path / "n.ipynb", code, parameters=declared)
+    file = next(tmp_path.rglob(name))
+    told = changed(path, file, file.read_text("utf-8") + "\n2")
+    assert any(name in part for part in told), told
 
 
 def test_a_problem_stands_for_its_file_and_its_table(tmp_path):
@@ -258,6 +373,21 @@ def test_a_notebook_that_reads_runs_is_due_when_there_are_new_ones(own_store):
     assert "runs changed since the run" in third.printed, third.printed
 
 
+def test_the_same_notebook_in_another_experiment_is_due(own_store):
+    first = own_store.start("place", "1").finish()
+    assert again(own_store, first, "--if-changed", "--experiment", "brandnew").code == 0
+    assert len(own_store.runs("brandnew")) == 1
+    third = again(own_store, first, "--if-changed", "--experiment", "brandnew")
+    assert "unchanged since" in third.printed and len(own_store.runs("brandnew")) == 1
+
+
+def test_what_cannot_be_known_is_run_and_said(own_store):
+    first = own_store.start("outside", "import sqlite3\nsqlite3.connect(':memory:')").finish()
+    second = again(own_store, first, "--why")
+    assert "what cannot be known (cell 2: sqlite3.connect(" in second.printed, second.printed
+    assert len(first.runs) == 2
+
+
 STORED = {fingerprint.STORE, fingerprint.REGISTRY}
 
 
@@ -341,6 +471,15 @@ def test_a_notebook_of_versions_is_due_when_there_are_new_ones_or_an_alias_is_mo
     check_changed()
     finished_run(client)
     check_changed("the runs")
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_lifecycle_reads_nothing_unknown(path):
+    nb = nbformat.read(path, as_version=4)
+    values = parameters.check(parameters.of(nb), {})
+    helpers, found = fingerprint.reached(nb, fingerprint.code(nb), path, values)
+    assert helpers and not found.unknown and not found.variables
+    assert not fingerprint.named_files(path.parent, found.files)
 
 
 def test_a_notebook_that_reads_none_does_not_look_into_the_store(notebook, monkeypatch):

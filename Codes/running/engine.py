@@ -23,6 +23,7 @@ import papermill
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 from papermill import engines
 from papermill.engines import Engine, NotebookExecutionManager
@@ -185,7 +186,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         warn_of_paths(nb.metadata.papermill.get("parameters", {}), folder)
         secrets = [os.environ[name] for name in parameters.references(values) if os.environ[name]]
         with interruption.signals() as signals:
-            run = open_run(nb, source, values, options, signals)
+            run = open_run(nb, source, values, options | {"kernel": kernel_name}, signals)
             run_id = run.info.run_id
             options.get("opened", bool)(run)
             manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
@@ -274,7 +275,13 @@ def open_run(nb, source, values, options, signals):
     """
     os.environ.setdefault(RETRIES, str(PATIENCE))
     tracking.use_store()
-    parts = fingerprint.parts(nb, source, values)
+    parts = fingerprint.parts(
+        nb,
+        source,
+        values,
+        options.get("kernel"),
+        options.get("tags", {}).get(MLFLOW_PARENT_RUN_ID),
+    )
     require(parts, options)
     tags = (
         identity.tags(source) | liveness.claim() | fingerprint.tags(parts) | options.get("tags", {})

@@ -1,19 +1,23 @@
 """A run's fingerprint: the digest of what determines its result, so that no run need be made twice.
 
-That is the notebook's code, its parameters after defaults, the modules of the user's own that it reaches, the content
-of the data that its parameters name, the environment, and what the store holds where the notebook reads that. MLflow
-keeps it, whole and by parts, as tags of the run.
+That is the notebook itself and its code, its parameters after defaults, the modules of the user's own that it reaches,
+the content of the data that its parameters and its code name, the environment, and what the store holds where the
+notebook reads that. What else it reads cannot be known: such a run is like no other, but for those of its own sweep.
+MLflow keeps the fingerprint, whole and by parts, as tags of the run.
 """
 
 import ast
 import contextlib
 import functools
+import glob
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
 import re
 import sys
+import uuid
 from collections import defaultdict
 from pathlib import Path
 
@@ -23,11 +27,13 @@ from mlflow import MlflowClient
 
 from Codes import cells, identity, languages, notebook_file, parameters, paths, tracking
 from Codes.errors import WorkbookError
-from Codes.running import preload
+from Codes.running import influences, preload
+from Codes.running.rendezvous import SPEC
 from Codes.store import all_runs
 
 TAG = "mlflow.workbook.fingerprint"
 PARTS = "mlflow.workbook.fingerprint.parts"
+PLACE, KERNEL, UNKNOWN = "the notebook's place", "the kernel", "what cannot be known"
 CODE, VALUES, ENVIRONMENT, FILES, STORE, REGISTRY = (
     "the notebook's code",
     "the parameters",
@@ -45,15 +51,23 @@ READS = {
 }
 # these have such calls too, but every run needs them: whoever reads runs through them makes such a call itself
 GROUND = [paths.ROOT / "Codes" / f"{name}.py" for name in ("tracking", "liveness", "store")]
+# the workbook's own modules: what they read is known by the problem, the store and the registry
+SHIPPED = set(
+    "adoption card cells cli client comparison contract dask_cluster data "
+    "errors evaluation files gate held identity languages liveness manifest "
+    "model_commands models notebook_diff notebook_file panels parameters paths plain_yaml plots "
+    "problem promotion registry reproduction running samples scoring serving stages "
+    "store stripping tables tracking trust ".split()
+)
+# calls in a default that give the same each time
+PURE = set(
+    "Path join str int float bool len list dict tuple set range min max sum round abs sorted get getenv".split()
+)
 GATE = "mlflow.workbook.gate"  # of the runs that the gate makes, see promotion
+OWN_KERNELS = ("python3", notebook_file.PYTHON, SPEC)  # this Python's own, whose packages are known
 LONGEST = 7000  # characters of the parts of files, in a tag that holds 8000
 MANY = 10_000  # files in a folder
 FINISHED = "attributes.status = 'FINISHED'"
-
-
-def of_file(path, values):
-    """The parts of a run of the notebook at `path` with `values` (all of them, as `parameters.check` returns them)."""
-    return parts(_read(Path(path), preload.stamp_of(path)), path, values)
 
 
 @functools.lru_cache(100)
@@ -61,12 +75,33 @@ def _read(path, _stamp):
     return notebook_file.read(path)
 
 
-def parts(nb, path, values):
-    """{part: digest} of a run of `nb`, the notebook at `path`, with `values`."""
+def located(path):
+    """The notebook's `path`, as it is in any checkout."""
     path = Path(path).resolve()
-    codes, helpers = code(nb), modules(path)
+    return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
+
+
+def parts(nb, path, values, kernel=None, scope=None):  # pylint: disable=too-many-locals
+    """{part: digest} of a run of `nb`, the notebook at `path`, with `values`, in `kernel` (None: the notebook's own).
+
+    Runs with the same `scope`, those of one sweep, are taken to find the same in what cannot be known.
+    """
+    path = Path(path).resolve()
+    codes = code(nb)
+    helpers, found_in = reached(nb, codes, path, values)
     found = {CODE: digest(*codes), VALUES: digest(_plain(values)), ENVIRONMENT: environment()}
-    files = by_name([*helpers, *data_files(path.parent, values)])
+    found[PLACE] = digest(located(path))
+    unknown = found_in.unknown + _uncertain(values)
+    named = kernel or notebook_file.kernel_of(nb)
+    if named not in OWN_KERNELS:
+        found[KERNEL] = digest(str(named))
+        unknown.append(f"the packages of the kernel {named}")
+    if unknown:
+        told = f"{UNKNOWN} ({'; '.join(dict.fromkeys(unknown))})"[:300]
+        found[told] = digest(scope or uuid.uuid4().hex)
+    found |= {f"the variable {name}": _variable(name) for name in sorted(found_in.variables)}
+    places = [*helpers, *data_files(path.parent, values), *named_files(path.parent, found_in.files)]
+    files = by_name(places)
     whole = json.dumps(files)
     found |= files if len(whole) <= LONGEST else {FILES: digest(whole)}
     reads = what_is_read(codes, helpers)
@@ -77,10 +112,98 @@ def parts(nb, path, values):
     return found
 
 
+def reached(nb, codes, path, values):
+    """(the user's own files that the notebook `nb` at `path` imports or runs, the Influences of it and of them)."""
+    if not languages.is_python(nb):
+        told = f"a notebook in {languages.language_of(nb)}"
+        return [], influences.Influences(files=_quoted(codes), unknown=[told])
+    sources = [(f"cell {number}", source) for number, source in _numbered(nb, codes)]
+    leaves = parameters._leaves(values)  # pylint: disable=protected-access
+    texts = [leaf for leaf in leaves if isinstance(leaf, str)]
+    names = {text for text in texts if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", text)}
+    helpers, own, found = [], [], None
+    while True:
+        others = [s for s in helpers if s.suffix == ".py" and not _is_shipped(s)]
+        if found and others == own:
+            return helpers, found
+        own = others
+        texts = [(s.name, _text(s, preload.stamp_of(s))) for s in own]
+        found = influences.of(
+            sources + texts, path.parent, values, lambda m: _is_own(m, path.parent)
+        )
+        folders = [path.parent / folder for folder in found.folders]
+        scripts = named_files(path.parent, found.scripts)
+        helpers = modules(path, names | found.modules, folders, scripts)
+
+
+def _numbered(nb, codes):
+    """(number, source) of each of the `codes` of `nb`, by the cells' numbers before injection."""
+    own = [cell for cell in nb.cells if not _is_injected(cell)]
+    return zip([n for n, cell in enumerate(own, 1) if cell.cell_type == "code"], codes)
+
+
+def _is_injected(cell):
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+def _quoted(codes):
+    """The words of code in another language, which may name files."""
+    return [word for source in codes for word in re.findall(r"[^\s'\"()<>|;&]+", source)]
+
+
+def _is_shipped(path):
+    inside = path.is_relative_to(paths.ROOT / "Codes")
+    return inside and path.relative_to(paths.ROOT / "Codes").parts[0].removesuffix(
+        ".py"
+    ) in SHIPPED | {"__init__"}
+
+
+def _is_own(module, folder):
+    return any(any(_sources(place, module)) for place in (paths.ROOT, folder))
+
+
+@functools.lru_cache(1000)
+def _text(path, _stamp):
+    return path.read_text("utf-8", "replace")
+
+
+def _uncertain(values):
+    """Of those of `values` that only the kernel will know, the ones that may be others each time."""
+    told = []
+    for name, value in values.items():
+        tree = influences.tree_of(value) if isinstance(value, parameters.Computed) else None
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)] if tree else []
+        if any(influences.name_of(call) not in PURE for call in calls):
+            told.append(f"the default of {name}: {value}")
+    return told
+
+
+def _variable(name):
+    """The digest of the environment variable `name`; of a secret only whether it is set."""
+    value = os.environ.get(name)
+    if value is not None and parameters.SECRET_NAME.search(name):
+        value = "set"
+    return digest("unset" if value is None else f"={value}")
+
+
+def named_files(folder, texts):
+    """The files and folders that `texts` in code name, seen from `folder`; of a pattern all that it matches."""
+    found = []
+    for text in dict.fromkeys(texts):
+        if "*" in text:
+            found += sorted(Path(p) for p in glob.iglob(str(folder / text), recursive=True))
+        elif "\0" not in text and _is_there(folder / text):
+            found.append((folder / text).resolve())
+    around = (folder, paths.ROOT, Path.cwd())
+    outer = [p for p in found if any(each.is_relative_to(p) for each in around)]
+    made = (paths.DATABASE, paths.ARTIFACTS, paths.EXECUTED)
+    inner = [p for p in found if any(p.is_relative_to(each) for each in made)]
+    return [p for p in dict.fromkeys(found) if p not in outer and p not in inner]
+
+
 def code(nb):
     """The sources of `nb`'s code cells, without injected ones and without the parameters' own values."""
-    codes = [c for c in nb.cells if c.cell_type == "code"]
-    kept = [c for c in codes if "injected-parameters" not in c.metadata.get("tags", [])]
+    kept = [cell for cell in nb.cells if cell.cell_type == "code" and not _is_injected(cell)]
     is_python = languages.is_python(nb)
     return [
         _beside(c.source) if is_python and "parameters" in c.metadata.get("tags", []) else c.source
@@ -118,21 +241,46 @@ def tags(found):
     return {TAG: of_parts(found), PARTS: json.dumps(found)}
 
 
-def modules(path):
-    """The user's own files that the notebook at `path` imports, over however many steps: of `Codes`, and beside it."""
-    found, asked, waiting = set(), set(), [path]
+def modules(path, names=(), folders=(), scripts=()):
+    """The user's own files that the notebook at `path` imports, over however many steps: of `Codes`, and beside it.
+
+    It may import `names`, too, look in `folders`, and run `scripts`.
+    """
+    asked = {(None, name) for name in names}
+    found, waiting = set(scripts), [path, *scripts]
+    found |= {s for _, name in asked for s in _places(None, name, path.parent, folders)}
+    waiting += found
     while waiting:
         new = _imported(file := waiting.pop(), preload.stamp_of(file)) - asked
         asked |= new
-        near = {
-            source
-            for place, name in new
-            for folder in ([place] if place else [paths.ROOT, path.parent])
-            for source in _sources(folder, name)
-        }
+        near = {s for place, name in new for s in _places(place, name, path.parent, folders)}
         waiting += near - found
         found |= near
     return sorted(found)
+
+
+def _places(place, name, folder, folders):
+    """The files of the module `name`, seen from `place`, or from a notebook's `folder` and from `folders`."""
+    if place:
+        return list(_sources(place, name))
+    found = [s for each in (paths.ROOT, folder, *folders) for s in _sources(each, name)]
+    elsewhere = None if found else _elsewhere(name.partition(".")[0])
+    return list(_sources(elsewhere, name)) if elsewhere else found
+
+
+@functools.lru_cache(1000)
+def _elsewhere(package):
+    """The folder of a `package` that is neither installed nor near: on PYTHONPATH, or installed to be edited."""
+    if package in sys.stdlib_module_names or not package.isidentifier():
+        return None
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    file = Path(spec.origin) if spec and spec.has_location else None
+    if file is None or any(file.is_relative_to(p) for p in (sys.prefix, sys.base_prefix)):
+        return None
+    return file.parent.parent if file.name == "__init__.py" else file.parent
 
 
 @functools.lru_cache(1000)
@@ -150,10 +298,11 @@ def _imported(path, _stamp):
 
 def _sources(folder, module):
     """The files below `folder` that are run when `module` is imported: its own, and those of the packages around it."""
+    place = str(folder)  # as text: hundreds of names are asked for in each run
     for step in module.split("."):
-        yield from filter(Path.is_file, (folder / f"{step}.py", folder / step / "__init__.py"))
-        folder /= step
-        if not folder.is_dir():
+        place = f"{place}/{step}"
+        yield from map(Path, filter(os.path.isfile, (f"{place}.py", f"{place}/__init__.py")))
+        if not os.path.isdir(place):
             return
 
 
@@ -290,26 +439,32 @@ def stored_versions():
     return digest(*sorted(map(str, found)))
 
 
-def known(stem):
-    """{fingerprint: the newest finished run} of the notebook `stem`."""
-    runs = [run for run in finished(stem) if TAG in run.data.tags]
+def known(path, experiment):
+    """{fingerprint: the newest finished run} of the notebook at `path` in the `experiment` (an id)."""
+    runs = [run for run in finished(path, experiment) if TAG in run.data.tags]
     return {run.data.tags[TAG]: run for run in reversed(runs)}
 
 
-def finished(stem, most=None):
-    """The finished runs of the notebook `stem`, the newest first, and at `most` so many."""
-    found = all_runs(MlflowClient(), FINISHED, tags={identity.NOTEBOOK: stem})
-    return list(itertools.islice(found, most))
+def finished(path, experiment, most=None):
+    """The finished runs of the notebook at `path` in `experiment`, the newest first, and at `most` so many."""
+    here = digest(located(path))
+    runs = all_runs(MlflowClient(), FINISHED, [experiment], tags={identity.NOTEBOOK: path.stem})
+    return list(itertools.islice((r for r in runs if parts_of(r).get(PLACE) == here), most))
 
 
-def already(path, values):
-    """(the finished run of the notebook at `path` with `values` as all stands now, or None; why there is none)."""
+def already(path, values, kernel=None):
+    """(the finished run of the notebook at `path` with `values` as all stands now, or None; why there is none).
+
+    Only one of the same experiment counts: the other's readers would not see it.
+    """
     tracking.use_store()
-    now = of_file(path, values)
-    stem = Path(path).stem
-    if found := next(all_runs(MlflowClient(), FINISHED, tags={TAG: of_parts(now)}), None):
+    path = Path(path)
+    now = parts(_read(path, preload.stamp_of(path)), path, values, kernel)
+    experiment = tracking.experiment_of(path, values)
+    same = all_runs(MlflowClient(), FINISHED, [experiment], tags={TAG: of_parts(now)})
+    if found := next(same, None):
         return found, ""
-    return None, why(now, finished(stem, most=1000), stem)
+    return None, why(now, finished(path, experiment, most=1000), path.stem)
 
 
 def why(now, runs, stem):
@@ -326,7 +481,7 @@ def differences(old, now):
     """The parts that differ between `old` and `now`, each with what happened to it."""
     words = {(True, True): "changed", (True, False): "no longer used", (False, True): "new"}
     return [
-        f"{part} {words[part in old, part in now]}"
+        part if part.startswith(UNKNOWN) else f"{part} {words[part in old, part in now]}"
         for part in sorted(old.keys() | now.keys())
         if old.get(part) != now.get(part)
     ]

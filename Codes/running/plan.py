@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from Codes import parameters, paths, tracking
+from Codes import parameters, tracking
 from Codes.errors import WorkbookError
 from Codes.running import fingerprint
 from Codes.running.space import Space
@@ -30,6 +30,7 @@ class Plan:  # pylint: disable=too-many-instance-attributes
     memory: float | None = None
     kernel: str | None = None
     limits: dict = field(default_factory=dict)
+    scope: str | None = None  # the parent run, once it is there
 
     def key(self):
         """What tells the same sweep given again: what it searches and how, not how long and where."""
@@ -45,8 +46,7 @@ class Plan:  # pylint: disable=too-many-instance-attributes
 
     def where(self):
         """The notebook's path, as it is in any checkout."""
-        inside = self.path.is_relative_to(paths.ROOT)
-        return str(self.path.relative_to(paths.ROOT) if inside else self.path)
+        return fingerprint.located(self.path)
 
     def wanted(self):
         """How many trials there are to be."""
@@ -62,7 +62,7 @@ class Plan:  # pylint: disable=too-many-instance-attributes
     def parts(self, notebook, point, number):
         """The fingerprint's parts of the run of `notebook` (as it was read) that `values` tells of."""
         given = parameters.check(self.space.declared, self.values(point, number), self.path.name)
-        return fingerprint.parts(notebook, self.path, given)
+        return fingerprint.parts(notebook, self.path, given, self.kernel, self.scope)
 
     def best(self, trials, objective=0):
         """The one of `trials` that is best by the objective of that number; None where none has finished."""

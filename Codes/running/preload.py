@@ -20,7 +20,7 @@ import types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-from Codes import paths
+from Codes import cells, paths
 from Codes.running import forked, rendezvous
 from Codes.running.guise import Guise
 
@@ -131,17 +131,16 @@ def imported_by(path):
     try:
         text = path.read_text("utf-8")
         if path.suffix == ".ipynb":
-            cells = json.loads(text)["cells"]
-            codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+            all_cells = json.loads(text)["cells"]
+            codes = ["".join(cell["source"]) for cell in all_cells if cell["cell_type"] == "code"]
         else:
             codes = [text]
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     found = set()
     for code in codes:
-        lines = ("" if line.lstrip().startswith(("%", "!")) else line for line in code.splitlines())
         with contextlib.suppress(SyntaxError, ValueError):
-            for node in ast.walk(ast.parse("\n".join(lines))):
+            for node in ast.walk(ast.parse(cells.python(code))):
                 found |= _names(node)
     return found
 

@@ -61,8 +61,9 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         """Find this sweep's parent, or make it, and everything that is known of its points."""
         plan = self.plan
         self.family.open()
+        plan.scope = self.family.run_id
         if not plan.force:
-            found = fingerprint.known(plan.path.stem)
+            found = fingerprint.known(plan.path, self.family.parent.info.experiment_id)
             self.known = {print_: _facts(run) for print_, run in found.items()}
         children = [] if self.family.is_new else self.family.children()
         self.pruned_runs = {
