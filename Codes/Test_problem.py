@@ -76,7 +76,7 @@ MISTAKES = {
     "on": ("Is it ripe?", "on", 'line 1: on: write "on" for the text'),
     "off as a key": ("target:", "exclude: {off: x}\ntarget:", 'line 4: off: write "off"'),
     "true for text": ("Is it ripe?", "true", "title: it should be a valid string, not True"),
-    "1e3": ("0.5", "1e3", "split.test_share: it should be a valid number, not '1e3'"),
+    "1e3": ("0.5", "1e3", "split.test_share: it should be less than 1, not 1000.0"),
     "share of 1": ("0.5", "1.0", "split.test_share: it should be less than 1, not 1.0"),
     "share of NaN": ("0.5", ".nan", "split.test_share: it should be"),
     "unknown task": ("classification", "ranking", "task: it should be 'classification' or"),
