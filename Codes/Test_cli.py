@@ -271,13 +271,6 @@ def test_an_unknown_kernel_is_refused_with_those_that_there_are(place, options):
     assert "no kernel 'klingon'" in message and "python3" in message
 
 
-def test_a_notebook_that_names_no_kernel_is_refused(place):
-    notebook = nbformat.read("nb.ipynb", as_version=4)
-    del notebook.metadata["kernelspec"]
-    nbformat.write(notebook, place / "bare.ipynb")
-    assert "-k" in refused(place, "run", "bare.ipynb", "-o", "out.ipynb")
-
-
 # What works
 
 
