@@ -53,11 +53,12 @@ READS = {
 GROUND = [paths.ROOT / "Codes" / f"{name}.py" for name in ("tracking", "liveness", "store")]
 # the workbook's own modules: what they read is known by the problem, the store and the registry
 SHIPPED = set(
-    "adoption card cells cli client comparison contract dask_cluster data "
-    "errors evaluation files gate held identity languages liveness manifest "
-    "model_commands models notebook_diff notebook_file panels parameters paths plain_yaml plots "
-    "problem promotion registry reproduction running samples scoring serving stages "
-    "store stripping tables tracking trust ".split()
+    "adoption card cell_values cells cli client comparison contract dask_cluster "
+    "data dates errors evaluation files gate held identity labels "
+    "languages liveness manifest model_commands models notebook_diff notebook_file overview panels "
+    "parameters paths plain_yaml plots problem problem_commands promotion registry rehearsal "
+    "reproduction running samples scoring serving session stages store stripping "
+    "tables tracking troubles trust ".split()
 )
 # calls in a default that give the same each time
 PURE = set(
