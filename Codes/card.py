@@ -80,7 +80,9 @@ def _limits(problem, loaded):
             f"- Knows only those values of {', '.join(loaded.categories)} that training saw."
         )
     if problem.exclude:
-        told.append(f"- Left out on purpose: {', '.join(name or tables.UNNAMED for name in problem.exclude)}.")
+        told.append(
+            f"- Left out on purpose: {', '.join(name or tables.UNNAMED for name in problem.exclude)}."
+        )
     return "\n".join(told)
 
 
