@@ -1,6 +1,7 @@
 """From a run to production and back: what is registered, what the gate lets through, and what a mistake costs."""
 
 import os
+import re
 import signal
 import time
 from datetime import timedelta
@@ -10,10 +11,20 @@ import pytest
 from mlflow import MlflowClient
 
 from Codes import client as clients
-from Codes import data, evaluation, identity, manifest, models, promotion, registry, tracking
+from Codes import (
+    data,
+    evaluation,
+    identity,
+    liveness,
+    manifest,
+    models,
+    promotion,
+    registry,
+    tracking,
+)
 from Codes import problem as problems
 from Codes.errors import WorkbookError
-from Codes.running.testbed import FORKS, PATIENCE, fresh_store, wait_for
+from Codes.running.testbed import FORKS, PATIENCE, fresh_store, visible, wait_for
 
 CANCER = problems.load("breast_cancer")
 PATIENT = CANCER.model_copy(
@@ -69,10 +80,13 @@ def test_a_version_tells_where_it_comes_from_and_what_it_is_good_for(runs):
     kept = MlflowClient().get_model_version("told", "1")
     assert version.number == 1 and kept.run_id == runs["good"]
     assert version.private == ["mean radius"], "what its problem's file marks so"
-    assert kept.tags["git.commit"] == "c0ffee" and "breast_cancer" in kept.tags["dataset"]
     assert (
-        "scikit-learn==" in kept.tags["environment"]
-        and "mean radius: double" in kept.tags["signature"]
+        kept.tags["mlflow.workbook.git.commit"] == "c0ffee"
+        and "breast_cancer" in kept.tags["mlflow.workbook.dataset"]
+    )
+    assert (
+        "scikit-learn==" in kept.tags["mlflow.workbook.environment"]
+        and "mean radius: double" in kept.tags["mlflow.workbook.signature"]
     )
     for part in (
         CANCER.title,
@@ -86,6 +100,31 @@ def test_a_version_tells_where_it_comes_from_and_what_it_is_good_for(runs):
     assert promotion.register(runs["good"], "told").number == 1, "once a run, however often"
     mlflow.pyfunc.load_model("models:/told/1")  # which leaves a note beside the model
     assert registry.load(version).schema.input_names()[0] == "mean radius"
+
+
+def test_pages_begin_with_words_and_show_no_tags_but_the_stage(runs):
+    client = MlflowClient()
+    promotion.register(runs["good"], "shown")
+    assert "staging: nothing" in client.get_registered_model("shown").description
+    promotion.promote("shown", "staging")
+    promotion.promote("shown", "production", override="a test of the page")
+    there = client.get_registered_model("shown")
+    assert there.description.startswith(f"**{CANCER.title}**") and not visible(there.tags)
+    assert "- production: [version 1](#/models/shown/versions/1)" in there.description
+    assert visible(client.get_model_version("shown", "1").tags) == {"stage"}
+    kept = client.get_run(registry.settled("shown")[-1].gate)
+    assert re.fullmatch("gate: (passed|refused) shown/1", kept.info.run_name)
+    assert not visible(kept.data.tags) and liveness.HEARTBEAT not in kept.data.tags
+    note = kept.data.tags[liveness.NOTE]
+    assert "checks passed" in note and max(map(len, note.splitlines())) < 300 and "# " not in note
+
+
+def test_a_text_of_somebodys_own_stays_on_a_models_page(runs):
+    client = MlflowClient()
+    promotion.register(runs["good"], "described")
+    client.update_registered_model("described", "my own words")
+    promotion.promote("described", "staging")
+    assert client.get_registered_model("described").description == "my own words"
 
 
 def test_what_is_no_finished_whole_run_of_this_workbook_is_not_registered(store, runs):

@@ -69,8 +69,28 @@ class Report:
         """The whole report as Markdown."""
         parts = [("Checks", self.table()), ("Metrics", self.metrics), ("Slices", self.slices)]
         shown = [f"## {title}\n\n{as_markdown(frame)}" for title, frame in parts if len(frame)]
-        verdict = "passed" if self.passed else f"refused: {self.refusal}"
-        return f"# Gate: {verdict}\n\n" + "\n\n".join(shown) + "\n"
+        verdict = "passed" if self.passed else "refused"
+        return f"# Gate: {verdict}\n\n{self.checks_list()}\n\n" + "\n\n".join(shown) + "\n"
+
+    def checks_list(self):
+        """The failed checks as a Markdown list, each with what was found and what is allowed."""
+        failed = [c for c in self.checks if not c.passed]
+        lines = [f"- ✗ **{c.name}**: {c.found} (allowed: {c.allowed})" for c in failed]
+        passed = len(self.checks) - len(failed)
+        return "\n".join([*lines, f"- ✓ {passed} of {len(self.checks)} checks passed"])
+
+    def note(self, metric, version, current):
+        """The verdict on `version` for the UI, in a few lines; `current` is the number of the one in production."""
+        against = f"version {current} in production" if current else "a constant answer"
+        scored = self.metrics[self.metrics.metric == metric]
+        told = "".join(f", {metric} {value:.4f}" for value in scored.candidate)
+        verdict = "Passed" if self.passed else "Refused"
+        head = f"**{verdict}**: {version}{told}, against {against}."
+        return (
+            f"{head}\n\n{self.checks_list()}\n\nThe whole report: artifacts `gate.md`, `gate.png`."[
+                :5000
+            ]
+        )
 
     def as_json(self):
         """The whole report as JSON."""

@@ -28,6 +28,7 @@ CLOSED = "mlflow.workbook.closed_by"
 STOP = "mlflow.workbook.stop"  # its value is the reason for which a run is asked to stop early
 ERROR = "mlflow.workbook.error"
 MESSAGE = "mlflow.workbook.error.message"
+NOTE = "mlflow.note.content"  # what the UI shows as the description
 PERIOD = 4.0  # seconds between two heartbeats; a watcher waits twice as long
 GRACE = "WORKBOOK_GRACE_SECONDS"  # how long a stopped (SIGSTOP) owner is still taken for alive
 
@@ -179,7 +180,7 @@ def is_gone(text):
 def _age(run):
     """Seconds since the last heartbeat, or else since the start."""
     try:
-        since = datetime.fromisoformat(run.data.tags[HEARTBEAT]).timestamp()
+        since = datetime.fromisoformat(run.data.tags[HEARTBEAT].partition(" ")[0]).timestamp()
     except (KeyError, ValueError):
         since = run.info.start_time / 1000
     return time.time() - since
@@ -222,11 +223,18 @@ def close_children(client, run_id, status):
             set_status(client, child.info.run_id, status)
 
 
-def set_status(client, run_id, status):
-    """Write `run_id`'s terminal `status` past the adoption, which leaves it to the runner."""
+def set_status(client, run_id, status, name=None):
+    """Write `run_id`'s terminal `status`, and its `name`, past the adoption, which leaves it to the runner."""
     end = int(time.time() * 1000)
     store = client._tracking_client.store  # pylint: disable=protected-access
-    store.update_run_info(run_id, RunStatus.from_string(status), end, None)
+    store.update_run_info(run_id, RunStatus.from_string(status), end, name)
+
+
+def forget(client, run):
+    """Delete what only a running run needs. Call it after the status is set: till then a heartbeat decides."""
+    for tag in {HEARTBEAT, STOP} & run.data.tags.keys():
+        with contextlib.suppress(MlflowException):  # it does no harm
+            client.delete_tag(run.info.run_id, tag)
 
 
 def end_processes(run_id):

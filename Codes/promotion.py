@@ -27,6 +27,7 @@ GATE = (
     "mlflow.workbook.gate"  # of a gate's run: the version; of a version: the run of its last gate
 )
 PASSED = "mlflow.workbook.gate.passed"
+HIDDEN = "mlflow.workbook."  # before a tag that the UI is not to show
 NOTEBOOK = "mlflow.workbook.notebook.artifact"
 
 
@@ -89,12 +90,14 @@ def register(run_id, name="", trusted=()):
         PROBLEM: solved,
         PRIVATE: registry.as_text(problem.private),
         NOTEBOOK: "notebook.ipynb",
-        "git.commit": run.data.tags.get("mlflow.source.git.commit", ""),
-        "dataset": ", ".join(
+        f"{HIDDEN}git.commit": run.data.tags.get("mlflow.source.git.commit", ""),
+        f"{HIDDEN}dataset": ", ".join(
             f"{d.dataset.name} {d.dataset.digest}" for d in run.inputs.dataset_inputs
         ),
-        "environment": ", ".join((folder / "requirements.txt").read_text("utf-8").split()),
-        "signature": ", ".join(f"{c.name}: {c.type.name}" for c in loaded.schema.inputs)[:4900],
+        f"{HIDDEN}environment": ", ".join((folder / "requirements.txt").read_text("utf-8").split()),
+        f"{HIDDEN}signature": ", ".join(f"{c.name}: {c.type.name}" for c in loaded.schema.inputs)[
+            :4900
+        ],
     }
     return registry.add(name, where, run.info.run_id, facts, text)
 
@@ -173,28 +176,31 @@ def examine(version):
         GATE: f"{version.name}/{version.number}",
         "mlflow.user": identity.user(),
     }
-    made = client.create_run(
+    run_id = client.create_run(
         tracking.experiment_of("", {"problem": solved}),
         tags=tags,
-        run_name=f"gate of {version}",
-    )
-    run_id = made.info.run_id
+        run_name=f"gate: {version.name}/{version.number}",
+    ).info.run_id
     # nested: a notebook has a run of its own open
     with liveness.Heartbeat(run_id), mlflow.start_run(run_id, nested=True):
         report = gate.check(problem, rows, loaded, champion, hindrance)
-        mlflow.log_param("champion", current or "none")
-        mlflow.set_tags(
-            {
-                PASSED: str(report.passed).lower(),
-                "mlflow.note.content": report.markdown()[:5000],
-            }
-        )
-        mlflow.log_text(report.markdown(), "gate.md")
-        mlflow.log_text(report.as_json(), "gate.json")
-        mlflow.log_figure(plots.gate(report, problem.metric.name), "gate.png")
+        _keep(report, problem.metric.name, version, current)
+    verdict = "passed" if report.passed else "refused"
+    client.update_run(run_id, name=f"gate: {verdict} {version.name}/{version.number}")
+    liveness.forget(client, client.get_run(run_id))
     for key, value in {GATE: run_id, PASSED: str(report.passed).lower()}.items():
         client.set_model_version_tag(version.name, str(version.number), key, value)
     return report, run_id, current
+
+
+def _keep(report, metric, version, current):
+    """Keep the `report` on `version` with the active run; `current` is the number of the one in production."""
+    mlflow.log_param("champion", current or "none")
+    note = report.note(metric, str(version), current)
+    mlflow.set_tags({PASSED: str(report.passed).lower(), liveness.NOTE: note})
+    mlflow.log_text(report.markdown(), "gate.md")
+    mlflow.log_text(report.as_json(), "gate.json")
+    mlflow.log_figure(plots.gate(report, metric), "gate.png")
 
 
 def _opponent(problem, version, current):

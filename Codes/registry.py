@@ -36,6 +36,9 @@ LOCK = "mlflow.workbook.lock"  # marks the registered model that is a lock for a
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PATIENCE = 30.0  # seconds to wait for another's change of an alias, which takes less than one
 BEGUN, DONE = "begun", "done"
+KEPT_UP = (
+    "*The workbook keeps this text up to date; a text of your own in its place is left alone.*"
+)
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,30 @@ def add(name, source, run_id, facts, description):
         made = client.create_model_version(
             name, source, run_id, tags=facts, description=description, model_id=model_id
         )
+        describe(name)
         return _version(made)
+
+
+def describe(name):
+    """Tell on the page of the model `name` what it is and what is in use; somebody's own text is left alone."""
+    found = model(name)
+    if found.description and not found.description.endswith(KEPT_UP):
+        return
+    newest = versions(name)[0]
+    lines = []
+    with contextlib.suppress(WorkbookError):  # its problem's file may be gone
+        lines.append(f"**{problems.load(newest.tags.get(PROBLEM, name)).title}**\n")
+    for alias in reversed(ALIASES):
+        number = found.aliases.get(alias)
+        lines.append(
+            f"- {alias}: "
+            + (f"[version {number}](#/models/{name}/versions/{number})" if number else "nothing")
+        )
+    lines.append(f"- newest: version {newest.number}; each version's own page begins with its card")
+    lines.append(
+        f"- how it came about: `workbook history {name}`; the runs `gate: …` hold the reports\n"
+    )
+    MlflowClient().update_registered_model(name, "\n".join([*lines, KEPT_UP]))
 
 
 def files(version):
@@ -330,6 +356,7 @@ def move(name, alias, after, before, kind="promote", **facts):
         still_mine()
         MlflowClient().set_registered_model_alias(name, alias, str(after))
         _finish(name, wanted)
+        describe(name)
 
 
 def record_refused(name, alias, after, before, reason, **facts):

@@ -18,6 +18,10 @@ BY_HAND = "interactive"  # the experiment and the run of a session whose noteboo
 PARAMETER_LIMIT = 6000  # characters that every MLflow store keeps
 WHOLE_PARAMETERS = "parameters.json"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens it as model training
+ABOUT = (
+    "Runs of the experiment workbook on **{name}**. Each is one execution of a notebook, and its description links "
+    "the executed copy. The trials of a sweep lie under it; `gate: …` is a judgement before production."
+)
 
 
 def use_store():
@@ -99,7 +103,8 @@ def ensure_experiment(name):
     try:
         root = artifact_root(mlflow.get_tracking_uri())
         place = root and f"{root}/{_folder(name)}"
-        return client.create_experiment(name, artifact_location=place, tags=KIND)
+        note = {liveness.NOTE: ABOUT.format(name=name)}
+        return client.create_experiment(name, artifact_location=place, tags=KIND | note)
     except mlflow.MlflowException:
         found = client.get_experiment_by_name(name)  # somebody else was faster
         if found is None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from Codes import liveness
 from Codes.running.testbed import (
     PAPERMILL,
     check_failed,
     check_kept,
     check_nothing_left,
     processes_of,
+    visible,
     wait_for,
 )
 
@@ -83,7 +85,10 @@ def test_a_success_is_one_complete_run_wherever_its_cells_log(execution):
 def test_figures_pages_durations_and_identity_are_kept_without_a_line_of_code(execution):
     run, client = execution.run, execution.store.client
     figures = [f.path for f in client.list_artifacts(run.info.run_id, "figures")]
-    assert figures == ["figures/cell_03_1.png", "figures/cell_03_2.png"]
+    assert not visible(run.data.tags) and liveness.HEARTBEAT not in run.data.tags
+    assert "artifacts/notebook.html" in run.data.tags[liveness.NOTE]
+    assert not visible(client.get_experiment(run.info.experiment_id).tags)
+    assert figures == ["figures/cell_03.png", "figures/cell_03_2.png"]
     assert execution.artifact("notebook.html").lstrip().lower().startswith("<!doctype html")
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "notebook/cell_seconds")]
     assert sorted(steps) == [1, 2, 3, 4]  # parameters, injected parameters, and two cells

@@ -105,7 +105,26 @@ def test_each_figure_is_kept_once_in_its_best_form():
     notebook = showing()
     notebook.cells[0].outputs = [{"output_type": "display_data", "data": data} for data in shown]
     assert list(recording.figures(notebook)) == [
-        ("cell_01_1.png", b"\x89PNG"),
+        ("cell_01.png", b"\x89PNG"),
         ("cell_01_2.svg", SVG.encode()),
         ("cell_01_3.jpg", b"\xff\xd8\xff"),
+    ]
+
+
+def test_figures_are_named_by_the_heading_above_each_by_one_of_its_own():
+    notebook = nbformat.v4.new_notebook()
+    picture = {"output_type": "display_data", "data": {"image/png": PNG}, "metadata": {}}
+    for text in (
+        "# Title\n## Does it rank? (ROC/PR)",
+        "no heading",
+        "## does it rank roc pr",
+        "## Part 2",
+    ):
+        notebook.cells.append(nbformat.v4.new_markdown_cell(text))
+        notebook.cells.append(nbformat.v4.new_code_cell(outputs=[picture]))
+    assert [name for name, _ in recording.figures(notebook)] == [
+        "Does_it_rank_ROC_PR.png",
+        "Does_it_rank_ROC_PR_2.png",
+        "does_it_rank_roc_pr_3.png",
+        "Part2.png",
     ]

@@ -17,11 +17,18 @@ import pandas as pd
 import psutil
 import pytest
 
-from Codes import comparison, manifest, problem
+from Codes import comparison, labels, liveness, manifest, problem
 from Codes.paths import NOTEBOOKS, ROOT
 from Codes.running import workers
 from Codes.running.Test_liveness import stop
-from Codes.running.testbed import X, clean_environment, processes_of, wait_for, write_notebook
+from Codes.running.testbed import (
+    X,
+    clean_environment,
+    processes_of,
+    visible,
+    wait_for,
+    write_notebook,
+)
 
 SCORE = "import mlflow\nmlflow.log_metric('score', 10 - (x - 3) ** 2 + seed / 100)"
 GOAL = ("--metric", "score:maximize")
@@ -72,8 +79,13 @@ def fixture_grid(store):
 
 def test_each_trial_is_a_whole_run_nested_under_the_parent_and_named_by_what_varies(grid):
     children = children_of(grid)
-    assert [r.info.run_name for r in children] == [f"x={i}" for i in range(1, 7)]
+    assert [r.info.run_name for r in children] == [
+        f"trial {i} · {labels.number(r.data.metrics['score'])} · x={i + 1}"
+        for i, r in enumerate(children)
+    ]
     assert {r.info.status for r in children} == {"FINISHED"}
+    assert not any(visible(run.data.tags) for run in [*children, parent_of(grid)])
+    assert not any(liveness.HEARTBEAT in run.data.tags for run in [*children, parent_of(grid)])
     assert [r.data.params for r in children] == [{"seed": "0", "x": str(i)} for i in range(1, 7)]
     for run in children:
         assert not manifest.verify(grid.store.client, run.info.run_id)
@@ -181,7 +193,9 @@ def test_several_seeds_are_ranked_by_their_mean_with_its_interval(store):
     assert float(rows[0]["± score"]) == pytest.approx(width, rel=1e-5)
     assert len(rows[0]["runs"].split()) == 3
     names = {r.info.run_name for r in children_of(done)}
-    assert names == {f"x={x} seed={s}" for x in (1, 2) for s in (7, 8, 9)}
+    assert {name.rpartition(" · ")[2] for name in names} == {
+        f"x={x} seed={s}" for x in (1, 2) for s in (7, 8, 9)
+    }
 
 
 def test_one_point_may_be_run_with_seeds_alone(store):

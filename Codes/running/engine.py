@@ -34,6 +34,7 @@ from Codes import (
     files,
     held,
     identity,
+    labels,
     languages,
     liveness,
     manifest,
@@ -53,7 +54,6 @@ for each in MissingIDFieldWarning, DuplicateCellId:
 
 # nbclient's options of errors that do not end a run, beside its cells' tag raises-exception
 EXPECTED = "allow_errors", "allow_error_names", "force_raise_errors"
-LAUNCH = "mlflow.workbook.launch"
 PRUNED_BECAUSE = "pruned"  # so begins the reason
 PRUNED = "mlflow.workbook.pruned"  # a run that was asked to stop early, and why
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -107,7 +107,7 @@ def leave_the_verdict():
 class Manager(NotebookExecutionManager):
     """papermill's manager, which saves at intervals instead of at each cell, and marks no cell as run that was not."""
 
-    page, secrets = "", ()
+    page, secrets, score = "", (), ""
 
     def make_page(self):
         """Make the notebook's page ahead of its recording."""
@@ -172,9 +172,9 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
 
         nbclient's `allow_errors`, `allow_error_names` and `force_raise_errors` are taken as well.
 
-        A sweep also gives `tags`, `run_name` and `experiment_id` of its trial's run, `expected` (the fingerprint's
-        parts that it must have here), `packages` (those that are installed where it is), `beat` (seconds between two
-        heartbeats) and `opened` (called with the run).
+        A sweep also gives `tags`, `run_name` and `experiment_id` of its trial's run, `score` (the metric whose value
+        the name tells at the end), `expected` (the fingerprint's parts that it must have here), `beat` (seconds
+        between two heartbeats) and `opened` (called with the run).
         """
         # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
         LocalHandler.write = write_whole
@@ -190,7 +190,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
             run_id = run.info.run_id
             options.get("opened", bool)(run)
             manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
-            manager.secrets = secrets
+            manager.secrets, manager.score = secrets, options.get("score", "")
             manager.notebook_start()
             # a second of imports and templates, while the kernel works
             threading.Thread(target=recording.exporter, daemon=True).start()
@@ -333,14 +333,16 @@ def adopt(run_id, tags):
 
 def create(name, experiment, tags):
     """Create one run, also where the server loses its reply: each try looks first whether an earlier one succeeded."""
-    client, launch = MlflowClient(), uuid.uuid4().hex
+    client = MlflowClient()
+    # the first heartbeat is of this run alone; the next one takes its place
+    launch = {liveness.HEARTBEAT: f"{liveness.now()} {uuid.uuid4().hex}"}
     for attempt in range(PATIENCE):
         try:
             with single_try():
-                return client.create_run(experiment, run_name=name, tags=tags | {LAUNCH: launch})
+                return client.create_run(experiment, run_name=name, tags=tags | launch)
         except MlflowException:
             time.sleep(2**attempt)
-            if found := list(all_runs(client, experiments=[experiment], tags={LAUNCH: launch})):
+            if found := list(all_runs(client, experiments=[experiment], tags=launch)):
                 for double in found[:-1]:  # the first one is the last of them
                     client.delete_run(double.info.run_id)
                 return found[-1]
@@ -413,12 +415,13 @@ def close_run(run_id, manager, outcome):
     try:
         run = refuse_if_closed(client, run_id)
         log_artifacts(client, run, manager, outcome, recording.hidden(outcome.log, secrets))
-        log_facts(client, run_id, manager.nb, outcome)
+        log_facts(client, run, manager.nb, outcome)
         liveness.close_children(client, run_id, outcome.status)
-        refuse_if_closed(client, run_id)
-        liveness.set_status(client, run_id, outcome.status)
+        run = refuse_if_closed(client, run_id)
+        name = name_at_end(run, manager.score) if outcome.status == "FINISHED" else None
+        liveness.set_status(client, run_id, outcome.status, name)
         # it may have been stopped (SIGSTOP) between the two lines above
-        refuse_if_closed(client, run_id)
+        liveness.forget(client, refuse_if_closed(client, run_id))
     except MlflowException as error:
         refuse_if_deleted(client, run_id)
         outcome.fail("StoreUnreachable", "")
@@ -488,8 +491,16 @@ def log_artifacts(client, run, manager, outcome, log):
         )
 
 
-def log_facts(client, run_id, nb, outcome):
-    """Log durations, peak memory and, of a failure, its error, message and cell."""
+def name_at_end(run, score):
+    """The name of a finished `run` with its value of the metric `score`: `trial 3 · x=5` → `trial 3 · 0.68 · x=5`."""
+    if score not in run.data.metrics:
+        return None
+    head, _, rest = run.info.run_name.partition(" · ")
+    return " · ".join(filter(None, [head, labels.number(run.data.metrics[score]), rest]))[:250]
+
+
+def log_facts(client, run, nb, outcome):
+    """Log durations, peak memory, a note for people and, of a failure, its error, message and cell."""
     facts = {
         liveness.ERROR: outcome.error,
         liveness.MESSAGE: outcome.message[:5000],
@@ -504,7 +515,20 @@ def log_facts(client, run_id, nb, outcome):
         )
     if outcome.message.startswith(PRUNED_BECAUSE):
         facts[PRUNED] = outcome.message
-    tags = [
-        mlflow.entities.RunTag(k, v) for k, v in facts.items() if v and outcome.status != "FINISHED"
-    ]
-    client.log_batch(run_id, metrics=metrics, tags=tags)
+    facts = {k: v for k, v in facts.items() if v and outcome.status != "FINISHED"}
+    if liveness.NOTE not in run.data.tags:  # the notebook's own is kept
+        facts[liveness.NOTE] = note(run, outcome)
+    tags = [mlflow.entities.RunTag(k, v) for k, v in facts.items()]
+    client.log_batch(run.info.run_id, metrics=metrics, tags=tags)
+
+
+def note(run, outcome):
+    """What the UI tells of the `run`: how it ended, and a link to what was executed."""
+    place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
+    link = f"[The executed notebook]({place}/{recording.PAGE})"
+    if outcome.status == "FINISHED":
+        return f"{link}, whole."
+    cell = f" in cell {outcome.cell}" if outcome.cell else ""
+    reason = first_line(outcome.message)[:300]
+    said = reason if reason.startswith(outcome.error) else f"{outcome.error}: {reason}"
+    return f"**{outcome.status.capitalize()}{cell}**: `{said.strip(': ').replace('`', '')}`\n\n{link} ends there."

@@ -7,6 +7,8 @@ import functools
 import html
 import json
 import logging
+import re
+from collections import Counter
 from pathlib import Path
 from urllib.parse import quote_plus
 
@@ -19,6 +21,7 @@ from Codes.running import interactive
 from Codes.running.interactive import WIDGET, WIDGETS
 
 NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
+HEADING = re.compile(r"^#{1,6}\s+(.*\S)", re.MULTILINE)
 # an output's other fields are its structure
 CONTENT = {"text", "data", "metadata", "evalue", "traceback"}
 ESCAPES = (
@@ -168,11 +171,25 @@ def exporter():
 
 
 def figures(notebook):
-    """(file name, bytes) of each picture that `notebook` shows, named by cell."""
+    """(file name, bytes) of each picture that `notebook` shows, named by the heading above it, else by its cell."""
+    heading, counts = "", Counter()
     for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "markdown":
+            heading = _heading(cell.source) or heading
         pictures = (_picture(o.get("data", {})) for o in cell.get("outputs", []))
-        for count, (ending, image) in enumerate(filter(None, pictures), 1):
-            yield f"cell_{number:02}_{count}.{ending}", image
+        for ending, image in filter(None, pictures):
+            name = heading or f"cell_{number:02}"
+            counts[name.lower()] += 1  # a file system may not tell capitals apart
+            again = f"_{counts[name.lower()]}" if counts[name.lower()] > 1 else ""
+            yield f"{name}{again}.{ending}", image
+
+
+def _heading(source):
+    """The last heading of a Markdown `source` as a file's name; an empty text without."""
+    found = HEADING.findall(source)
+    words = re.sub(r"\W+", "_", found[-1]).strip("_")[:60] if found else ""
+    # so that none ends as one that is numbered does
+    return re.sub(r"_(\d+)$", r"\1", words)
 
 
 def _picture(data):

@@ -178,12 +178,12 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         trial.tries[i] += 1
         plan, parent = self.plan, self.family.parent.info
         tags = self.family.tags_of(trial, i)
-        name = trial.name() + (
-            f" seed={plan.values(trial.point, i)['seed']}" if plan.seeds > 1 else ""
-        )
+        seed = f" seed={plan.values(trial.point, i)['seed']}" if plan.seeds > 1 else ""
+        name = f"trial {trial.number} · {trial.name()}{seed}"
         options = {
             "tags": tags,
-            "run_name": name[:250],
+            "run_name": name[:230],
+            "score": plan.objectives[0][0],
             "experiment_id": parent.experiment_id,
             **plan.limits,
         }
@@ -467,6 +467,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             manifest.write(self.client, parent)
         finally:
             liveness.set_status(self.client, self.family.run_id, status)
+            liveness.forget(self.client, self.client.get_run(self.family.run_id))
 
     def _of_others(self):
         """The trials that others who share the search have run."""

@@ -11,10 +11,9 @@ from pathlib import Path
 import pandas as pd
 from mlflow.entities import RunTag
 
-from Codes import manifest
+from Codes import liveness, manifest
 
 BEST = "mlflow.workbook.sweep.best."
-NOTE = "mlflow.note.content"  # what the UI shows as the run's description
 FEW = 2  # finished trials that a picture needs
 MOST = 8  # varied parameters in one picture
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
@@ -105,7 +104,7 @@ def tags(client, plan, trials):
         found[f"{BEST}model"] = f"models:/{model_id}"
         note += f", model `{found[f'{BEST}model']}`"
     return found | {
-        NOTE: note + ".  \nAll trials: artifact `leaderboard.html`; pictures: `pictures/`."
+        liveness.NOTE: note + ".  \nAll trials: artifact `leaderboard.html`; pictures: `pictures/`."
     }
 
 

@@ -339,6 +339,11 @@ def check_nothing_left(execution):
     return run
 
 
+def visible(tags):
+    """Those of `tags` that the MLflow UI shows."""
+    return {name for name in tags if not name.startswith("mlflow.")}
+
+
 def check_failed(execution, status, said, **tags):
     """Check an end that is not a success, all around: `said` and `tags` are patterns, of the terminal and the tags."""
     run = check_nothing_left(execution)
