@@ -1,15 +1,20 @@
 """The notebooks' link to MLflow: one line opens the run, one reads the runs back."""
 
+# pylint: disable=protected-access
+
+import ast
+import contextlib
 import json
 import os
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.tracking import fluent
 from pandas import DataFrame
 
 from Codes import held, identity, liveness, parameters, session
-from Codes.adoption import FOR_ALL, OWNED
+from Codes.adoption import FOR_ALL, OWNED, by_hand
 from Codes.errors import WorkbookError
 from Codes.store import artifact_root, open_store, tag_filter
 
@@ -36,20 +41,22 @@ def start_run():
 
     By hand (JupyterLab, VS Code) it reads the notebook's parameters cell from its file and the values from the session.
     """
-    if mlflow.active_run():
-        if OWNED in os.environ:
-            return mlflow.active_run()
+    if mlflow.active_run() and OWNED in os.environ:
+        return mlflow.active_run()
+    if mlflow.active_run() or by_hand["run"]:
         session.end()  # the cell was run a second time by hand: a new attempt is a new run
     use_store()
     if OWNED in os.environ or os.environ.get("MLFLOW_RUN_ID"):
-        return mlflow.start_run()
+        return fluent._get_or_start_run()
     notebook = session.notebook()
     values = session_values(notebook)
-    experiment = experiment_of(notebook or BY_HAND, values)
+    experiment = fluent._active_experiment_id or experiment_of(notebook or BY_HAND, values)
     tags = (identity.tags(notebook) if notebook else identity.of_nothing()) | liveness.claim()
+    by_hand["run"] = None
     run = mlflow.start_run(
         experiment_id=experiment, run_name=Path(notebook or BY_HAND).stem, tags=tags
     )
+    by_hand["run"], run.is_implicit = run.info.run_id, True
     session.Session(run.info.run_id, notebook).begin()
     record(run, notebook or BY_HAND, values)
     return run
@@ -76,10 +83,49 @@ def experiment_of(notebook, values):
     A run that is started within another lies beside it.
     """
     beside = os.environ.get(EXPERIMENT_ID) if OWNED in os.environ else None
+    if given := for_all() or beside:
+        return given
     problem = values.get("problem")
     is_known = problem and not isinstance(problem, parameters.Computed)
     name = str(problem) if is_known else Path(notebook).stem
-    return for_all() or beside or ensure_experiment(name)
+    return ensure_experiment(named_experiment(notebook, values) or name)
+
+
+def named_experiment(notebook, values):
+    """The name that the first `set_experiment` of the notebook gives, as text or by a parameter; None without.
+
+    One that the notebook makes itself (`create_experiment`) must not be there before.
+    """
+    wanted = ("set_experiment", "create_experiment")
+    names = [(f, _first_text(call, values)) for f, call in _calls(notebook) if f in wanted]
+    made = {name for function, name in names if function == "create_experiment"}
+    return next((n for f, n in names if f == "set_experiment" and n and n not in made), None)
+
+
+def _calls(notebook):
+    """(name of the function, call) of each call in the cells of `notebook`, as far as its file can be read."""
+    try:
+        cells = json.loads(Path(notebook).read_text("utf-8"))["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for source in sources:
+        lines = (
+            "" if line.lstrip().startswith(("%", "!")) else line for line in source.split("\n")
+        )
+        with contextlib.suppress(SyntaxError, ValueError):
+            for node in ast.walk(ast.parse("\n".join(lines))):
+                if isinstance(node, ast.Call):
+                    yield getattr(node.func, "attr", getattr(node.func, "id", "")), node
+
+
+def _first_text(call, values):
+    """The text of `call`'s first argument, written out or the name of one of `values`; None for anything else."""
+    given = [*call.args, *(k.value for k in call.keywords if k.arg in ("experiment_name", "name"))]
+    if given and isinstance(given[0], ast.Constant) and isinstance(given[0].value, str):
+        return given[0].value
+    named = values.get(given[0].id) if given and isinstance(given[0], ast.Name) else None
+    return named if isinstance(named, str) else None
 
 
 def for_all():

@@ -42,7 +42,7 @@ from Codes import (
     parameters,
     tracking,
 )
-from Codes.adoption import FOR_ALL, OWNED
+from Codes.adoption import FOR_ALL, OWNED, STORE
 from Codes.errors import WorkbookError, first_line
 from Codes.running import execution, fingerprint, interruption, recording
 from Codes.running.rendezvous import QUIET
@@ -293,7 +293,8 @@ def open_run(nb, source, values, options, signals):
         for run_id in liveness.close_dead_runs():
             logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
         signals.armed = False
-        if adopted and not parent and "tags" not in options:  # a sweep's trial has a run of its own
+        # a kernel's variable names its own run; a sweep's trial has a run of its own
+        if adopted not in (None, "", parent) and "tags" not in options:
             run = adopt(adopted, tags)
         else:
             given = nb.metadata.papermill.get("parameters", {})
@@ -402,7 +403,8 @@ def kernel_environment(run):
     owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, FOR_ALL: tracking.for_all()}
     owned |= {tracking.EXPERIMENT_ID: run.info.experiment_id}
     given = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
-    return QUIET | given | owned | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    store = mlflow.get_tracking_uri()
+    return QUIET | given | owned | {"MLFLOW_TRACKING_URI": store, STORE: store}
 
 
 def close_run(run_id, manager, outcome):
