@@ -510,6 +510,25 @@ def describe(notebook):
 
 
 @main.command()
+@click.option(
+    "--moved",
+    "old",
+    is_flag=False,
+    flag_value="",
+    metavar="[OLD]",
+    help="The store's folder was moved or copied here (from OLD): let its files be found here.",
+)
+def store(old):
+    """Say where runs go and how much there is; or make good that the store was moved."""
+    from Codes import store as stores
+
+    if old is not None:
+        click.echo(stores.settle(old))
+    for line in stores.description():
+        click.echo(line)
+
+
+@main.command()
 @click.option("--start", is_flag=True, help="Start one, and wait until it is warm.")
 @click.option("--stop", is_flag=True, help="Let them go; each ends with its last kernel.")
 def warm(start, stop):

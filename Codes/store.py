@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from Codes import moved
 from Codes.errors import WorkbookError
 from Codes.paths import DATABASE
 
@@ -69,7 +70,9 @@ def _open_sqlite(uri, wait):
         )
     os.environ[ARTIFACT_ROOT] = artifact_root(uri)
     try:
-        if not _is_ready(path, wait):
+        if _is_ready(path, wait):
+            _check_place(path, wait)
+        else:
             with FileLock(f"{path}.lock.flock", timeout=wait):
                 if not _is_ready(path, wait):
                     _create(uri, path)
@@ -83,6 +86,18 @@ def _open_sqlite(uri, wait):
         raise WorkbookError(
             f"{path} is not a usable SQLite file ({error}); move it away or restore a copy."
         ) from error
+
+
+def _check_place(path, wait):
+    """Refuse a store that was moved: it would write to the old place, and find nothing of what came along."""
+    with sqlite3.connect(path, timeout=wait) as connection:
+        old = moved.old_root(connection, path.parent / "mlruns")
+    connection.close()
+    if old:
+        raise WorkbookError(
+            f"{path} was moved or copied here, and still looks for its runs' files in {old}; "
+            "type: workbook store --moved"
+        )
 
 
 def _trouble(path, wait, error):
@@ -213,6 +228,41 @@ def _silence(uri, error):
         f"the tracking server {redacted(uri)} does not answer ({type(cause).__name__}); "
         f"start it, or correct or unset {URI}{hint}."
     )
+
+
+def settle(old=""):
+    """Let a moved SQLite store find its files where it is now, and say what was done.
+
+    Args:
+        old: the folder that the store was in; by default the one that it names itself.
+    """
+    path = sqlite_file(os.environ.get(URI, f"sqlite:///{DATABASE}"))
+    if not path.is_file():
+        raise WorkbookError(f"there is no store {path}; set {URI} to the one that was moved.")
+    root = path.parent / "mlruns"
+    with FileLock(f"{path}.lock.flock", timeout=60), sqlite3.connect(path) as connection:
+        before = Path(old).absolute() / "mlruns" if old else moved.old_root(connection, root)
+        if not before:
+            return f"{path} was not moved, as far as it tells; name the folder that it was in: --moved OLD"
+        changed, copied = moved.repair(path, root, before)
+    connection.close()
+    return f"{changed} places of files changed from {before} to {root}; {copied} folders copied from there"
+
+
+def description():
+    """Lines that say where the store is, how large, and how many runs its experiments have."""
+    from mlflow import MlflowClient
+
+    uri = open_store()
+    yield redacted(uri)
+    if root := artifact_root(uri):
+        files = [file for file in Path(root).rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files) + sqlite_file(uri).stat().st_size
+        yield f"files in {root}: {len(files):,}; {size / 1e6:,.1f} MB with the database"
+    client = MlflowClient(uri)
+    for experiment in client.search_experiments():
+        count = sum(1 for _ in all_runs(client, "", [experiment.experiment_id]))
+        yield f"  {experiment.name}: {count} runs"
 
 
 def all_runs(client, where="", experiments=None, tags=None):

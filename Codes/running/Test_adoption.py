@@ -1,5 +1,6 @@
 """The runs that a notebook asks for, under the runner and by hand; what runs side by side log at the same moment."""
 
+import multiprocessing.process
 import os
 import sys
 import threading
@@ -112,6 +113,7 @@ with mlflow.start_run(run_name='b'):
 
 def by_hand(code, uri):
     """Run `code` as a plain session does, in the store `uri`; called in a process of its own."""
+    multiprocessing.process._parent_process = None  # pylint: disable=protected-access
     os.environ.clear()
     os.environ.update(testbed.clean_environment() | {"MLFLOW_TRACKING_URI": uri})
     os.chdir(Path(uri.removeprefix("sqlite:///")).parent)

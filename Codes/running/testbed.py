@@ -24,6 +24,7 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from Codes import moved
 from Codes.adoption import OWNED
 from Codes.store import open_store
 
@@ -50,6 +51,7 @@ def fresh_store(folder):
     """The URI of a new store in `folder`, copied from one that each test process makes once."""
     template = _template()
     shutil.copyfile(template, Path(folder) / "mlflow.db")
+    moved.repair(Path(folder) / "mlflow.db", f"{folder}/mlruns", f"{template.parent}/mlruns")
     return f"sqlite:///{folder}/mlflow.db"
 
 

@@ -1,0 +1,85 @@
+"""A SQLite store that was moved or copied to another folder: MLflow keeps absolute paths of all files."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+# the columns that hold where files are; of a trace it is a tag
+PLACES = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+    "trace_tags": ("value",),
+}
+WITNESSES = 20  # runs that are looked at
+FORMS = "", "file://"  # how MLflow writes a local folder
+
+
+def old_root(connection, root):
+    """The folder that the store's files were in before it was moved to where they are in `root`; None: it was not.
+
+    The Default experiment tells where the store was made; a run tells whether its files have come along, or are gone
+    from there: a store whose files were always elsewhere was not moved.
+    """
+    row = connection.execute(
+        "SELECT artifact_location FROM experiments ORDER BY experiment_id LIMIT 1"
+    ).fetchone()
+    old = Path(row[0].removeprefix("file://")).parent if row and row[0] else Path()
+    if not old.is_absolute() or old.resolve() == Path(root).resolve():
+        return None
+    here = [Path(root, place.relative_to(old)) for place in _runs(connection, old)]
+    return old if any(place.exists() for place in here) or here and not old.exists() else None
+
+
+def _runs(connection, old):
+    query = "SELECT artifact_uri FROM runs WHERE artifact_uri LIKE ? LIMIT ?"
+    for form in FORMS:
+        for (uri,) in connection.execute(query, (f"{form}{old}/%", WITNESSES)):
+            if uri.startswith(f"{form}{old}/"):  # LIKE takes _ for any character
+                yield Path(uri.removeprefix(form))
+
+
+def repair(database, root, old):
+    """Let all that the `database` says to be in the folder `old` be in `root`; returns (changed rows, copied folders).
+
+    What was written to the old place since the move is copied first. The rows change in one transaction: a kill
+    leaves all as it was, and the same call again goes on.
+    """
+    with sqlite3.connect(database, timeout=60, isolation_level=None) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        copied = [place for place in _folders(connection, old) if _bring(place, old, root)]
+        changed = sum(
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                (f"{form}{root}/", length + 1, length, f"{form}{old}/"),
+            ).rowcount
+            for table, columns in PLACES.items()
+            for column in columns
+            for form in FORMS
+            for length in [len(f"{form}{old}/")]
+        )
+        connection.execute("COMMIT")
+    connection.close()
+    return changed, len(copied)
+
+
+def _folders(connection, old):
+    """The folders below `old` of runs and of saved models."""
+    for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location")):
+        for (uri,) in connection.execute(f"SELECT {column} FROM {table}"):
+            place = Path((uri or "").removeprefix("file://"))
+            if place.is_relative_to(old):
+                yield place
+
+
+def _bring(place, old, root):
+    """Copy the folder `place` to where it is looked for from now on, whole or not at all, unless it is there."""
+    target = Path(root, place.relative_to(old))
+    if target.exists() or not place.is_dir():
+        return False
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(place, part)
+    part.rename(target)
+    return True
