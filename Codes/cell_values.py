@@ -97,7 +97,7 @@ def convert(values, kind, reading=PLAIN, yes_no=False):
     """The array of text `values` as `kind`, and a mask of those that are no such value.
 
     Args:
-        yes_no: true and false are the numbers 1 and 0, as a column of them with gaps is learned.
+        yes_no: true and false are the numbers 1 and 0, as a column of them with gaps is learned; no other number is.
     """
     encoded = _encoded(values)
     if kind == TEXT:
@@ -108,9 +108,9 @@ def convert(values, kind, reading=PLAIN, yes_no=False):
         found = pc.coalesce(found, whole(_numbers(words, pa.float64(), reading)))
         wrong = pc.and_(wrong, pc.is_null(found))
     if yes_no:
-        flags, no_flag = _parsed(words, pa.bool_(), reading)
-        found = pc.coalesce(found, flags.cast(pa.int64()).cast(kind))
-        wrong = pc.and_(wrong, no_flag)
+        flags = _parsed(words, pa.bool_(), reading)[0].cast(pa.int64()).cast(kind)
+        found = truth(pc.coalesce(found, flags))
+        wrong = pc.and_(pc.is_valid(words), pc.is_null(found))
     return pc.take(found, encoded.indices), pc.fill_null(pc.take(wrong, encoded.indices), False)
 
 
@@ -204,6 +204,11 @@ def without_gaps(values, reading):
         return values
     gap = pc.is_in(values.cast(pa.float64(), safe=False), value_set=pa.array(gaps))
     return pc.if_else(gap, None, values)
+
+
+def truth(values):
+    """The numbers `values`, null where one is neither 1 nor 0."""
+    return pc.if_else(pc.is_in(values, value_set=pa.array([0, 1], values.type)), values, None)
 
 
 def whole(values):

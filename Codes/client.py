@@ -108,7 +108,7 @@ def refusals(url, row):
             "text for a number": body(row.assign(**{number: "many"}))
             for number in row.select_dtypes("number").columns[:1]  # a table may have none
         },
-        "not a number": body(row).replace('"data": [[', '"data": [[NaN, ', 1),
+        "an infinite number": body(row).replace('"data": [[', '"data": [[Infinity, ', 1),
         "a list": "[1, 2, 3]",
     }
     table = [("another content type", "text/plain", "1")]

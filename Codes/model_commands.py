@@ -6,6 +6,8 @@ import click
 
 from Codes.errors import WorkbookError
 
+REJECTED = 3  # the exit status of a scoring that is whole, but for rows that it rejected
+
 
 @click.command()
 @click.argument("run", required=False)
@@ -187,7 +189,8 @@ def serve(model, max_rows, max_mb, max_seconds, **options):
 def score(model, table, out, no_progress, **options):
     """Score each row of TABLE (.csv or .parquet) by MODEL (flights@production or flights/3) into OUT.
 
-    Rows that cannot be scored go to a file beside OUT, with the reason; the same command again goes on where it was.
+    Rows that cannot be scored go to a file beside OUT, with the reason, and the exit status is 3 then; the same
+    command again goes on where it was.
     """
     from Codes import registry
     from Codes.scoring.job import score as score_table
@@ -195,9 +198,10 @@ def score(model, table, out, no_progress, **options):
     version = registry.find(model)
     options["progress"] = not no_progress
     try:
-        score_table(version, registry.load(version), table, out, say=click.echo, **options)
+        done = score_table(version, registry.load(version), table, out, say=click.echo, **options)
     except KeyboardInterrupt:  # told already
         sys.exit(130)
+    sys.exit(REJECTED if done.rejected else 0)
 
 
 def shown(frame):

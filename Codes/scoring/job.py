@@ -68,16 +68,27 @@ def score(  # pylint: disable=too-many-arguments
     job = _Job(version, loaded, Path(table), Path(out), allow_unknown)
     before = job.place.read_receipt()
     if before and not force and job.is_finished(before):
-        say(f"{out}: already scored by {version.name} version {version.number}; nothing to do.")
-        return job.summary(before["counts"], skipped=True)
+        return _told_again(job.summary(before["counts"], skipped=True), version, say)
     if before:
         say(f"{out}: scored before; {_other(job.identity, before['identity'])}scoring it again.")
     parts = Parts(job.place, job.identity | {"batch_rows": batch_rows, "force": force})
     with _kept(parts, say):
         found = _run(job, parts, batch_rows, cluster, _Progress(job.table, progress, say))
-    told = f"; {found.rejected:,} rejected: see {found.side}" if found.side else ""
-    say(f"{out}: {found.scored:,} of {found.rows:,} rows scored in {found.seconds:.1f} s{told}")
+    told = f"{found.scored:,} of {found.rows:,} rows scored in {found.seconds:.1f} s"
+    say(f"{out}: {told}{_rejected(found)}")
     return found
+
+
+def _told_again(done, version, say):
+    """The Summary `done` of an output that was there already, which is said."""
+    by = f"already scored by {version.name} version {version.number}"
+    say(f"{done.out}: {by}{_rejected(done)}; nothing to do.")
+    return done
+
+
+def _rejected(done):
+    """In words, where the rejected rows of the Summary `done` are; '' where none was."""
+    return f"; {done.rejected:,} rejected: see {done.side}" if done.side else ""
 
 
 def _other(identity, before):

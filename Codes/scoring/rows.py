@@ -63,6 +63,7 @@ class _Column:
                 f"the model's column '{spec.name}' is of type {spec.type.name}: this is not scored."
             )
         self.kind, self.words = KINDS[spec.type.name]
+        self.words = KINDS["boolean"][1] if self.yes_no else self.words
         plain = pa.string() if self.kind == TEXT else self.kind
         self.known = None if known is None else pa.array(sorted(known)).cast(plain)
 
@@ -86,6 +87,9 @@ class _Column:
             typed, wrong = cell_values.convert(given, self.kind, self.reading, self.yes_no)
         else:
             typed, wrong = _converted(given, self.kind, self.reading)
+            if self.yes_no:
+                typed, there = cell_values.truth(typed), pc.is_valid(typed)
+                wrong = pc.or_(wrong, pc.and_(there, pc.is_null(typed)))
         self._note(part, given, wrong, f"is not {self.words}")
         if self.required:
             missing = pc.and_not(pc.is_null(typed, nan_is_null=True), wrong)

@@ -160,6 +160,17 @@ def test_a_colon_in_a_text_is_no_second_key(tmp_path):
             own.json(twice)
 
 
+def test_nan_is_a_gap_but_not_within_text():
+    text = r'{"inputs": [{"a": NaN, "b": "x, NaN, \"NaN", "c": [NaN,NaN ]}]}'
+    row = {"a": None, "b": 'x, NaN, "NaN', "c": [None, None]}
+    assert payload.parse(text.encode()) == {"inputs": [row]}
+    for wrong in ("[-NaN]", "[NaNs]", "[NaN", '["NaN]', "[nan]", r'["NaN\"' * 9):
+        with pytest.raises(Refused, match="not JSON"):
+            payload.parse(wrong.encode())
+    with pytest.raises(Refused, match="Infinity is no number"):
+        payload.parse(b"[NaN, -Infinity]")
+
+
 def test_whole_numbers_may_be_written_as_3_0_and_numbers_as_3(loaded, reader):
     rows = [dict(zip(loaded.example, row)) for row in cells(loaded.example)]
     rows[0] |= {"weekday": 3.0, "temp": 50}
@@ -226,5 +237,10 @@ def test_a_cell_is_what_it_was_in_training():
     flags = read_by("double", yes_no=True)
     assert flags.checked([True, None, 0.0]) == [1.0, None, 0.0]
     assert flags.parsed(["true", "", "1"]) == [1.0, None, 1.0]
-    with pytest.raises(Refused, match="row 1, column 'x': \"maybe\" is not a number"):
-        flags.parsed(["true", "maybe"])
+    for wrong in ("maybe", "2", "inf"):
+        with pytest.raises(Refused, match=f"row 1, column 'x': \"{wrong}\" is not true or false"):
+            flags.parsed(["true", wrong])
+    for wrong in ("true", 2, 0.5, [1], {}):
+        with pytest.raises(Refused, match="row 1, column 'x': .* is not true or false"):
+            flags.checked([None, wrong])
+    assert flags.described() == {"enum": [False, True, 0, 1, None]}

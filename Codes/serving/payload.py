@@ -45,7 +45,9 @@ CODES = {  # MLflow's names where it has one
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-BARE = re.compile(rb"[\[:,\s]-?(NaN|Infinity)\b")
+INFINITE = re.compile(rb"[\[:,\s]-?Infinity\b")
+# a text that does not end goes to the end: each byte is looked at once
+TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\bNaN\b', re.DOTALL)
 
 
 class Refused(Exception):
@@ -68,7 +70,7 @@ class Column:
 
     Args:
         reading: how text is read, as in training.
-        yes_no: true and false are 1 and 0: in training they were there with gaps.
+        yes_no: true and false are 1 and 0, and no other number is there: in training they were there with gaps.
     """
 
     name: str
@@ -88,7 +90,11 @@ class Column:
         if not self._plain.issuperset(map(type, values)):
             values = [self._mended(row, value) for row, value in enumerate(values)]
         limits = TYPES[self.kind][1]
-        if limits:
+        if self.yes_no:
+            strange = [row for row, v in enumerate(values) if v not in (0, 1, None)]
+            if strange:
+                self._refuse_kind(strange[0], values[strange[0]])
+        elif limits:
             there = [v for v in values if v is not None]
             if there and not limits[0] <= min(there) <= max(there) <= limits[1]:
                 outside = next(v for v in there if not limits[0] <= v <= limits[1])
@@ -138,6 +144,8 @@ class Column:
                 self._refuse(row, value, f"was never seen in training.{near}")
 
     def _refuse_kind(self, row, value):
+        if self.yes_no:
+            self._refuse(row, value, "is not true or false (or 1 or 0).")
         self._refuse(row, value, f"is not {TYPES[self.kind][3]} ({self.kind}).")
 
     def _refuse(self, row, value, why):
@@ -181,6 +189,8 @@ class Column:
         found = {"type": kind if self.required else [kind, "null"]}
         if TYPES[self.kind][1]:
             found |= dict(zip(("minimum", "maximum"), TYPES[self.kind][1]))
+        if self.yes_no:
+            found = {"enum": [False, True, 0, 1] + ([] if self.required else [None])}
         if self.kind == "datetime":
             found |= {
                 "type": "string" if self.required else ["string", "null"],
@@ -367,11 +377,18 @@ def _object(properties):
 
 
 def parse(body):
-    """The document in the JSON `body`, read strictly; Refused says what is wrong with it."""
+    """The document in the JSON `body`, read strictly but for NaN, which is null; Refused says what is wrong with it."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if b"NaN" in body and (mended := _without_nan(body)) != body:
+            return parse(mended)
         raise Refused(_why(body, str(error))) from None
+
+
+def _without_nan(body):
+    """`body` with null for each NaN outside of text: Python's json, and so MLflow's client, writes a gap so."""
+    return TEXT_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
 
 
 def _why(body, error):
@@ -383,8 +400,8 @@ def _why(body, error):
         return "the body is nested too deeply."
     if "infinity" in error:
         return "the body has a number that is too large (1e400): a double ends at 1.8e308."
-    if BARE.search(body):
-        return "JSON knows neither NaN nor Infinity: where there is no value, send null."
+    if INFINITE.search(body):
+        return "Infinity is no number that a model takes: where there is no value, send null."
     return f"the body is not JSON: {error}."
 
 
