@@ -145,7 +145,7 @@ def test_dates_become_parts_of_the_calendar_and_an_age_within_the_pipeline(model
     X = mixed(rows=90)[0].assign(when=pd.date_range("2013-01-30 06:30", periods=90))
     X.loc[3, "when"] = None
     pipeline = models.build(CANCER, X, model).fit(X, X["when"] > "2013-03-10")
-    parts = pipeline[0].named_transformers_["dates"]
+    parts = pipeline.named_steps["prepare"].named_transformers_["dates"]
     dates = parts if model == "hgb" else parts[0]
     assert dates.transform(X[["when"]])[2].tolist() == [2, 4, 32, 6.5, 2]
     assert np.isnan(dates.transform(X[["when"]])[3]).all()

@@ -15,7 +15,9 @@ class Dates(TransformerMixin, BaseEstimator):
     A gap becomes NaN in each part. Times of a zone count in UTC.
     """
 
-    def fit(self, X, y=None):  # pylint: disable=unused-argument,attribute-defined-outside-init
+    # pylint: disable=attribute-defined-outside-init
+    # scikit-learn's rule: what was learned is set by fit alone
+    def fit(self, X, y=None):  # pylint: disable=unused-argument
         """Keep the earliest time of each column of `X` (a DataFrame), which its age counts from."""
         self.feature_names_in_ = np.array(list(X), dtype=object)
         self.n_features_in_ = X.shape[1]

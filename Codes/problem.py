@@ -286,7 +286,7 @@ def _keys(loc):
     """The keys that the part of a problem's file at `loc` may have."""
     part: Any = Problem
     for key in loc:
-        fields = getattr(part, "model_fields", None)
+        fields = getattr(part, "model_fields", {})
         part = fields[key].annotation if fields else typing.get_args(part)[1]
     return [key for key in part.model_fields if part is not Problem or key != "name"]
 

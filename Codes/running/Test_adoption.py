@@ -161,6 +161,35 @@ def experiments(store):
     return {store.client.get_experiment(run.info.experiment_id).name for run in store.runs()}
 
 
+WORKERS = f"""{FOLDS}
+from joblib import Parallel, delayed
+import subprocess, sys
+Parallel(2)(delayed(fold)(i, parent) for i in range(2))
+Parallel(2, backend='multiprocessing')(delayed(fold)(i, None) for i in range(2, 4))
+for name in ('one', 'two'): subprocess.run([sys.executable, '-c', SCRIPT, name], check=True)"""
+SCRIPT = """import mlflow, sys
+mlflow.log_metric('script', 1)
+with mlflow.start_run(run_name=sys.argv[1]): mlflow.log_metric('m', 1)"""
+
+
+@pytest.mark.timeout(
+    900
+)  # four processes import MLflow anew, 5 s each where nothing else is going on
+def test_workers_and_scripts_begin_runs_of_their_own_below_the_notebooks(own_store):
+    execution = own_store.start("workers", f"SCRIPT = {SCRIPT!r}{WORKERS}").finish(800)
+    assert execution.code == 0, execution.printed
+    (root,) = [run for run in execution.runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in execution.runs if run.info.run_id != root.info.run_id]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {root.info.run_id}
+    assert sorted(run.info.run_name for run in children) == [
+        *(f"fold {i}" for i in range(4)),
+        "two",
+    ]
+    # the first script begins the notebook's run, which the notebook did not
+    assert root.info.run_name == "workers · one"
+    assert {"start", "script", "m"} <= set(root.data.metrics) and "score" not in root.data.metrics
+
+
 TWO_FITS = {
     "within": f"{IRIS}\nwith mlflow.start_run():\n    {SHALLOW_THEN_DEEP}",
     "after": f"{IRIS}\nmlflow.log_metric('before', 1)\n{SHALLOW_THEN_DEEP}\nmlflow.log_metric('after', 1)",

@@ -37,12 +37,12 @@ FORKS = multiprocessing.get_context("forkserver")
 PRELOAD = ["papermill.cli", "Codes.cli", "nbconvert", "Codes.running.sweep_command", "optuna"]
 
 
-def write_notebook(path, *cells, parameters="seed: int = 0  # random state", kernelspec=PYTHON):
+def write_notebook(path, *cells, parameters="seed: int = 0  # random state", kernelspec=None):
     """Write a notebook of code `cells` (sources) after a parameters cell (or without, if that is empty) to `path`."""
     tagged = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
     nodes = [tagged] * bool(parameters) + [nbformat.v4.new_code_cell(source) for source in cells]
     notebook = nbformat.v4.new_notebook(cells=nodes)
-    notebook.metadata.kernelspec = dict(kernelspec)
+    notebook.metadata.kernelspec = dict(PYTHON if kernelspec is None else kernelspec)
     nbformat.write(notebook, path)
     return path
 
