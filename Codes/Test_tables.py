@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import json
 import pickle
+import zipfile
 
 import pandas as pd
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from Codes import data, tables
+from Codes.cell_values import Reading
 from Codes.errors import WorkbookError
 
 CSV = b"when,size,kind,sold\n2024-01-01,1,a,true\n2024-01-02,2,b,false\n2024-01-03,,,true\n"
@@ -170,3 +173,46 @@ def test_the_digest_of_a_file_is_held_against_the_problem(tmp_path):
     assert tables.read(path, good).num_rows == 3
     path.write_bytes(CSV.replace(b"1,a", b"9,a"))
     assert f"the problem names {good}" in refusal(path, good)
+
+
+EURO = "# made by hand\nname;price;share\n'a;b';1.234,5;0,5\ncafé;2.000;\n"
+OPTIONS = {"sep": ";", "decimal": ",", "thousands": ".", "quotechar": "'", "skiprows": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "utf-16"])
+def test_a_table_is_read_by_the_options_of_its_source(encoding, tmp_path):
+    path = write(tmp_path, "euro.txt", EURO.encode(encoding))
+    found = tables.read(path, reading=Reading(**OPTIONS, encoding=encoding)).to_pydict()
+    assert found == {
+        "name": ["a;b", "café"],
+        "price": [1234.5, 2000.0],
+        "share": [0.5, None],
+    }
+
+
+def test_a_zipped_table_is_read_and_a_zip_of_two_is_refused(tmp_path):
+    plain = tables.read(write(tmp_path, "t.csv", CSV))
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("__MACOSX/._t.csv", b"")
+        archive.writestr("inside/t.csv", CSV)
+    assert tables.read(tmp_path / "t.zip").equals(plain)
+    with zipfile.ZipFile(tmp_path / "t.zip", "a") as archive:
+        archive.writestr("u.csv", CSV)
+    assert "2 files are in it" in refusal(tmp_path / "t.zip")
+
+
+def test_a_sheet_is_read_as_the_same_table_in_a_csv(tmp_path):
+    frame = pd.read_csv(write(tmp_path, "t.csv", CSV), parse_dates=["when"])
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        pd.DataFrame({"note": ["see the other sheet"]}).to_excel(book, sheet_name="notes")
+        frame.to_excel(book, sheet_name="sales", index=False)
+    found = tables.read(tmp_path / "t.xlsx", reading=Reading(sheet_name="sales"))
+    assert found.to_pydict() == tables.read(tmp_path / "t.csv").to_pydict()
+    with pytest.raises(WorkbookError, match="no sheet 'sale'; there are notes, sales"):
+        tables.read(tmp_path / "t.xlsx", reading=Reading(sheet_name="sale"))
+
+
+@pytest.mark.parametrize("sep", [";", "\t", "|"])
+def test_the_separator_that_a_table_has_is_proposed(sep, tmp_path):
+    path = write(tmp_path, "t.csv", CSV.replace(b",", sep.encode()))
+    assert f"with sep: {json.dumps(sep)} under `source` it has 4 columns" in refusal(path)
