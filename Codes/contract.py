@@ -4,6 +4,14 @@ import pandas as pd
 
 from Codes.errors import WorkbookError
 
+# MLflow's type of a model's column -> the contract's words that may be asked of it
+ASKED = {
+    "boolean": ("boolean",),
+    "string": ("text",),
+    "datetime": ("time",),
+    **dict.fromkeys(("integer", "long", "float", "double"), ("integer", "number", "boolean")),
+}
+
 
 def check(frame, problem):
     """The contract of `problem` held against `frame`: a row a column, with a boolean `ok`."""
@@ -42,8 +50,51 @@ def _row(frame, column, rule):
     return column, _required(rule), ", ".join(seen), bool(ok)
 
 
-def type_of(values, asked):
-    """The contract's word for the type of `values`; whole numbers with gaps are integers, 1 and 0 what is `asked`."""
+def rules_for(problem, kinds):
+    """{column: rule} of the contract of `problem` for a model's columns `kinds` ({name: MLflow's type}).
+
+    Raises:
+        WorkbookError: it says nothing of them, or asks a type that such a column cannot have.
+    """
+    found = {name: rule for name, rule in problem.contract.items() if name in kinds}
+    if not found:
+        raise WorkbookError(f"{problem.name}: its contract names no column that the model takes.")
+    for name, rule in found.items():
+        if rule.type not in ASKED.get(kinds[name], ()):
+            raise WorkbookError(
+                f"{problem.name}: contract: {name}: asks for the type {rule.type}, and the model takes {kinds[name]}."
+            )
+    return found
+
+
+def breaches(values, rule):
+    """A mask of the `values` (a Series) that break `rule`; a gap breaks none: its share is asked of tables only."""
+    known = values.dropna()
+    wrong = pd.Series(False, known.index)
+    if rule.type == "integer":
+        wrong |= known % 1 != 0
+    if rule.type == "boolean":
+        wrong |= ~known.isin([0, 1])
+    if rule.min is not None:
+        wrong |= known < comparable(rule.min, known)
+    if rule.max is not None:
+        wrong |= known > comparable(rule.max, known)
+    if rule.allowed:
+        wrong |= known.isin(list(set(known.unique()) - set(rule.allowed)))
+    return wrong.reindex(values.index, fill_value=False).to_numpy(bool)
+
+
+def asked(rule):
+    """What `rule` asks of each value, in words."""
+    words = [rule.type]
+    words += [f"from {rule.min}"] if rule.min is not None else []
+    words += [f"to {rule.max}"] if rule.max is not None else []
+    words += [f"one of {some(rule.allowed)}"] if rule.allowed else []
+    return ", ".join(words)
+
+
+def type_of(values, asked_for):
+    """The contract's word for the type of `values`; whole numbers with gaps are integers, 1 and 0 are `asked_for`."""
     if values.dtype == bool:
         return "boolean"
     if pd.api.types.is_datetime64_any_dtype(values):
@@ -51,19 +102,15 @@ def type_of(values, asked):
     if not pd.api.types.is_numeric_dtype(values):
         return "text"
     known = values.dropna()
-    if asked == "boolean" and known.isin([0, 1]).all():
-        return asked
+    if asked_for == "boolean" and known.isin([0, 1]).all():
+        return asked_for
     whole = (known % 1 == 0).all()
     return "integer" if whole else "number"
 
 
 def _required(rule):
-    """What `rule` asks, in words."""
-    words = [rule.type]
-    words += [f"from {rule.min}"] if rule.min is not None else []
-    words += [f"to {rule.max}"] if rule.max is not None else []
-    words += [f"one of {some(rule.allowed)}"] if rule.allowed else []
-    return ", ".join([*words, f"at most {rule.missing_share:.0%} missing"])
+    """What `rule` asks of a table's column, in words."""
+    return f"{asked(rule)}, at most {rule.missing_share:.0%} missing"
 
 
 def comparable(bound, values):

@@ -23,9 +23,9 @@ __all__ = [
     *("load", "split", "features", "target", "roles", "role_by_type", "may_lack"),
     *("check", "require", "digest", "dataset"),
 ]
-# attributes of a frame: the columns with gaps in the whole table, those of them that hold true and false, and how
-# its text was read
-GAPS, YES_NO, READING = "gaps", "yes_no", "reading"
+# attributes of a frame: the columns with gaps in the whole table, those of them that hold true and false, how
+# its text was read, and all columns of the table
+GAPS, YES_NO, READING, COLUMNS = "gaps", "yes_no", "reading", "columns"
 
 
 def load(problem, rows=0, seed=0):
@@ -50,6 +50,7 @@ def load(problem, rows=0, seed=0):
     frame = _frame(table.take(kept), gaps).set_axis(kept)
     frame.attrs[GAPS] = gaps
     frame.attrs[READING] = problem.source.reading.changed()
+    frame.attrs[COLUMNS] = [*table.column_names, *tables.left_out(table)]
     frame.attrs[YES_NO] = [n for n in gaps if pa.types.is_boolean(table.schema.field(n).type)]
     return frame
 
@@ -229,7 +230,8 @@ def role_by_type(values):
 def reading(frame):
     """How the text was read that `frame`, of rows of a table (see `load`), comes from: what is kept with a model."""
     yes_no = [name for name in frame.attrs.get(YES_NO, ()) if name in frame]
-    return {"options": frame.attrs.get(READING, {}), YES_NO: yes_no}
+    unused = [name for name in frame.attrs.get(COLUMNS, ()) if name not in frame]
+    return {"options": frame.attrs.get(READING, {}), YES_NO: yes_no, "unused": unused}
 
 
 def may_lack(frame):

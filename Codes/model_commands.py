@@ -6,6 +6,14 @@ import click
 
 from Codes.errors import WorkbookError
 
+CONTRACT = click.option(
+    "--contract",
+    is_flag=False,
+    flag_value="",
+    metavar="[PROBLEM]",
+    help="Hold each row against the contract of a problem (a name, or its .yaml file); alone, as the last word: of "
+    "the model's own.",
+)
 REJECTED = 3  # the exit status of a scoring that is whole, but for rows that it rejected
 
 
@@ -160,6 +168,7 @@ def history(name):
 @click.option(
     "--onnx", is_flag=True, help="Answer by ONNX Runtime where the model has such a form."
 )
+@CONTRACT
 def serve(model, max_rows, max_mb, max_seconds, **options):
     """Serve MODEL (flights@production, which is followed, or flights/3) by MLflow's protocol.
 
@@ -185,6 +194,7 @@ def serve(model, max_rows, max_mb, max_seconds, **options):
     metavar="ADDRESS",
     help="A Dask scheduler, tcp://HOST:8786, instead of this machine.",
 )
+@CONTRACT
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 def score(model, table, out, no_progress, **options):
     """Score each row of TABLE (.csv or .parquet) by MODEL (flights@production or flights/3) into OUT.

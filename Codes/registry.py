@@ -60,12 +60,17 @@ class Version:
         return json.loads(self.tags.get(TRUSTED, "[]"))
 
     @property
+    def problem(self):
+        """The problem that it solves: a name, or the path of its file."""
+        return self.tags.get(PROBLEM, self.name)
+
+    @property
     def private(self):
         """The columns that its problem's file marks as private: today, or when it was registered."""
         found = set(json.loads(self.tags.get(PRIVATE, "[]")))
         # the file is not everywhere where a model is served
         with contextlib.suppress(WorkbookError):
-            found |= set(problems.load(self.tags.get(PROBLEM, self.name)).private)
+            found |= set(problems.load(self.problem).private)
         return sorted(found)
 
 

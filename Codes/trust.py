@@ -132,6 +132,16 @@ class Loaded:
         return (self.meta.metadata or {}).get(READING, {}).get("yes_no", [])
 
     @property
+    def unused(self):
+        """The columns that its training table had and it does not take: the target, the time, the excluded."""
+        return (self.meta.metadata or {}).get(READING, {}).get("unused", [])
+
+    @property
+    def kinds(self):
+        """{column: MLflow's type of it} of the columns that it takes."""
+        return {each.name: each.type.name for each in self.schema.inputs}
+
+    @property
     def recorded(self):
         """What it answered for its example when it was saved; None where that was not kept."""
         return (self.meta.metadata or {}).get(PREDICTED)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
+from Codes import problem
 from Codes.errors import WorkbookError, first_line
 from Codes.scoring import workers
 from Codes.scoring.output import Output, added
@@ -45,6 +46,7 @@ def score(  # pylint: disable=too-many-arguments
     batch_rows=BATCH,
     force=False,
     allow_unknown=False,
+    contract=None,
     cluster=None,
     progress=True,
     say=print,
@@ -55,6 +57,8 @@ def score(  # pylint: disable=too-many-arguments
         batch_rows: rows of a part: what is predicted at once, and what a kill can cost.
         force: score although `out` is finished.
         allow_unknown: score rows with categories that training never saw.
+        contract: the problem (a name, or the path of its file) whose contract each row must keep; "" for the model's
+            own; None for none.
         cluster: address of a Dask scheduler whose workers predict; None: this process does.
         progress: show a bar on a terminal, and a line now and then elsewhere.
         say: takes each line that is told.
@@ -65,7 +69,8 @@ def score(  # pylint: disable=too-many-arguments
     """
     if batch_rows < 1:
         raise WorkbookError(f"batch_rows: {batch_rows} is less than one row.")
-    job = _Job(version, loaded, Path(table), Path(out), allow_unknown)
+    asked = None if contract is None else problem.load(contract or version.problem)
+    job = _Job(version, loaded, Path(table), Path(out), allow_unknown, asked)
     before = job.place.read_receipt()
     if before and not force and job.is_finished(before):
         return _told_again(job.summary(before["counts"], skipped=True), version, say)
@@ -93,7 +98,7 @@ def _rejected(done):
 
 def _other(identity, before):
     """In words, what of `identity` is another than `before`."""
-    other = [key for key in identity if before.get(key) != identity[key]]
+    other = [key for key in identity | before if before.get(key) != identity.get(key)]
     return f"now by another {', '.join(other)}: " if other else ""
 
 
@@ -118,11 +123,11 @@ def _kept(parts, say):
 class _Job:  # pylint: disable=too-many-instance-attributes
     """One table, one model, one output: checked before anything is written."""
 
-    def __init__(self, version, loaded, table, out, allow_unknown):
+    def __init__(self, version, loaded, table, out, allow_unknown, asked):
         self.version, self.loaded, self.started = version, loaded, time.monotonic()
         self.place = Place(out)
         self.table = open_table(table, loaded.reading)
-        self.rules = Rules(loaded, allow_unknown)
+        self.rules = Rules(loaded, allow_unknown, asked)
         self.rules.check_table(self.table)
         self.answers = workers.schema(loaded)
         self._check_names()
@@ -135,6 +140,10 @@ class _Job:  # pylint: disable=too-many-instance-attributes
             "digest": loaded.digest,
             "allow_unknown": allow_unknown,
         }
+        if asked:
+            self.identity["contract"] = {
+                n: r.model_dump(mode="json") for n, r in asked.contract.items()
+            }
 
     def _check_names(self):
         ours, features = added(self.answers), self.loaded.schema.input_names()

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from Codes import cell_values
+from Codes import cell_values, contract
 from Codes.cell_values import TEXT, TIME
 from Codes.errors import WorkbookError, nearest
 
@@ -22,13 +22,20 @@ KINDS = {
 
 
 class Rules:
-    """What a model asks of each column: its type, whether it may be missing, the categories that it knows."""
+    """What a model asks of each column: its type, whether it may be missing, the categories that it knows.
 
-    def __init__(self, loaded, allow_unknown=False):
+    Args:
+        problem: a problem.Problem whose contract each row must keep, too; None: it is not asked.
+    """
+
+    def __init__(self, loaded, allow_unknown=False, problem=None):
         self.columns = [
             _Column(each, None if allow_unknown else loaded.categories.get(each.name), loaded)
             for each in loaded.schema.inputs
         ]
+        rules = contract.rules_for(problem, loaded.kinds) if problem else {}
+        for column in self.columns:
+            column.rule = rules.get(column.name)
 
     def check_table(self, table):
         """Refuse a `table` that lacks a column, or has one whose type no value of it could have."""
@@ -56,7 +63,7 @@ class _Column:
     """One column of the schema."""
 
     def __init__(self, spec, known, loaded):
-        self.name, self.required = spec.name, spec.required
+        self.name, self.required, self.rule = spec.name, spec.required, None
         self.reading, self.yes_no = loaded.reading, spec.name in loaded.yes_no
         if spec.type.name not in KINDS:
             raise WorkbookError(
@@ -98,6 +105,10 @@ class _Column:
             self._note(part, given, pc.is_inf(typed), "is not finite")
         if self.known is not None:
             self._note(part, given, self._unknown(typed), "was not seen in training")
+        if self.rule:
+            broken = pa.array(contract.breaches(typed.to_pandas(), self.rule))
+            asked = contract.asked(self.rule)
+            self._note(part, given, broken, f"breaks the contract, which asks for {asked}")
         return typed
 
     def _unknown(self, typed):

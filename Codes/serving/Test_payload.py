@@ -204,7 +204,7 @@ def test_columns_of_the_other_types_are_read_too():
 def test_a_column_that_no_json_value_fits_is_refused_when_the_model_is_loaded():
     X = pd.DataFrame({"what": [b"x"] * 60, "size": np.arange(60.0)})
     odd = SimpleNamespace(
-        schema=infer_signature(X).inputs, categories={}, reading=cell_values.PLAIN
+        schema=infer_signature(X).inputs, categories={}, reading=cell_values.PLAIN, unused=()
     )
     with pytest.raises(WorkbookError, match="column 'what' is of the type binary"):
         payload.Reader(odd)

@@ -29,6 +29,7 @@ class Served:
         reader: reads requests for it.
         fast: {column: values} -> its predictions, by a shorter way than its pipeline (see `quick`); None without.
         private: the columns that are not kept of requests.
+        contract: (columns) -> None, which refuses those that break the problem's contract; None: it is not asked.
     """
 
     version: Any
@@ -36,6 +37,7 @@ class Served:
     reader: payload.Reader
     fast: Any = None
     private: frozenset = frozenset()
+    contract: Any = None
 
     @cached_property
     def headers(self):
@@ -58,6 +60,8 @@ class Served:
     def answer(self, kind, body):
         """(columns, predictions, reply) for the `body` of a request of the content type `kind`."""
         columns = self.reader.csv(body) if kind == "text/csv" else self.reader.json(body)
+        if self.contract:
+            self.contract(columns)
         predictions = self.predictions(columns)
         return columns, predictions, orjson.dumps({"predictions": predictions})
 
@@ -70,7 +74,8 @@ class Served:
         rows = self.model.example
         if rows is None:
             raise WorkbookError("it was saved without an example")
-        _, predictions, _ = self.answer("application/json", client.body(rows).encode())
+        # not `answer`: rows of training may break a contract that is stricter than training's
+        predictions = self.predictions(self.reader.json(client.body(rows).encode()))
         if not trust.same(predictions, self.model.predict(rows).tolist()):
             raise WorkbookError("what it answers is not what it predicts")
         return self

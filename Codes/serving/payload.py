@@ -12,7 +12,7 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
-from Codes import cell_values
+from Codes import cell_values, contract
 from Codes.errors import WorkbookError, nearest
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")  # MLflow's
@@ -211,7 +211,7 @@ class Reader:
     """
 
     def __init__(self, loaded, rows=10_000, allow_unknown=False):
-        self.rows, self.reading = rows, loaded.reading
+        self.rows, self.reading, self.unused = rows, loaded.reading, frozenset(loaded.unused)
         categories = {} if allow_unknown else loaded.categories
         self.columns = {}
         for spec in loaded.schema:
@@ -284,9 +284,7 @@ class Reader:
                 )
             if row.keys() != self.columns.keys():
                 self._check_names(list(row), f"row {number}")
-        return {name: [row[name] for row in data] for name in self.columns}, len(
-            self.columns
-        ) * len(data)
+        return {name: [row[name] for row in data] for name in self.columns}, sum(map(len, data))
 
     def _by_column(self, form, data):
         self._check_names(list(data), form)
@@ -321,8 +319,8 @@ class Reader:
                 raise Refused(f"row {number} has {len(row)} cells and the header {len(names)}.")
         columns = {}
         for name, cells in zip(names, zip(*rows)):
-            column = self.columns[name]
-            columns[name] = column.parsed(cells)
+            if name in self.columns:
+                columns[name] = self.columns[name].parsed(cells)
         return self._checked(columns)
 
     def _checked(self, columns):
@@ -339,20 +337,32 @@ class Reader:
             )
 
     def _check_names(self, names, place):
-        """Refuse column `names` that are not exactly the model's, in whatever order."""
+        """Refuse `names` that are not the model's columns, in whatever order; those `unused` may be there, too."""
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise Refused(f"{place}: the columns must be a list of names.")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise Refused(f"{place}: column {shown(twice)} is there twice.")
         for name in names:
-            if name not in self.columns:
+            if name not in self.columns and name not in self.unused:
                 near = nearest(name, self.columns)
                 raise Refused(f"{place}: column {shown(name)} is not one of the model's.{near}")
-        if len(names) < len(self.columns):
-            missing = next(name for name in self.columns if name not in names)
+        if lacking := self.columns.keys() - set(names):
+            missing = next(name for name in self.columns if name in lacking)
             null = "" if self.columns[missing].required else "; where it has no value, send null"
             raise Refused(f"{place}: column '{missing}' is missing{null}.")
+
+    def check_contract(self, columns, rules, called):
+        """Refuse `columns`, as `json` gave them, that break one of the `rules` ({column: rule}) of the problem `called`."""
+        for name, rule in rules.items():
+            values = columns[name]
+            broken = contract.breaches(pd.Series(self.columns[name].array(values)), rule)
+            if broken.any():
+                row = int(broken.argmax())
+                told = f"row {row}, column '{name}': {shown(values[row])}"
+                raise Refused(
+                    f"{told} breaks the contract of {called}, which asks for {contract.asked(rule)}."
+                )
 
     def frame(self, columns):
         """`columns`, as `json` gave them, as the DataFrame that the pipeline takes."""
@@ -364,7 +374,9 @@ class Reader:
         rows = {"type": "array", "minItems": 1}  # for more than `self.rows` the answer is 413
         cells = {"type": "array", "prefixItems": list(values.values())}
         cells |= {"items": False, "minItems": len(values), "maxItems": len(values)}
-        records = rows | {"items": _object(values)}
+        record = _object(values)
+        record["properties"] = dict.fromkeys(self.unused, {}) | values
+        records = rows | {"items": record}
         split = _object({"columns": {"const": list(values)}, "data": rows | {"items": cells}})
         forms = dict.fromkeys(FORMS, records) | {"dataframe_split": split}
         return {"oneOf": [_object({name: form}) for name, form in forms.items()]}

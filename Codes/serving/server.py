@@ -6,13 +6,15 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from Codes import paths
+from Codes import contract as contracts
+from Codes import paths, problem
 from Codes.errors import WorkbookError, nearest
 from Codes.serving import onnx_form, payload
 from Codes.serving.app import Metrics, app
@@ -74,6 +76,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     capture_bytes=64 << 20,
     allow_unknown=False,
     onnx=False,
+    contract=None,
     every=1.0,
 ):
     """Serve the model `spec` until SIGTERM or Ctrl-C, which let requests under way be answered.
@@ -87,6 +90,8 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         private: columns that are not captured, beside those that the problem's file marks so.
         allow_unknown: whether a category may be one that training never saw.
         onnx: whether models that have an ONNX form answer by it.
+        contract: the problem (a name, or the path of its file) whose contract each row must keep; "" for the model's
+            own; None for none.
         every: seconds between two looks at the alias.
     """
     if onnx:
@@ -101,7 +106,9 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     def make(version, loaded):
         reader = payload.Reader(loaded, limits.rows, allow_unknown)
         fast = (_by_onnx if onnx else quick)(loaded, reader)
-        return Served(version, loaded, reader, fast, frozenset((*private, *version.private)))
+        hidden = frozenset((*private, *version.private))
+        checked = None if contract is None else _contract(contract or version.problem, reader)
+        return Served(version, loaded, reader, fast, hidden, checked)
 
     threadpool_limits(1)
     with contextlib.ExitStack() as stack:
@@ -115,6 +122,14 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         application = app(source, limits, capture, metrics, (*hosts, host))
         number, (place, port) = source.current.version.number, listening.getsockname()[:2]
         _run(application, listening, limits, f"{spec} (version {number}) at http://{place}:{port}")
+
+
+def _contract(name, reader):
+    """What refuses columns that break the contract of the problem `name`, once the `reader` has read them."""
+    solved = problem.load(name)
+    kinds = {column: each.kind for column, each in reader.columns.items()}
+    rules = contracts.rules_for(solved, kinds)
+    return partial(reader.check_contract, rules=rules, called=solved.name)
 
 
 def _by_onnx(loaded, reader):
