@@ -37,7 +37,7 @@ class Summary:  # pylint: disable=too-many-instance-attributes
     resumed: int = 0
 
 
-def score(  # pylint: disable=too-many-arguments
+def score(  # pylint: disable=too-many-arguments,too-many-locals
     version,
     loaded,
     table,
@@ -123,7 +123,9 @@ def _kept(parts, say):
 class _Job:  # pylint: disable=too-many-instance-attributes
     """One table, one model, one output: checked before anything is written."""
 
-    def __init__(self, version, loaded, table, out, allow_unknown, asked):
+    def __init__(
+        self, version, loaded, table, out, allow_unknown, asked
+    ):  # pylint: disable=too-many-arguments,too-many-positional-arguments
         self.version, self.loaded, self.started = version, loaded, time.monotonic()
         self.place = Place(out)
         self.table = open_table(table, loaded.reading)

@@ -353,7 +353,7 @@ class Reader:
             raise Refused(f"{place}: column '{missing}' is missing{null}.")
 
     def check_contract(self, columns, rules, called):
-        """Refuse `columns`, as `json` gave them, that break one of the `rules` ({column: rule}) of the problem `called`."""
+        """Refuse `columns`, as `json` gave them, that break one of the `rules` ({column: rule}) of a problem."""
         for name, rule in rules.items():
             values = columns[name]
             broken = contract.breaches(pd.Series(self.columns[name].array(values)), rule)
