@@ -52,7 +52,7 @@ EVERYWHERE = """
 import mlflow, os, threading, subprocess, sys, multiprocessing
 with mlflow.start_run():
     mlflow.log_metric("within", 1)
-with mlflow.start_run() as again:
+with mlflow.start_run(run_id=mlflow.last_active_run().info.run_id):
     mlflow.log_metric("again", 2)
 mlflow.log_metric("after", 3)
 mlflow.set_experiment("somewhere else")

@@ -50,12 +50,14 @@ READS = {
     ),
 }
 # these have such calls too, but every run needs them: whoever reads runs through them makes such a call itself
-GROUND = [paths.ROOT / "Codes" / f"{name}.py" for name in ("tracking", "liveness", "store")]
+GROUND = [
+    paths.ROOT / "Codes" / f"{name}.py" for name in ("tracking", "liveness", "store", "moved")
+]
 # the workbook's own modules: what they read is known by the problem, the store and the registry
 SHIPPED = set(
     "adoption card cell_values cells cli client comparison contract dask_cluster "
     "data dates errors evaluation files gate held identity labels "
-    "languages liveness manifest model_commands models notebook_diff notebook_file overview panels "
+    "languages liveness manifest model_commands models moved notebook_diff notebook_file overview panels "
     "parameters paths plain_yaml plots problem problem_commands promotion registry rehearsal "
     "reproduction running samples scoring serving session stages store stripping "
     "tables tracking troubles trust ".split()
