@@ -6,7 +6,7 @@ import click
 
 from Codes.errors import WorkbookError
 
-CONTRACT = click.option(
+contract_option = click.option(
     "--contract",
     is_flag=False,
     flag_value="",
@@ -168,7 +168,7 @@ def history(name):
 @click.option(
     "--onnx", is_flag=True, help="Answer by ONNX Runtime where the model has such a form."
 )
-@CONTRACT
+@contract_option
 def serve(model, max_rows, max_mb, max_seconds, **options):
     """Serve MODEL (flights@production, which is followed, or flights/3) by MLflow's protocol.
 
@@ -194,7 +194,7 @@ def serve(model, max_rows, max_mb, max_seconds, **options):
     metavar="ADDRESS",
     help="A Dask scheduler, tcp://HOST:8786, instead of this machine.",
 )
-@CONTRACT
+@contract_option
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 def score(model, table, out, no_progress, **options):
     """Score each row of TABLE (.csv or .parquet) by MODEL (flights@production or flights/3) into OUT.

@@ -286,8 +286,10 @@ def _keys(loc):
     """The keys that the part of a problem's file at `loc` may have."""
     part: Any = Problem
     for key in loc:
-        fields = getattr(part, "model_fields", {})
-        part = fields[key].annotation if fields else typing.get_args(part)[1]
+        if hasattr(part, "model_fields"):
+            part = part.model_fields[key].annotation
+        else:
+            part = typing.get_args(part)[1]
     return [key for key in part.model_fields if part is not Problem or key != "name"]
 
 

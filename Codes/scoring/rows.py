@@ -59,7 +59,7 @@ class Rules:
         return part
 
 
-class _Column:
+class _Column:  # pylint: disable=too-many-instance-attributes
     """One column of the schema."""
 
     def __init__(self, spec, known, loaded):
