@@ -287,7 +287,7 @@ def _keys(loc):
     part: Any = Problem
     for key in loc:
         if hasattr(part, "model_fields"):
-            part = part.model_fields[key].annotation
+            part = part.model_fields[key].annotation  # pylint: disable=unsubscriptable-object
         else:
             part = typing.get_args(part)[1]
     return [key for key in part.model_fields if part is not Problem or key != "name"]
