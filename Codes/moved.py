@@ -13,6 +13,8 @@ PLACES = {
     "trace_tags": ("value",),
 }
 WITNESSES = 20  # runs that are looked at
+# a run of the workbook's, which has kept files
+WITH_FILES = "run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'mlflow.workbook.manifest')"
 FORMS = "", "file://"  # how MLflow writes a local folder
 
 
@@ -20,7 +22,7 @@ def old_root(connection, root):
     """The folder that the store's files were in before it was moved to where they are in `root`; None: it was not.
 
     The Default experiment tells where the store was made; a run tells whether its files have come along, or are gone
-    from there: a store whose files were always elsewhere was not moved.
+    from there: a store whose files were always elsewhere, or that has none yet, was not moved.
     """
     row = connection.execute(
         "SELECT artifact_location FROM experiments ORDER BY experiment_id LIMIT 1"
@@ -29,11 +31,12 @@ def old_root(connection, root):
     if not old.is_absolute() or old.resolve() == Path(root).resolve():
         return None
     here = [Path(root, place.relative_to(old)) for place in _runs(connection, old)]
-    return old if any(place.exists() for place in here) or here and not old.exists() else None
+    gone = not old.exists() and any(_runs(connection, old, WITH_FILES))
+    return old if gone or any(place.exists() for place in here) else None
 
 
-def _runs(connection, old):
-    query = "SELECT artifact_uri FROM runs WHERE artifact_uri LIKE ? LIMIT ?"
+def _runs(connection, old, condition="1"):
+    query = f"SELECT artifact_uri FROM runs WHERE artifact_uri LIKE ? AND {condition} LIMIT ?"
     for form in FORMS:
         for (uri,) in connection.execute(query, (f"{form}{old}/%", WITNESSES)):
             if uri.startswith(f"{form}{old}/"):  # LIKE takes _ for any character
