@@ -12,7 +12,7 @@ import pytest
 
 from Codes import identity, parameters, promotion, tracking
 from Codes.errors import WorkbookError
-from Codes.paths import DATA, NOTEBOOKS, PROBLEMS
+from Codes.paths import DATA, NOTEBOOKS, PROBLEMS, ROOT
 from Codes.running import fingerprint
 from Codes.running.testbed import check_nothing_left, wait_for, write_notebook
 
@@ -480,6 +480,25 @@ def test_the_lifecycle_reads_nothing_unknown(path):
     helpers, found = fingerprint.reached(nb, fingerprint.code(nb), path, values)
     assert helpers and not found.unknown and not found.variables
     assert not fingerprint.named_files(path.parent, found.files)
+
+
+def test_a_module_of_codes_is_the_workbooks_once_it_imports_it_and_else_the_users(
+    tmp_path, monkeypatch
+):
+    for file in (ROOT / "Codes").rglob("[a-z]*.py"):
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    reads = "import os\ndef place():\n    return open(os.environ['PLACE'])"
+    for name in ("grown", "mine"):
+        (tmp_path / f"Codes/{name}.py").write_text(reads, "utf-8")
+    with (tmp_path / "Codes/running/engine.py").open("a", encoding="utf-8") as engine:
+        engine.write("\n\ndef later():\n    from Codes import (\n        grown,\n    )\n")
+    monkeypatch.setattr(fingerprint.paths, "ROOT", tmp_path)
+    for name, is_users in (("grown", False), ("mine", True)):
+        found = parts(write_notebook(tmp_path / "n.ipynb", f"from Codes.{name} import place"))
+        assert f"Codes/{name}.py" in found
+        assert ("the variable PLACE" in found) == is_users
 
 
 def test_a_notebook_that_reads_none_does_not_look_into_the_store(notebook, monkeypatch):

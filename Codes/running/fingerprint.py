@@ -49,18 +49,9 @@ READS = {
         r"(get|search)_(model_version|registered_model|latest_version)|models:/|\bServer\("
     ),
 }
-# these have such calls too, but every run needs them: whoever reads runs through them makes such a call itself
-GROUND = [
-    paths.ROOT / "Codes" / f"{name}.py" for name in ("tracking", "liveness", "store", "moved")
-]
-# the workbook's own modules: what they read is known by the problem, the store and the registry
-SHIPPED = set(
-    "adoption card cell_values cells cli client comparison contract dask_cluster "
-    "data dates errors evaluation files gate held identity labels "
-    "languages liveness manifest model_commands models moved notebook_diff notebook_file overview panels "
-    "parameters paths plain_yaml plots problem problem_commands promotion registry rehearsal "
-    "reproduction running samples scoring serving session stages store stripping "
-    "tables tracking troubles trust ".split()
+# how a module of the workbook imports others: by text, since parsing them all takes half a second
+IMPORT = re.compile(
+    r"^[ \t]*(?:from Codes import (\([^)]*\)|.*)|(?:from|import) Codes\.(\w+))", re.MULTILINE
 )
 # calls in a default that give the same each time
 PURE = set(
@@ -155,10 +146,28 @@ def _quoted(codes):
 
 
 def _is_shipped(path):
-    inside = path.is_relative_to(paths.ROOT / "Codes")
-    return inside and path.relative_to(paths.ROOT / "Codes").parts[0].removesuffix(
-        ".py"
-    ) in SHIPPED | {"__init__"}
+    package = paths.ROOT / "Codes"
+    return path.is_relative_to(package) and (
+        path.relative_to(package).parts[0].removesuffix(".py") in shipped(package)
+    )
+
+
+@functools.cache
+def shipped(package):
+    """The modules and packages in `package` that the workbook's command reaches.
+
+    What they read is known by the problem, the store and the registry. A module that notebooks alone import, whose
+    ever it is, is read as they are.
+    """
+    found, waiting = {"__init__"}, {"cli"}
+    while waiting:
+        place = package / (name := waiting.pop())
+        files = [place.with_suffix(".py"), *place.glob("[a-z]*.py")]
+        texts = [file.read_text("utf-8") for file in files if file.is_file()]
+        imports = [names for text in texts for pair in IMPORT.findall(text) for names in pair]
+        found |= {name} if texts else set()
+        waiting |= {word for names in imports for word in re.findall(r"\w+", names)} - found
+    return found
 
 
 def _is_own(module, folder):
@@ -312,7 +321,14 @@ def _sources(folder, module):
 def what_is_read(codes, helpers):
     """Those of STORE and REGISTRY that `codes`, or the modules `helpers`, read."""
     found = {part for part, call in READS.items() if any(map(call.search, codes))}
-    return found.union(*(_reads(f, preload.stamp_of(f)) for f in helpers if f not in GROUND))
+    ground = every_run_needs() if helpers else ()
+    return found.union(*(_reads(f, preload.stamp_of(f)) for f in helpers if f not in ground))
+
+
+def every_run_needs():
+    """`tracking` and what it imports: whoever reads runs through these makes a call of READS itself."""
+    tracks = paths.ROOT / "Codes" / "tracking.py"
+    return {tracks, *modules(tracks)}
 
 
 @functools.lru_cache(1000)
