@@ -32,7 +32,7 @@ class Dates(TransformerMixin, BaseEstimator):
         for (_, values), first in zip(X.items(), self.first_):
             times = instants(values)
             hour = times.dt.hour + times.dt.minute / 60 + times.dt.second / 3600
-            parts = (times.dt.month, times.dt.weekday, times.dt.dayofyear, hour)
+            parts = (times.dt.month, times.dt.day_of_week, times.dt.day_of_year, hour)
             columns += [part.to_numpy(float, na_value=np.nan) for part in parts]
             columns.append(_days(times.to_numpy()) - first)
         return np.column_stack(columns)
