@@ -125,27 +125,105 @@ class Source(_Part):
 
 
 class Split(_Part):
-    """How rows are held out: a `test_share` of them, or for `time` all from `cutoff` on."""
+    """Which rows are for training, for validation (to choose by) and for the test (the gate's alone): see Codes/rows.py.
 
-    kind: Literal["random", "stratified", "time"]
+    By chance (`random`, `stratified`, `group`) `test_share` and `validation_share` of all rows are held out; for `time`
+    the test begins at `cutoff`, and the validation before it at `validation_cutoff`, or with the last
+    `validation_share` of the rows before the cutoff. `group` names the column whose equal values stay together (all
+    rows of a patient, a customer, a day); `key` the columns by which a row is known, by default all.
+    """
+
+    kind: Literal["random", "stratified", "group", "time"]
     test_share: Share | None = None
+    validation_share: Share = 0.2
     cutoff: Bound | None = None
+    validation_cutoff: Bound | None = None
+    group: str | None = None
+    key: list[str] = []
 
     @pydantic.model_validator(mode="after")
     def _enough(self):
-        if self.cutoff is not None and self.kind != "time":
-            raise ValueError("'cutoff' belongs to the kind 'time'")
-        if (self.test_share is None) == (self.cutoff is None):
+        for key in ("cutoff", "validation_cutoff"):
+            if getattr(self, key) is not None and self.kind != "time":
+                raise ValueError(f"'{key}' belongs to the kind 'time'")
+        if (self.cutoff is not None) + (self.test_share is not None) != 1:
             time = " or a 'cutoff', and not both" if self.kind == "time" else ""
             raise ValueError(f"a 'test_share'{time} is needed")
+        if (self.group is not None) != (self.kind == "group"):
+            raise ValueError("'group: COLUMN' and the kind 'group' belong together")
+        if (self.test_share or 0) + self.validation_share >= 1:
+            raise ValueError("'test_share' and 'validation_share' leave nothing to train on")
         return self
 
 
 class Metric(_Part):
-    """The number that decides between two models."""
+    """The number that decides between two models: one that is measured by `name`, or your own `function`.
 
-    name: str
+    The function is a dotted path; it is called with the actual and the predicted values of all rows (and, where it
+    takes a third argument, a frame of the probabilities, a column a class) and gives a number.
+    """
+
+    name: str = ""
+    function: str | None = None
     direction: Literal["maximize", "minimize"]
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _named(cls, given):
+        if not isinstance(given, dict):
+            return given
+        function, name = given.get("function"), given.get("name")
+        if isinstance(function, str) and not (name or function.count(".") < 1):
+            return given | {"name": function.rpartition(".")[2]}
+        if not function and not name:
+            raise ValueError(
+                "a 'name', or a 'function' (a dotted path such as shop.margin) is needed"
+            )
+        return given
+
+    @pydantic.model_validator(mode="after")
+    def _one(self):
+        if self.function is not None and self.name != self.function.rpartition(".")[2]:
+            raise ValueError(
+                "'name' or 'function' (a dotted path such as shop.margin), and not both"
+            )
+        return self
+
+    @property
+    def more_is_better(self) -> bool:
+        """Whether the metric is one to maximize."""
+        return self.direction == "maximize"
+
+
+class Costs(_Part):
+    """What an error costs, in one unit: a positive that was `missed`, a `false_alarm`."""
+
+    missed: Annotated[float, pydantic.Field(ge=0, strict=False)]
+    false_alarm: Annotated[float, pydantic.Field(ge=0, strict=False)]
+
+    @pydantic.model_validator(mode="after")
+    def _some(self):
+        if not self.missed or not self.false_alarm:
+            raise ValueError(
+                "'missed' and 'false_alarm' are both over 0, else one answer is always right"
+            )
+        return self
+
+
+class Baseline(_Part):
+    """What a model has to be better than, where it is not the best constant: what you do today.
+
+    The value of a `column`, or the last known target of the row's group, whose column is `last_of`.
+    """
+
+    column: str | None = None
+    last_of: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one(self):
+        if (self.column is None) == (self.last_of is None):
+            raise ValueError("either 'column' or 'last_of' is needed, and not both")
+        return self
 
 
 class Rule(_Part):
@@ -173,14 +251,15 @@ class Gate(_Part):
 
     `thresholds`: the least that a metric may be, or the most where less is better; `slices`: columns by whose values
     the deciding metric is looked at too, where there are `slice_rows` rows, and where it may be worse than that of the
-    model in production by `slice_loss` at most; `latency_ms`: for an answer to one row, 95 times of 100.
+    model in production by `slice_loss` at most (by default a tenth of what that one gains over the baseline);
+    `latency_ms`: for an answer to one row, 95 times of 100 (by default it is not looked at).
     """
 
     thresholds: dict[str, float] = pydantic.Field({}, strict=False)
     slices: list[str] = []
     slice_rows: Annotated[int, pydantic.Field(ge=1)] = 500
-    slice_loss: Annotated[float, pydantic.Field(ge=0, strict=False)] = 0.02
-    latency_ms: Annotated[float, pydantic.Field(gt=0, strict=False)] = 100.0
+    slice_loss: Annotated[float, pydantic.Field(ge=0, strict=False)] | None = None
+    latency_ms: Annotated[float, pydantic.Field(gt=0, strict=False)] | None = None
 
 
 class Problem(_Part):
@@ -197,6 +276,11 @@ class Problem(_Part):
     time: str | None = None
     split: Split
     metric: Metric
+    costs: Costs | None = None
+    threshold: Share | None = (
+        None  # of the positive's probability, from which on the label is the positive one
+    )
+    baseline: Baseline | None = None
     contract: dict[str, Rule] = {}
     private: list[str] = []  # columns whose values are not kept of requests
     gate: Gate = Gate()
@@ -212,15 +296,26 @@ class Problem(_Part):
         if self.split.kind == "time" and self.time is None:
             yield "'split' goes by time: 'time' must name the column"
         if self.split.kind == "stratified" and self.task == "regression":
-            yield "'split: stratified' needs classes; use random or time"
+            yield "'split: stratified' needs classes; use random, group or time"
         if self.positive is not None and self.task == "regression":
             yield "'positive' belongs to a classification"
+        for key in ("costs", "threshold"):
+            if getattr(self, key) is not None and self.task == "regression":
+                yield f"'{key}' belongs to a classification of two classes"
+        if self.costs is not None and self.threshold is not None:
+            yield "'costs' choose the threshold: leave out 'threshold', or them"
         if self.target in self.exclude or self.target in (self.roles | {self.time: ""}):
             yield f"'{self.target}' is the target: not for exclude, roles or time"
 
+    @property
+    def directions(self) -> dict[str, str]:
+        """Each metric that is measured, and whether it is one to 'maximize' or to 'minimize'."""
+        own = {self.metric.name: self.metric.direction} if self.metric.function else {}
+        return METRICS[self.task] | own
+
     def _wrong_metrics(self):
         """What of the metrics is not measured for the task, or goes the other way."""
-        known, name = METRICS[self.task], self.metric.name
+        known, name = self.directions, self.metric.name
         for each, key in {name: "metric", **dict.fromkeys(self.gate.thresholds, "gate")}.items():
             if each not in known:
                 hint = suggest(each, known) or ""

@@ -1,0 +1,142 @@
+"""The deciding metric on redrawn rows: the same draws for every model that is measured on these rows.
+
+Rows of one block (a group, a day) are drawn together, since they go well or ill together. A draw is how often each row
+was drawn; the metrics are taken from these weights, since sorting the rows anew for each draw took most of the time.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from Codes import evaluation
+from Codes.problem import Problem
+
+DRAWS = 200
+
+
+def weights(blocks: np.ndarray, draws: int = DRAWS) -> np.ndarray:
+    """How often each row was drawn (draws × rows), as many of the different `blocks` (one value a row) as there are."""
+    number, names = pd.factorize(blocks)
+    random, count = np.random.default_rng(0), len(names)
+    drawn = random.multinomial(count, np.full(count, 1 / count), size=draws)
+    return drawn[:, number]
+
+
+def replicates(
+    problem: Problem, table: pd.DataFrame, labels: list | None, drawn: np.ndarray, metric: str = ""
+) -> np.ndarray:
+    """The `metric` (by default the deciding one) of a `table` of predictions (evaluation.predictions), a value a draw.
+
+    Args:
+        labels: the model's classes in its order; None of a regression.
+        drawn: see `weights`. A draw on which the metric cannot be taken (one class only) is NaN.
+    """
+    measure = _measure(problem, table, labels, metric or problem.metric.name)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.array([measure(each) for each in drawn], dtype=float)
+
+
+def _measure(problem, table, labels, metric) -> Callable[[np.ndarray], float]:
+    """The function that gives the `metric` of the rows of `table` by how often each is drawn."""
+    if metric in ("rmse", "mae", "r2"):
+        return _of_amounts(table, metric)
+    scores = table.filter(regex="^(probability|score) of ").to_numpy() if labels else None
+    if metric in evaluation.RANKING and scores.size:
+        return _of_ranks(problem, table, list(labels), scores, metric)
+    if metric in ("log_loss", "brier") and scores.size:
+        return _of_probabilities(table, labels, scores, metric)
+    if metric in ("accuracy", "balanced_accuracy", "f1"):
+        return _of_labels(problem, table, list(labels), metric)
+
+    def plainly(drawn):
+        rows = np.repeat(np.arange(len(table)), drawn)
+        return evaluation.measure(problem, table.iloc[rows], labels, only=metric).get(
+            metric, np.nan
+        )
+
+    return plainly
+
+
+def _of_amounts(table, metric):
+    actual = table.actual.to_numpy(float)
+    wrong = table.predicted.to_numpy(float) - actual
+    if metric == "mae":
+        return lambda w: w @ np.abs(wrong) / w.sum()
+    squared = wrong**2
+    if metric == "rmse":
+        return lambda w: np.sqrt(w @ squared / w.sum())
+
+    def r2(w):
+        centre = w @ actual / w.sum()
+        return 1 - (w @ squared) / (w @ (actual - centre) ** 2)
+
+    return r2
+
+
+def _of_probabilities(table, labels, scores, metric):
+    hit = np.column_stack([np.asarray(table.actual == label) for label in labels]).astype(float)
+    if metric == "log_loss":
+        loss = -np.log(np.clip((scores * hit).sum(axis=1), 1e-15, 1))
+    else:
+        loss = ((scores - hit) ** 2).sum(axis=1) / 2
+    return lambda w: w @ loss / w.sum()
+
+
+def _of_labels(problem, table, labels, metric):
+    """From the confusion matrix (actual by predicted)."""
+    place, size = {label: i for i, label in enumerate(labels)}, len(labels)
+    cell = table.actual.map(place).to_numpy() * size + table.predicted.map(place).to_numpy()
+    one = labels.index(evaluation.positive(problem, labels)) if size == 2 else None
+
+    def measure(w):
+        matrix = np.bincount(cell, w, size * size).reshape(size, size)
+        actual, predicted, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
+        if metric == "accuracy":
+            return right.sum() / matrix.sum()
+        if metric == "balanced_accuracy":
+            return (right[actual > 0] / actual[actual > 0]).mean()
+        both = actual + predicted
+        each = np.divide(2 * right, both, out=np.zeros(size), where=both > 0)
+        return each[one] if one is not None else each[both > 0].mean()
+
+    return measure
+
+
+def _of_ranks(problem, table, labels, scores, metric):
+    """From the rows of a class and the others at each score, the mean over one class against the rest."""
+    chosen = (
+        [labels.index(evaluation.positive(problem, labels))]
+        if len(labels) == 2
+        else range(len(labels))
+    )
+    sorts = [np.unique(-scores[:, i], return_inverse=True)[1] for i in chosen]
+    hits = [np.asarray(table.actual == labels[i]) for i in chosen]
+    area = _roc_auc if metric == "roc_auc" else _average_precision
+
+    def one(w, order, hit):
+        size = order.max() + 1
+        return area(np.bincount(order, w * hit, size), np.bincount(order, w * ~hit, size))
+
+    def measure(w):
+        values = [one(w, order, hit) for order, hit in zip(sorts, hits) if w[hit].any()]
+        return (
+            np.mean(values)
+            if values and not all(w[hit].sum() == w.sum() for hit in hits)
+            else np.nan
+        )
+
+    return measure
+
+
+def _roc_auc(hits, others):
+    """The area under the ROC curve from the counts at each score, the highest score first."""
+    before = hits.cumsum() - hits / 2  # an equal score counts half
+    return before @ others / (hits.sum() * others.sum())
+
+
+def _average_precision(hits, others):
+    """Precision, weighted by the gain in recall, from the counts at each score, the highest score first."""
+    total = hits.cumsum()
+    precision = np.divide(total, total + others.cumsum(), out=np.zeros(len(hits)), where=total > 0)
+    return hits @ precision / hits.sum()

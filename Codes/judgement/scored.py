@@ -1,0 +1,146 @@
+"""What is kept of a run's score, so that any two runs are compared on the same rows: the score on redrawn rows.
+
+Of a hold-out the rows are redrawn (a paired bootstrap, whole blocks at a time: Efron and Tibshirani, An Introduction to
+the Bootstrap, 1993, chapter 8); all runs are scored on the same draws, so that the difference of two is the difference
+of their scores draw by draw. Of a small table there is a score a fold of a repeated cross-validation, whose folds
+share training rows; the variance is corrected for that (Nadeau and Bengio, Inference for the Generalization Error,
+Machine Learning 52, 2003).
+"""
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+TAG = "mlflow.workbook.validation"  # of a run: its Scored, as text
+HOLD_OUT, FOLDS = "hold-out", "cross-validation"
+
+
+class Estimate(NamedTuple):
+    """A value, its standard error, and the degrees of freedom of Student's distribution (inf: the normal one)."""
+
+    value: float
+    error: float
+    freedom: float = math.inf
+
+    def reach(self, level: float = 0.95) -> float:
+        """How far the two-sided interval reaches to each side."""
+        return float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+
+    @property
+    def low(self) -> float:
+        """The lower end of the 95 % interval."""
+        return self.value - self.reach()
+
+    @property
+    def high(self) -> float:
+        """The upper end of the 95 % interval."""
+        return self.value + self.reach()
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The deciding metric of a run (or of several seeds of one setting), and of the baseline, on the same rows.
+
+    Args:
+        metric: its name; `more`: whether more of it is better.
+        how: by a hold-out or by cross-validation.
+        rows: how many rows it was measured on.
+        digest: of those rows and how they are redrawn: only equal ones can be compared.
+        ratio: rows to test by rows to train of a fold; 0 of a hold-out.
+        score, baseline: over all rows; NaN where it cannot be taken.
+        scores, baselines: a value a draw of the bootstrap, or a fold.
+    """
+
+    metric: str
+    more: bool
+    how: Literal["hold-out", "cross-validation"]
+    rows: int
+    digest: str
+    ratio: float
+    score: float
+    baseline: float
+    scores: np.ndarray
+    baselines: np.ndarray
+
+    def as_tag(self) -> str:
+        """The whole as text for a tag of MLflow (2 to 3 kB)."""
+        packed = {name: _packed(getattr(self, name)) for name in ("scores", "baselines")}
+        return json.dumps(
+            {
+                k: v
+                for k, v in asdict(replace(self, scores=None, baselines=None)).items()
+                if v is not None
+            }
+            | packed
+        )
+
+    @classmethod
+    def from_tag(cls, text: str) -> "Scored":
+        """What `as_tag` wrote; a ValueError where it is none."""
+        try:
+            fields = json.loads(text)
+            packed = {name: _unpacked(fields[name]) for name in ("scores", "baselines")}
+            return cls(**fields | packed)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"no score: {error}") from None
+
+    def comparable(self, other: "Scored") -> bool:
+        """Whether both were measured by the same metric, on the same rows, redrawn alike."""
+        mine, others = ((s.metric, s.how, s.digest, len(s.scores)) for s in (self, other))
+        return mine == others
+
+    def own(self) -> Estimate:
+        """The score with its error."""
+        return self._estimate(self.score, self.scores)
+
+    def gain(self) -> Estimate:
+        """By how much it is better than the baseline on the same rows (positive: better), with the error of that."""
+        return self._estimate(
+            self._better(self.score - self.baseline), self.scores - self.baselines
+        )
+
+    def over(self, other: "Scored") -> Estimate:
+        """By how much it is better than `other` on the same rows (positive: better), with the error of that."""
+        return self._estimate(self._better(self.score - other.score), self.scores - other.scores)
+
+    def _better(self, difference):
+        return difference if self.more else -difference
+
+    def _estimate(self, value, values) -> Estimate:
+        return Estimate(value, *spread(values, self.how, self.ratio))
+
+
+def spread(values: np.ndarray, how: str, ratio: float = 0.0) -> tuple[float, float]:
+    """(standard error, degrees of freedom) that `values`, one a draw or a fold, tell; NaN where too few are known."""
+    known = values[np.isfinite(values)]
+    if len(known) < 2 or len(known) < len(values) / 2:
+        return math.nan, 1.0
+    if how == HOLD_OUT:
+        return float(known.std(ddof=1)), math.inf
+    variance = (1 / len(known) + ratio) * known.var(ddof=1)
+    return math.sqrt(variance), len(known) - 1.0
+
+
+def mean(several: Sequence[Scored]) -> Scored:
+    """Several comparable runs of one setting (other seeds) as one contestant: the mean of each of their scores."""
+    return replace(
+        several[0],
+        score=float(np.mean([s.score for s in several])),
+        baseline=float(np.mean([s.baseline for s in several])),
+        scores=np.mean([s.scores for s in several], axis=0),
+        baselines=np.mean([s.baselines for s in several], axis=0),
+    )
+
+
+def _packed(values):
+    return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
+
+
+def _unpacked(text):
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(float)
