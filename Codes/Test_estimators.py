@@ -1,5 +1,6 @@
 """Every estimator, of other packages too, goes from training to the answer, or is refused before it trains."""
 
+import functools
 import importlib
 import inspect
 import json
@@ -39,7 +40,7 @@ TREE = {
     "regression": "sklearn.tree.DecisionTreeRegressor",
 }
 GIVEN = {
-    "AdaBoostClassifier": {"estimator": TREE["classification"]},
+    "AdaBoostClassifier": {"estimator": TREE["classification"], "estimator__max_depth": 2},
     "GridSearchCV": {"estimator": "linear", "param_grid": {"fit_intercept": [True, False]}},
     "CCA": {"n_components": 1},
     "PLSCanonical": {"n_components": 1},
@@ -48,6 +49,8 @@ GIVEN = {
     "RadiusNeighborsRegressor": {"radius": 9.0},
     "RANSACRegressor": {"min_samples": 50},
     "OrthogonalMatchingPursuitCV": {"max_iter": 5},
+    "TheilSenRegressor": {"max_subpopulation": 100},
+    "TunedThresholdClassifierCV": {"thresholds": 5},
 }
 # why some do not: each is told before it trains
 REFUSED = {
@@ -66,7 +69,9 @@ REFUSED = {
     "MultiOutputRegressor": "at least two dimensions",
     "RegressorChain": "IndexError",
     "FixedThresholdClassifier-several": "Only binary",
+    "FixedThresholdClassifier-numbered": "Only binary",
     "TunedThresholdClassifierCV-several": "Only binary",
+    "TunedThresholdClassifierCV-numbered": "Only binary",
 }
 GUESTS = {
     "xgboost": ("XGBClassifier", "XGBRFClassifier", "XGBRegressor", "XGBRFRegressor"),
@@ -76,15 +81,16 @@ GUESTS = {
 
 
 def cases():
-    """(dotted path, table) of all of them; classes by number differ from those by text for other packages only."""
-    for kind, tables in (("classifier", ("binary", "several")), ("regressor", ("amount",))):
-        dotted = [f"{c.__module__}.{name}" for name, c in all_estimators(kind)]
-        dotted.append("sklearn.model_selection.GridSearchCV")
-        yield from ((path, table) for path in dotted for table in tables)
-    for package, names in GUESTS.items():
-        for name in names:
-            tables = ("amount",) if "Regressor" in name else ("binary", "several", "numbered")
-            yield from ((f"{package}.{name}", table) for table in tables)
+    """(dotted path, table) of all of them."""
+    by_task = {"classification": "classifier", "regression": "regressor"}
+    for table, task in TABLES.items():
+        for name, cls in all_estimators(by_task[task]):
+            yield f"{cls.__module__}.{name}", table
+        yield "sklearn.model_selection.GridSearchCV", table
+        for package, names in GUESTS.items():
+            for name in names:
+                if ("Regressor" in name) == (task == "regression"):
+                    yield f"{package}.{name}", table
 
 
 @pytest.fixture(scope="module", name="tables")
@@ -151,9 +157,16 @@ def hyperparameters(path, task):
     return found | GIVEN.get(name, {})
 
 
+@functools.cache
+def split(path):
+    """(train, test) of the table in the file `path`, whose problem lies beside it."""
+    problem = problems.load(str(path.with_suffix(".yaml")))
+    return data.split(data.load(problem), problem)
+
+
 def trained(path, problem, trusted):
-    """(fitted pipeline, train, test), or a WorkbookError before it is fitted."""
-    train, test = data.split(data.load(problem), problem)
+    """(the pipeline to be fitted, train, test), or a WorkbookError that says why not."""
+    train, test = split(problem.source.path)
     X = data.features(train, problem)
     pipeline = models.build(problem, X, path, hyperparameters(path, problem.task))
     pipeline = rehearsal.rehearse(problem, pipeline, train, test, trusted)

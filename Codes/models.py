@@ -1,5 +1,6 @@
 """Models: a scikit-learn pipeline with its preprocessing inside, built by name and logged without pickle."""
 
+import functools
 import importlib
 import inspect
 import itertools
@@ -156,10 +157,15 @@ def requirements(types=()):
     """The pins ("name==version") that loading a model with these `types` needs: the base, and their packages."""
     tops = {name.partition(".")[0] for name in types} - {"sklearn", "numpy", "scipy", "Codes"}
     tops -= sys.stdlib_module_names
-    # the look-up reads every installed package, 0.5 s
-    packages = metadata.packages_distributions() if tops else {}
+    packages = _packages() if tops else {}
     needed = {*trust.PACKAGES, *itertools.chain(*(packages.get(top, []) for top in tops))}
     return [f"{name}=={metadata.version(name)}" for name in sorted(needed)]
+
+
+@functools.cache
+def _packages():
+    """{module: [the packages that it comes from]}; the look-up reads every installed package, 0.5 s."""
+    return metadata.packages_distributions()
 
 
 def adapted(pipeline):
