@@ -11,30 +11,33 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.types import ColSpec, DataType, Schema
-from sklearn.model_selection import train_test_split
 
+from Codes import rows as rows_
 from Codes import tables, troubles
-from Codes.contract import check, comparable, require
+from Codes.contract import check, require
 from Codes.errors import WorkbookError
 from Codes.paths import ROOT
 from Codes.problem import suggest
+from Codes.rows import blocks
 
 __all__ = [
-    *("load", "split", "features", "target", "roles", "role_by_type", "may_lack"),
+    *("load", "test", "whole", "split", "to_train", "is_small", "known", "blocks"),
+    *("features", "target", "roles", "role_by_type", "may_lack"),
     *("check", "require", "digest", "dataset"),
 ]
 # attributes of a frame: the columns with gaps in the whole table, those of them that hold true and false, how
-# its text was read, and all columns of the table
-GAPS, YES_NO, READING, COLUMNS = "gaps", "yes_no", "reading", "columns"
+# its text was read, all columns of the table, and its rows.Parts
+GAPS, YES_NO, READING, COLUMNS, PARTS = "gaps", "yes_no", "reading", "columns", "parts"
 
 
 def load(problem, rows=0, seed=0):
-    """The table of `problem` as a frame, without the rows that have no target; its index numbers the table's rows.
+    """The training and the validation rows of `problem` as a frame, in the table's order; its index numbers its rows.
 
-    Which rows are drawn changes no column's type, nor whether it may lack a value (see `may_lack`).
+    The test rows are the gate's alone (see `test`). Which rows are drawn changes no column's type, nor whether it may
+    lack a value (see `may_lack`). Rows without a target are left out.
 
     Args:
-        rows: how many rows to draw, kept in the table's order; 0 for all.
+        rows: how many of the rows to train on are drawn; 0 for all. The validation rows are the same for all runs.
         seed: which rows are drawn.
 
     Raises:
@@ -42,17 +45,72 @@ def load(problem, rows=0, seed=0):
     """
     if rows < 0:
         raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
-    table, kept = _with_target(problem)
-    troubles.require(table.take(kept), problem)
-    gaps = _gaps(table, kept)
-    if 0 < rows < len(kept):
-        kept = np.sort(np.random.default_rng(seed).choice(kept, rows, replace=False))
-    frame = _frame(table.take(kept), gaps).set_axis(kept)
-    frame.attrs[GAPS] = gaps
-    frame.attrs[READING] = problem.source.reading.changed()
-    frame.attrs[COLUMNS] = [*table.column_names, *tables.left_out(table)]
-    frame.attrs[YES_NO] = [n for n in gaps if pa.types.is_boolean(table.schema.field(n).type)]
-    return frame
+    whole = _Whole(problem)
+    ours = np.flatnonzero(whole.part != rows_.TEST)
+    validation = np.flatnonzero(whole.part == rows_.VALIDATION)
+    is_small = problem.split.kind != "time" and len(ours) < rows_.SMALL
+    drawn = all_drawn = ours if is_small else np.flatnonzero(whole.part == rows_.TRAIN)
+    if 0 < rows < len(drawn):
+        drawn = np.sort(np.random.default_rng(seed).choice(drawn, rows, replace=False))
+    if not is_small:
+        validation = rows_.capped(validation, rows_.MOST_VALIDATION)
+    kept = ours if is_small else np.union1d(drawn, validation)
+    parts = rows_.Parts.of(
+        whole.numbers[drawn], whole.numbers[validation], is_small, whole.baseline(all_drawn)
+    )
+    return whole.frame(kept, parts)
+
+
+def test(problem):
+    """The test rows of `problem` as a frame, at most rows.MOST_TEST, always the same: for the gate alone."""
+    whole = _Whole(problem)
+    kept = rows_.capped(np.flatnonzero(whole.part == rows_.TEST), rows_.MOST_TEST)
+    if not len(kept):
+        raise WorkbookError(f"{problem.name}: split: no row to test; another test_share or cutoff")
+    training = np.flatnonzero(whole.part == rows_.TRAIN)
+    nothing = whole.numbers[:0]
+    return whole.frame(kept, rows_.Parts.of(nothing, nothing, False, whole.baseline(training)))
+
+
+def whole(problem):
+    """All rows of `problem` as a frame, the test rows among them: to check and to count, never to learn or choose."""
+    table = _Whole(problem)
+    part, numbers = table.part, table.numbers
+    ours, validation = part != rows_.TEST, part == rows_.VALIDATION
+    is_few = problem.split.kind != "time" and ours.sum() < rows_.SMALL
+    drawn = np.flatnonzero(ours if is_few else part == rows_.TRAIN)
+    parts = rows_.Parts.of(numbers[drawn], numbers[validation], is_few, table.baseline(drawn))
+    return table.frame(np.arange(len(numbers)), parts)
+
+
+class _Whole:
+    """The whole table of a problem: its rows that have a target, and which part each belongs to."""
+
+    def __init__(self, problem):
+        table, self.numbers = _with_target(problem)
+        self.table, self.problem = table.take(self.numbers), problem
+        troubles.require(self.table, problem)
+        self.gaps = _gaps(table, self.numbers)
+        self.part = rows_.assigned(self.table, problem)
+
+    def baseline(self, places):
+        """A frame of the columns that a baseline is made from, of the rows at `places`."""
+        rule, problem = self.problem.baseline, self.problem
+        group = rule and rule.last_of
+        names = dict.fromkeys(n for n in (problem.target, group, problem.time) if n)
+        return _frame(self.table.select(list(names)).take(places), ())
+
+    def frame(self, places, parts):
+        """The rows at `places` as a frame, whose attributes remember what `load` knows of the whole table."""
+        table, gaps = self.table, self.gaps
+        frame = _frame(table.take(places), gaps).set_axis(self.numbers[places])
+        frame.attrs[GAPS] = gaps
+        frame.attrs[PARTS] = parts
+        frame.attrs[READING] = self.problem.source.reading.changed()
+        frame.attrs[COLUMNS] = [*table.column_names, *tables.left_out(table)]
+        booleans = [n for n in gaps if pa.types.is_boolean(table.schema.field(n).type)]
+        frame.attrs[YES_NO] = booleans
+        return frame
 
 
 def examine(problem):
@@ -84,7 +142,10 @@ def _table(problem):
 def _named(table, problem):
     """Refuse a `table` that lacks columns that `problem` names: a misspelt exclude would be a leak."""
     columns, left_out = table.column_names, tables.left_out(table)
-    named = {problem.target: "target", problem.time: "time"}
+    named = {problem.target: "target", problem.time: "time", problem.split.group: "split.group"}
+    named |= dict.fromkeys(problem.split.key, "split.key")
+    if problem.baseline:
+        named |= {problem.baseline.column: "baseline", problem.baseline.last_of: "baseline"}
     for part in ("exclude", "roles", "contract", "private"):
         named |= dict.fromkeys(getattr(problem, part), part)
     named |= dict.fromkeys(problem.gate.slices, "gate.slices")
@@ -119,83 +180,67 @@ def _frame(table, gaps):
     return frame.astype(dict.fromkeys(loose, float))
 
 
-def split(frame, problem, seed=0):
-    """Train and test rows of `frame`, each in its order, as `problem.split` says.
+def split(frame, problem):
+    """The training and the validation rows of `frame` (see `load`), each in its order, as `problem.split` says.
 
-    Args:
-        seed: which rows are held out; a split by time has no chance in it.
+    Raises:
+        WorkbookError: one side is empty, or holds a single class.
     """
-    rule = problem.split
-    if rule.kind == "time":
-        held_out = _late_rows(frame[problem.time], rule, problem.name)
-    else:
-        held_out = _drawn_rows(frame[problem.target], rule, problem.name, seed)
-    train, test = frame[~held_out], frame[held_out]
-    if train.empty or test.empty:
+    parts = _parts(frame, problem)
+    is_validation = frame.index.isin(parts.validation)
+    train, validation = frame[frame.index.isin(parts.drawn) & ~is_validation], frame[is_validation]
+    if train.empty or validation.empty:
+        counts = f"{len(train)} rows to train and {len(validation)} to validate"
         raise WorkbookError(
-            f"{problem.name}: split: {len(train)} rows to train and {len(test)} to test"
+            f"{problem.name}: split: {counts}; another share or cutoff, or more rows"
         )
     if problem.task == "classification":
-        _require_classes(train[problem.target], test[problem.target], problem)
-    return train, test
+        _require_classes(train[problem.target], validation[problem.target], problem)
+    return train, validation
 
 
-def _require_classes(train, test, problem):
+def to_train(frame, problem):
+    """The rows of `frame` (see `load`) to train on: of a small table, which is scored by cross-validation, all of them."""
+    parts = _parts(frame, problem)
+    if not parts.is_small:
+        return split(frame, problem)[0]
+    train = frame[frame.index.isin(parts.drawn)]
+    if problem.task == "classification":
+        _require_classes(train[problem.target], train[problem.target], problem)
+    return train
+
+
+def is_small(frame, problem):
+    """Whether `frame` (see `load`) is of a table that is scored by repeated cross-validation."""
+    return _parts(frame, problem).is_small
+
+
+def known(frame, problem):
+    """Of all rows to train on in the table that `frame` is of, the columns that a baseline is made from."""
+    return _parts(frame, problem).baseline
+
+
+def _parts(frame, problem):
+    """The rows.Parts of a `frame` from `load`; of one of your own, by its rows."""
+    if isinstance(frame.attrs.get(PARTS), rows_.Parts):
+        return frame.attrs[PARTS]
+    part = rows_.assigned(pa.Table.from_pandas(frame, preserve_index=False), problem)
+    train, ours = frame.index[part == rows_.TRAIN], frame.index[part != rows_.TEST]
+    is_few = problem.split.kind != "time" and len(ours) < rows_.SMALL
+    drawn = ours if is_few else train
+    validation = frame.index[part == rows_.VALIDATION]
+    return rows_.Parts.of(drawn.to_numpy(), validation.to_numpy(), is_few, frame.loc[drawn])
+
+
+def _require_classes(train, validation, problem):
     """Refuse sides of a split of which one holds a single class: nothing could be learned, or measured."""
-    for values, side in ((train, "to learn from"), (test, "held out")):
+    for values, side in ((train, "to learn from"), (validation, "to validate")):
         if values.nunique() < 2:
             raise WorkbookError(
                 f"{problem.name}: split: all {len(values)} rows {side} are {values.iloc[0]}: nothing could be "
-                f"{'learned' if values is train else 'measured'}; split otherwise (stratified, another test_share "
-                "or cutoff), or take more rows"
+                f"{'learned' if values is train else 'measured'}; split otherwise (stratified, another share or "
+                "cutoff), or take more rows"
             )
-
-
-def _drawn_rows(target_values, rule, name, seed):
-    """A mask of the rows that chance holds out, class by class where `rule` is stratified."""
-    held_out = np.zeros(len(target_values), dtype=bool)
-    classes = target_values if rule.kind == "stratified" else None
-    try:
-        _, drawn = train_test_split(
-            np.arange(len(held_out)),
-            test_size=rule.test_share,
-            random_state=seed,
-            stratify=classes,
-        )
-    except ValueError as error:
-        raise WorkbookError(f"{name}: split: {error}") from None
-    held_out[drawn] = True
-    if rule.kind == "stratified":
-        _spread(held_out, target_values, seed)
-    return held_out
-
-
-def _spread(held_out, classes, seed):
-    """Exchange rows of the mask `held_out` so that each class of two rows and more is on both sides.
-
-    A class of so few rows that its share of a side is less than half of one would be on one side only.
-    """
-    random = np.random.default_rng(seed)
-    for label, count in classes.value_counts().items():
-        rows = (classes == label).to_numpy()
-        sides = held_out[rows]
-        if count < 2 or sides.any() and not sides.all():
-            continue
-        other = classes[held_out != sides[0]]
-        common = (classes == other.value_counts().index[0]).to_numpy()
-        for each in (rows, common & (held_out != sides[0])):
-            held_out[random.choice(np.flatnonzero(each))] ^= True
-
-
-def _late_rows(times, rule, name):
-    """A mask of the rows from the cutoff on; a share is cut where no two equal times part."""
-    cutoff = rule.cutoff
-    if cutoff is None:
-        cutoff = times.sort_values().iloc[int(len(times) * (1 - rule.test_share))]
-    try:
-        return (times >= comparable(cutoff, times)).to_numpy()
-    except TypeError:
-        raise WorkbookError(f"{name}: split: cutoff {cutoff} and {times.dtype} differ") from None
 
 
 def features(frame, problem):

@@ -1,4 +1,4 @@
-"""Evaluation: predictions as one table, their metrics, the gain over a baseline, and what the model relies on."""
+"""Evaluation: predictions as one table, their metrics, and what the model relies on."""
 
 import time
 
@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn import metrics
 from threadpoolctl import threadpool_limits
 
-from Codes import data, models, trust
+from Codes import models, trust
 from Codes.errors import WorkbookError
 from Codes.problem import METRICS
 
@@ -22,9 +22,7 @@ RANKING = {
 }
 FROM_SCORES = {*RANKING, "log_loss", "brier"}  # these need no predicted labels
 MORE_IS_BETTER = CLASSIFICATION | REGRESSION
-# Bounds that keep the bootstrap and the permutations at a second or two, whatever the table's size.
-RESAMPLES = 100
-BOOTSTRAP_ROWS = 5000
+# Bounds that keep the permutations at a second or two, whatever the table's size.
 IMPORTANCE_ROWS = 2000
 IMPORTANCE_COLUMNS = 100
 IMPORTANCE_SECONDS = 60.0
@@ -106,56 +104,14 @@ def _check_classes(actual, classes):
         )
 
 
-def compare(problem, pipeline, train, test, seed=0):
-    """A row for each metric: `train`, `test`, `baseline` (a dummy, on test), `gain` (positive is better).
-
-    Args:
-        train, test: frames with the target, as data.split gives them.
-    """
-    X, y = data.features(train, problem), data.target(train, problem)
-    X_test, y_test = data.features(test, problem), data.target(test, problem)
-    dummy = models.build(problem, X, "dummy", seed=seed).fit(X, y)
-    table = pd.DataFrame(
-        {
-            "train": score(problem, pipeline, X, y),
-            "test": score(problem, pipeline, X_test, y_test),
-            "baseline": score(problem, dummy, X_test, y_test),
-        }
-    ).dropna(subset=["train", "test"])
-    check_metric(problem, table.index)
-    sign = [1 if MORE_IS_BETTER[name] else -1 for name in table.index]
-    return table.assign(gain=(table.test - table.baseline) * sign).rename_axis("metric")
-
-
 def check_metric(problem, known):
-    """Refuse a `problem` whose deciding metric is not among the `known` ones, or goes the other way."""
+    """Refuse a `problem` whose deciding metric is not among the `known` ones, those that were measured."""
     name = problem.metric.name
     if name not in known:
         near = models.nearest(name, known)
         raise WorkbookError(
             f"{problem.name}: metric '{name}' is not measured{near}; there are {', '.join(known)}."
         )
-    right = "maximize" if MORE_IS_BETTER[name] else "minimize"
-    if problem.metric.direction != right:
-        raise WorkbookError(f"{problem.name}: metric '{name}' must be one to {right}.")
-
-
-def flat(table):
-    """`compare`'s table as a dict for mlflow.log_metrics: train_roc_auc, test_…, baseline_…, gain_…."""
-    cells = table.stack()
-    return {f"{column}_{metric}": float(cells[metric, column]) for metric, column in cells.index}
-
-
-def uncertainty(problem, pipeline, table, seed=0):
-    """The standard error of the deciding metric over a `table` of `pipeline`'s predictions, by bootstrap.
-
-    Of a long table, m rows are drawn each time and the error shrunk by the root of m / n.
-    """
-    name, classes = problem.metric.name, trust.classes(pipeline)
-    random, size = np.random.default_rng(seed), _most_rows(len(table), BOOTSTRAP_ROWS, classes)
-    draws = (table.iloc[random.integers(0, len(table), size)] for _ in range(RESAMPLES))
-    values = [measure(problem, draw, classes, only=name).get(name, np.nan) for draw in draws]
-    return float(np.nanstd(values, ddof=1) * np.sqrt(size / len(table)))
 
 
 def _most_rows(count, most, classes):

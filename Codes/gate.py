@@ -123,23 +123,7 @@ def unseen(problem, trained, most=MOST_ROWS):
     Raises:
         WorkbookError: the table is not the one that a model was trained on, or no row is left.
     """
-    whole = data.load(problem)
-    kept = pd.Series(True, index=whole.index)
-    for each in trained:
-        frame = data.load(problem, each["rows"], each["seed"]) if each["rows"] else whole
-        train, _ = data.split(frame, problem, each["seed"])
-        if each["digest"] != data.digest(train):
-            raise WorkbookError(
-                f"the table of {problem.name} is not the one that the model was trained on, or its run logged its rows "
-                "otherwise than by data.dataset; train it again."
-            )
-        kept[train.index] = False
-    if problem.split.kind == "time":
-        kept &= ~whole.index.isin(data.split(whole, problem)[0].index)
-    found = whole[kept]
-    if found.empty:
-        raise WorkbookError(f"{problem.name}: no row is left that no model was trained on.")
-    return found if len(found) <= most else found.sample(most, random_state=0).sort_index()
+    return data.test(problem)
 
 
 def compare(problem, frame, candidate, champion=None):

@@ -25,6 +25,7 @@ from Codes import data, errors, paths, trust
 from Codes.dates import Dates
 from Codes.errors import WorkbookError
 
+SIZE = "model_kb"  # the saved model's size, of two that are as good the smaller is taken
 # Short name -> task -> (class, our defaults). Defaults differ from scikit-learn's only where its own
 # fail on a real table: a forest of pure leaves is slow to save, 100 steps do not fit a wide linear model.
 SHORT = {
@@ -106,6 +107,7 @@ def log(pipeline, X, name="model", trusted=()):
         warnings.filterwarnings("ignore", message=".*integer column.*")
         fields = fields_of(pipeline, X, trusted)
         found = mlflow.sklearn.log_model(pipeline, name=name, **fields)
+    mlflow.log_metric(SIZE, fields["metadata"][SIZE])
     if vouched := sorted(trust.strange(fields["skops_trusted_types"])):
         # asked for once: what registers it need not ask again
         mlflow.set_tag(trust.VOUCHED, json.dumps(vouched))
@@ -114,7 +116,7 @@ def log(pipeline, X, name="model", trusted=()):
 
 def fields_of(pipeline, X, trusted=()) -> dict:
     """What MLflow's functions that save a model are given beside the `pipeline`; see `log`."""
-    example, types = X.head(EXAMPLE_ROWS), saved(pipeline, trusted)[1]
+    example, (content, types) = X.head(EXAMPLE_ROWS), saved(pipeline, trusted)
     answer = getattr(pipeline, "predict_proba", pipeline.predict)
     return {
         "serialization_format": "skops",
@@ -124,6 +126,7 @@ def fields_of(pipeline, X, trusted=()) -> dict:
         "metadata": {
             trust.PREDICTED: np.asarray(answer(example)).tolist(),
             trust.READING: data.reading(X),
+            SIZE: len(content) / 1000,
         },
         "pip_requirements": requirements(types),  # inferring them would cost 3 s
     }

@@ -28,12 +28,14 @@ def columns(frame, problem):
     return pd.DataFrame(rows)
 
 
-def facts(frame, problem, seed=0):
-    """What training starts from, in words: rows, the target, and the two sides of the split."""
+def facts(frame, problem):
+    """What training starts from, in words: rows, the parts of the split, the target. `frame` is of data.whole."""
     values = data.target(frame, problem)
-    train, test = data.split(frame, problem, seed)
-    sides = f"{len(train):,} to learn from, {len(test):,} held out ({problem.split.kind})"
-    yield f"{len(frame):,} rows with a target; {sides}"
+    train, validation = data.split(frame, problem)
+    rest = len(frame) - len(train) - len(validation)
+    yield f"{len(frame):,} rows with a target; {len(train):,} to train, {len(validation):,} to validate, {rest:,} to test ({problem.split.kind})"
+    if data.is_small(frame, problem):
+        yield "so few are scored by repeated cross-validation on those to train and to validate"
     if problem.task == "regression":
         yield f"target {problem.target}: from {values.min():g} to {values.max():g}, mean {values.mean():g}"
         return
@@ -62,7 +64,7 @@ def report(problem):
         yield from _listed(found)
         count = sum(each.refused for each in found)
         raise WorkbookError(f"{problem.name}: nothing can be trained: {count} of these refused it")
-    frame = data.load(problem)
+    frame = data.whole(problem)
     yield columns(frame, problem).to_string(index=False) + "\n"
     yield from facts(frame, problem)
     rules = data.check(frame, problem)

@@ -1,0 +1,162 @@
+"""The baseline: what a model has to be better than, the same wherever one is named.
+
+The best constant for the metric, taken from the training rows (the mean for a squared error, the median for an absolute
+one, the shares of the classes for probabilities, the best single label for labels); or what the problem's file names:
+the value of a column, or the last known target of a group.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from Codes import data, evaluation
+from Codes.errors import WorkbookError
+from Codes.judgement import resampling
+from Codes.problem import Problem
+
+BY_LABEL = ("accuracy", "balanced_accuracy", "f1")
+BY_MEDIAN = ("mae", "median_ae")
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """A baseline that is ready to predict: the training rows that it is made from, and its name for people."""
+
+    problem: Problem
+    known: pd.DataFrame  # of the training rows the target, and what else is needed of them
+    labels: list | None  # the classes that they hold, in order; None of a regression
+
+    def constant(self, metric: str = "") -> Any:
+        """The amount or the label that is always predicted where the `metric` decides (by default the problem's)."""
+        metric, values = metric or self.problem.metric.name, data.target(self.known, self.problem)
+        if self.labels is None:
+            if metric in BY_MEDIAN:
+                return float(values.median())
+            if metric in evaluation.REGRESSION:
+                return float(values.mean())
+            return self._best([float(values.mean()), float(values.median())], values, metric)
+        commonest = values.value_counts().sort_index(kind="stable").idxmax()
+        if metric in BY_LABEL or metric not in evaluation.CLASSIFICATION:
+            return self._best([commonest, *self.labels], values, metric)
+        return commonest
+
+    def _best(self, constants, values, metric):
+        """That of the `constants` which has the best `metric` on the training rows: of classes, one row a class."""
+        counts = values.value_counts() if self.labels is not None else pd.Series(1, index=values)
+        sign = 1 if self.problem.directions[metric] == "maximize" else -1
+        tables = [self._constant_table(pd.Series(np.asarray(counts.index)), c) for c in constants]
+        scores = [self._measured(table, metric, counts.to_numpy()) for table in tables]
+        return constants[int(np.argmax(np.nan_to_num(np.array(scores) * sign, nan=-np.inf)))]
+
+    def _measured(self, table, metric, counts=None):
+        """The `metric` of a `table` of predictions, whose rows stand for so many each (by default for one)."""
+        drawn = np.ones(len(table), int) if counts is None else counts
+        return float(
+            resampling.replicates(self.problem, table, self.labels, drawn[None, :], metric)[0]
+        )
+
+    def _constant_table(self, actual, constant):
+        """A table of predictions (see evaluation.predictions) that are all `constant`, with the classes' shares."""
+        table = pd.DataFrame(
+            {"actual": np.asarray(actual), "predicted": constant}, index=actual.index
+        )
+        if self.labels is None:
+            return table
+        shares = data.target(self.known, self.problem).value_counts(normalize=True)
+        return table.assign(
+            **{f"probability of {label}": shares.get(label, 0.0) for label in self.labels}
+        )
+
+    def predictions(self, frame: pd.DataFrame, metric: str = "") -> pd.DataFrame:
+        """The predictions for the rows of `frame` as evaluation.predictions gives them, for the `metric`."""
+        rule, constant = self.problem.baseline, self.constant(metric)
+        table = self._constant_table(data.target(frame, self.problem), constant)
+        if rule is None:
+            return table
+        if rule.column is not None:
+            given = frame[rule.column]
+        else:
+            given = frame[rule.last_of].astype(object).map(self._last(rule.last_of))
+        return self._given(table, given, constant)
+
+    def _last(self, group):
+        """The last target of each value of the column `group` among the training rows."""
+        known = (
+            self.known
+            if self.problem.time is None
+            else self.known.sort_values(self.problem.time, kind="stable")
+        )
+        return (
+            data.target(known, self.problem).groupby(known[group].astype(object).to_numpy()).last()
+        )
+
+    def _given(self, table, given, constant):
+        """`table`, with the values `given` for it where there are some: amounts, labels, or a positive's probability."""
+        if self.labels is None:
+            if not pd.api.types.is_numeric_dtype(given):
+                raise WorkbookError(
+                    f"{self.problem.name}: baseline: '{given.name}' holds no numbers"
+                )
+            return table.assign(predicted=given.astype(float).fillna(constant))
+        known = given.astype(object)
+        if known.dropna().isin(self.labels).all():
+            labels = known.where(known.notna(), constant)
+            hits = {f"score of {label}": (labels == label).astype(float) for label in self.labels}
+            return table[["actual"]].assign(predicted=labels.infer_objects(), **hits)
+        if len(self.labels) != 2 or not pd.api.types.is_numeric_dtype(given):
+            odd = next(value for value in known.dropna() if value not in self.labels)
+            raise WorkbookError(
+                f"{self.problem.name}: baseline: '{given.name}' holds {odd!r}: neither a class nor a probability of one"
+            )
+        return self._scored(table, given.astype(float))
+
+    def _scored(self, table, given):
+        """`table` with a number for the positive class: a probability where all are from 0 to 1, else a score."""
+        positive = evaluation.positive(self.problem, self.labels)
+        other = next(label for label in self.labels if label != positive)
+        share = (data.target(self.known, self.problem) == positive).mean()
+        given = given.fillna(share)
+        exact = given.between(0, 1).all()
+        names = {
+            label: f"{'probability' if exact else 'score'} of {label}" for label in self.labels
+        }
+        filled = {names[positive]: given, names[other]: 1 - given if exact else -given}
+        columns = {names[label]: filled[names[label]] for label in self.labels}
+        labels = np.where(given >= (0.5 if exact else 0), positive, other)
+        return table[["actual"]].assign(predicted=labels, **columns)
+
+    def measure(self, frame: pd.DataFrame) -> dict[str, float]:
+        """Each metric of the baseline that is the best for it, on the rows of `frame`."""
+        found = {n: self._measured(self.predictions(frame, n), n) for n in self.problem.directions}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    @property
+    def name(self) -> str:
+        """The baseline in words, such as 'always 21.3'."""
+        rule = self.problem.baseline
+        if rule is not None:
+            return (
+                f"the column '{rule.column}'"
+                if rule.column
+                else f"the last known value of each '{rule.last_of}'"
+            )
+        constant = self.constant()
+        if self.labels is None:
+            return f"always {constant:.4g}"
+        by_shares = self.problem.metric.name not in BY_LABEL and not self.problem.metric.function
+        return "always the shares of the classes" if by_shares else f"always {constant}"
+
+
+def fit(problem: Problem, frame: pd.DataFrame) -> Baseline:
+    """The Baseline of `problem` from all training rows of the table that `frame` (data.load or data.test) is of."""
+    return of(problem, data.known(frame, problem))
+
+
+def of(problem: Problem, train: pd.DataFrame) -> Baseline:
+    """The Baseline of `problem` from the rows `train` alone, such as those of a fold."""
+    labels = None
+    if problem.task == "classification":
+        labels = sorted(data.target(train, problem).unique())
+    return Baseline(problem, train, labels)

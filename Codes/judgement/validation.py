@@ -1,0 +1,273 @@
+"""How good a model is, on rows that it was not trained on: a hold-out, or of a small table a cross-validation.
+
+The validation rows are the same for all runs of a problem, and so are the draws of their bootstrap and the folds, so
+that any two runs can be compared on the same rows (see `scored`).
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.base import clone
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from Codes import data, evaluation, rows, trust
+from Codes.judgement import baseline, resampling
+from Codes.judgement.scored import FOLDS, HOLD_OUT, TAG, Scored
+from Codes.problem import Problem
+
+TIMES, PARTS = 3, 5  # a small table is cut into so many parts, so many times
+FILE = "validation.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """What `score` finds.
+
+    Args:
+        scored: the deciding metric on the redrawn rows, to be compared with other runs.
+        table: a row a metric: validation, baseline, gain (positive: better), train.
+        predictions: of the validation rows, as evaluation.predictions gives them; of a small table each row's by a
+            model that had not seen it.
+        fitted: models with rows that they have not seen: the model itself, or those of one cross-validation.
+        how: in words.
+        rows: the rows that it was measured on.
+        kept: the predictions by the keys of the rows, as they are logged.
+    """
+
+    problem: Problem
+    scored: Scored
+    table: pd.DataFrame
+    predictions: pd.DataFrame
+    fitted: tuple[tuple[Pipeline, pd.DataFrame], ...]
+    how: str
+    rows: pd.DataFrame
+    kept: pd.DataFrame
+
+    def metrics(self) -> dict[str, float]:
+        """For mlflow.log_metrics, the deciding one first: validation_…, error_…, gain_…, baseline_…, train_…."""
+        name, own, gain = self.scored.metric, self.scored.own(), self.scored.gain()
+        first = {
+            f"validation_{name}": own.value,
+            f"error_{name}": own.error,
+            f"gain_{name}": gain.value,
+            f"gain_error_{name}": gain.error,
+        }
+        parts = ("validation", "baseline", "gain", "train")
+        others = {f"{p}_{m}": float(self.table[p][m]) for m in self.table.index for p in parts}
+        return {k: v for k, v in (first | others | first).items() if np.isfinite(v)}
+
+    def log(self) -> None:
+        """Log the metrics, the predictions by row (validation.parquet), and what other runs are compared by."""
+        mlflow.log_metrics(self.metrics())
+        mlflow.set_tag(TAG, self.scored.as_tag())
+        _log_parquet(self.kept)
+
+    def sentence(self) -> str:
+        """The score with its 95 % interval, and how it was measured."""
+        own, gain = self.scored.own(), self.scored.gain()
+        name, reach = self.scored.metric, _told(own.reach())
+        better = f"{_told(abs(gain.value))} {'better' if gain.value >= 0 else 'worse'} than the baseline (± {_told(gain.reach())})"
+        return f"{name} {_told(own.value)} ± {reach} (95 %), {better}; by {self.how}"
+
+
+def _told(value):
+    return f"{value:.4g}" if np.isfinite(value) else "not known"
+
+
+def score(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: int = 0) -> Validated:
+    """How good the fitted `pipeline` is on the validation rows of `frame` (see data.load).
+
+    Of a small table unfitted copies of it learn and answer in turn, on all rows of `frame`.
+
+    Args:
+        seed: which rows a fold's model learns from, where the run takes fewer than there are.
+    """
+    if data.is_small(frame, problem):
+        return _by_folds(problem, pipeline, frame, seed)
+    return _by_hold_out(problem, pipeline, frame)
+
+
+def _by_hold_out(problem, pipeline, frame):
+    train, held = data.split(frame, problem)
+    labels, base = trust.classes(pipeline), baseline.fit(problem, frame)
+    table, answers = _predicted(problem, pipeline, held), base.predictions(held)
+    blocks = rows.blocks(held, problem)
+    drawn = resampling.weights(blocks)
+    name = problem.metric.name
+    measured, constant = evaluation.measure(problem, table, labels), base.measure(held)
+    evaluation.check_metric(problem, measured)
+    scored = Scored(
+        metric=name,
+        more=problem.metric.more_is_better,
+        how=HOLD_OUT,
+        rows=len(held),
+        digest=rows.digest(held, problem, "validation"),
+        ratio=0.0,
+        score=measured[name],
+        baseline=constant.get(name, np.nan),
+        scores=resampling.replicates(problem, table, labels, drawn),
+        baselines=resampling.replicates(problem, answers, base.labels, drawn),
+    )
+    learned = evaluation.score(problem, pipeline, *_sides(problem, train))
+    how = f"{len(held):,} held-out rows"
+    if len(np.unique(blocks)) < len(held):
+        how += f" in {len(np.unique(blocks)):,} {'groups' if problem.split.kind == 'group' else 'stretches of time'}"
+    return Validated(
+        problem=problem,
+        scored=scored,
+        table=_side_by_side(problem, learned, measured, constant),
+        predictions=table,
+        fitted=((pipeline, held),),
+        how=how,
+        rows=held,
+        kept=_keyed(problem, held, table.assign(repeat=0)),
+    )
+
+
+def _by_folds(problem, pipeline, frame, seed):
+    train = data.to_train(frame, problem)
+    limit = len(train) if len(train) < len(frame) else 0
+    found, answers, fitted = [], [], []
+    for number, (learned, held) in enumerate(folds(problem, frame)):
+        repeat = number // PARTS
+        model, some = clone(pipeline), _drawn(learned, limit, seed + number)
+        measured, constant, table = _one_fold(problem, model, some, held)
+        found.append((measured, constant))
+        if table is not None:
+            answers.append(_keyed(problem, held, table.assign(repeat=repeat)).set_axis(held.index))
+            fitted += [(model, held)] if repeat == 0 else []
+    name = problem.metric.name
+    measured, constant = (pd.DataFrame([pair[i] for pair in found]) for i in (0, 1))
+    evaluation.check_metric(problem, measured.columns)
+    means = measured.mean().to_dict(), constant.mean().to_dict()
+    kept = pd.concat(answers)
+    first = kept[kept.repeat == 0].sort_index().drop(columns=["repeat", "key"])
+    scored = Scored(
+        metric=name,
+        more=problem.metric.more_is_better,
+        how=FOLDS,
+        rows=len(frame),
+        digest=rows.digest(frame, problem, "folds"),
+        ratio=1 / (PARTS - 1),
+        score=means[0][name],
+        baseline=means[1].get(name, np.nan),
+        scores=measured[name].to_numpy(float),
+        baselines=constant.get(name, pd.Series(np.nan, measured.index)).to_numpy(float),
+    )
+    learned = evaluation.score(problem, pipeline, *_sides(problem, train))
+    return Validated(
+        problem=problem,
+        scored=scored,
+        table=_side_by_side(problem, learned, *means),
+        predictions=first,
+        fitted=tuple(fitted),
+        how=f"{TIMES} times {PARTS}-fold cross-validation on {len(frame):,} rows",
+        rows=frame,
+        kept=kept.reset_index(drop=True),
+    )
+
+
+def _one_fold(problem, model, learned, held):
+    """(metrics, the baseline's, the predictions) of one fold; without any where one side has too few classes."""
+    X, y = _sides(problem, learned)
+    if problem.task == "classification" and (
+        y.nunique() < 2 or not set(held[problem.target]) <= set(y)
+    ):
+        return {}, {}, None
+    # one thread: OpenMP's would wait for each other by spinning, longer than so few rows take
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore")  # the model itself, on all rows, has said it before
+        table = _predicted(problem, model.fit(X, y), held)
+        measured = evaluation.measure(problem, table, trust.classes(model))
+        return measured, baseline.of(problem, learned).measure(held), table
+
+
+def folds(problem: Problem, frame: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """(rows to learn from, the others) of each fold of the repeated cross-validation of a small table's `frame`."""
+    y, groups = data.target(frame, problem), rows.blocks(frame, problem)
+    is_grouped, is_class = problem.split.kind == "group", problem.task == "classification"
+    kind = {
+        (True, True): StratifiedGroupKFold,
+        (True, False): GroupKFold,
+        (False, True): StratifiedKFold,
+        (False, False): KFold,
+    }[is_grouped, is_class]
+    most = pd.Series(groups).nunique()
+    if is_class and not is_grouped:
+        most = int(y.value_counts().max())
+    for repeat in range(TIMES):
+        cutter = kind(n_splits=max(2, min(PARTS, most)), shuffle=True, random_state=repeat)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a class with fewer rows than folds
+            for learned, held in cutter.split(frame, y, groups):
+                yield frame.iloc[learned], frame.iloc[held]
+
+
+def _drawn(frame, limit, seed):
+    """The rows of a fold to learn from, in the share that the run takes (all where `limit` is 0)."""
+    size = max(2, round(limit * (1 - 1 / PARTS)))
+    return (
+        frame
+        if not limit or size >= len(frame)
+        else frame.sample(size, random_state=seed).sort_index()
+    )
+
+
+def _sides(problem, frame):
+    return data.features(frame, problem), data.target(frame, problem)
+
+
+def _predicted(problem, pipeline, frame):
+    return evaluation.predictions(pipeline, *_sides(problem, frame))
+
+
+def _side_by_side(problem, train, validation, constant):
+    """A row for each metric: validation, baseline, gain (positive: better), train; the deciding one on top."""
+    table = pd.DataFrame({"validation": validation, "baseline": constant, "train": train})
+    table = table.dropna(subset=["validation"])
+    sign = [1 if problem.directions[name] == "maximize" else -1 for name in table.index]
+    table.insert(2, "gain", (table.validation - table.baseline) * sign)
+    order = sorted(table.index, key=lambda name: name != problem.metric.name)
+    return table.loc[order].rename_axis("metric")
+
+
+def _keyed(problem, frame, table):
+    """The `table` of predictions for the rows of `frame`, each with the key of its row."""
+    key = rows.row_keys(pa.Table.from_pandas(frame, preserve_index=False), problem)
+    return table.assign(key=key)
+
+
+def _log_parquet(table):
+    """Log `table` as the artifact FILE; numbers in 32 bits, which no metric tells apart."""
+    doubles = table.select_dtypes("float64").columns.difference(["actual", "predicted"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        table.astype(dict.fromkeys(doubles, "float32")).to_parquet(path, index=False)
+        mlflow.log_artifact(str(path))
+
+
+def importance(validated: Validated, seed: int = 0) -> pd.DataFrame:
+    """evaluation.importance, on rows that the model (or each model of one cross-validation) has not seen."""
+    problem, count = validated.problem, len(validated.fitted)
+    tables = [
+        evaluation.importance(
+            problem, model, *_sides(problem, held), seed, evaluation.IMPORTANCE_SECONDS / count
+        )
+        for model, held in validated.fitted
+    ]
+    if len(tables) == 1:
+        return tables[0]
+    left_out = max(table.attrs["left_out"] for table in tables)
+    means = pd.concat([table["mean"] for table in tables], axis=1)
+    table = pd.DataFrame({"mean": means.mean(axis=1), "std": means.std(axis=1, ddof=0)})
+    table.attrs["left_out"] = left_out
+    return table.rename_axis("feature").sort_values("mean", ascending=False)
