@@ -71,6 +71,16 @@ def test_every_refusal_that_a_row_without_numbers_can_show_is_shown(asked):
     assert "a column too many" in shown.index, "though the table has a colour"
 
 
+def test_a_reply_has_probabilities_by_label_beside_the_predictions(asked):
+    url, row, _ = asked
+    reply = client.ask(url, row)
+    shares = reply["probabilities"]
+    assert list(shares) == ["no", "yes"] and shares.index.equals(row.index)
+    assert (
+        reply["predictions"] == shares.idxmax(axis=1).tolist() and shares.sum(axis=1).iloc[0] == 1
+    )
+
+
 def test_times_are_taken_of_answers_and_where_there_is_none_it_is_told(asked):
     url, row, strange = asked
     assert client.times(url, row, clients=2, seconds=0.2).min() > 0

@@ -82,13 +82,18 @@ def body(frame):
 def ask(url, rows):
     """The reply to `rows` (a frame) of the server at `url`, and which version gave it: {"predictions", "version"}.
 
+    Of a classifier there are "probabilities", too: a frame with a column a label.
+
     Raises:
         WorkbookError: what the server has to say against them.
     """
     reply = requests.post(f"{url}/invocations", body(rows), headers=JSON, timeout=60)
     if not reply.ok:
         raise WorkbookError(_told(reply))
-    return {**reply.json(), "version": reply.headers["X-Model-Version"]}
+    told = {**reply.json(), "version": reply.headers["X-Model-Version"]}
+    if found := told.get("probabilities"):
+        told["probabilities"] = pd.DataFrame(found["values"], rows.index, found["labels"])
+    return told
 
 
 def _told(reply):

@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from Codes import dask_cluster, manifest, trust
+from Codes import answers, dask_cluster, manifest, trust
 from Codes.errors import WorkbookError, first_line
 
-# Their `predict` is the label of the highest probability; only where two are as good as equal it need not be.
-BY_PROBABILITY = ("HistGradientBoostingClassifier", "RandomForestClassifier", "LogisticRegression")
-TIE = 1e-6
 LOST = 3  # times that rows are sent where their worker is lost
 # seconds until the scheduler must answer, and between two looks whether it is still there
 PATIENCE = 10
@@ -23,13 +20,10 @@ PATIENCE = 10
 
 def answer(loaded, rows):
     """What the model `loaded` says of each of `rows` (an Arrow table of its columns), as an Arrow table."""
-    frame = rows.to_pandas()
-    found = loaded.probabilities(frame)
-    if found is None:
-        columns = {"prediction": _column(loaded, loaded.predict(frame))}
-    else:
-        columns = {"prediction": _column(loaded, _labels(loaded, frame, found))}
-        for label, values in zip(loaded.labels, found.T):
+    found = answers.of(loaded.pipeline, loaded.ordered(rows.to_pandas()))
+    columns = {"prediction": _column(loaded, found.predictions)}
+    if found.probabilities is not None:
+        for label, values in zip(loaded.labels, found.probabilities.T):
             columns[f"probability of {label}"] = pa.array(np.ascontiguousarray(values))
     return pa.table(columns)
 
@@ -51,18 +45,6 @@ def schema(loaded):
     named = labels if hasattr(loaded.pipeline, "predict_proba") else []
     names = [(f"probability of {label}", pa.float64()) for label in named]
     return pa.schema([("prediction", _kind(labels)), *names])
-
-
-def _labels(loaded, frame, probabilities):
-    """The predicted label of each row, from its `probabilities` where this is sure to be the same."""
-    if type(loaded.pipeline[-1]).__name__ not in BY_PROBABILITY:
-        return loaded.predict(frame)
-    labels = np.asarray(loaded.labels)[probabilities.argmax(axis=1)]
-    best = np.partition(probabilities, -2, axis=1)
-    ties = np.flatnonzero(~(best[:, -1] - best[:, -2] > TIE))
-    if len(ties):
-        labels[ties] = loaded.predict(frame.iloc[ties])
-    return labels
 
 
 class Here:

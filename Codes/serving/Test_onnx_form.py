@@ -9,10 +9,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from Codes import data, problem, trust
+from Codes import answers, data, problem, trust
 from Codes.errors import WorkbookError
 from Codes.serving import onnx_form, payload
 from Codes.serving.onnx_form import faster
+from Codes.serving.quick import quick
 from Codes.serving.Test_payload import flights
 from Codes.serving.Test_payload import one_thread  # pylint: disable=W0611  # used by each test
 from Codes.serving.Test_quick import SMALL, numbers, read
@@ -58,9 +59,26 @@ def test_labels_are_those_of_the_pipeline(made, model):
     free = payload.Reader(found, allow_unknown=True)
     answer, columns = faster(found, free), read(free, strange(found))
     wanted = found.predict(free.frame(columns)).tolist()
-    assert len(set(wanted)) == 2 and answer(columns).tolist() == wanted
+    assert len(set(wanted)) == 2 and answer(columns).predictions.tolist() == wanted
     for row in range(40):
-        assert answer({n: v[row : row + 1] for n, v in columns.items()}).tolist() == [wanted[row]]
+        one = answer({n: v[row : row + 1] for n, v in columns.items()})
+        assert one.predictions.tolist() == [wanted[row]]
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_probabilities_come_with_the_labels_and_a_threshold_decides_them(made, model):
+    found = made[model]
+    own = payload.Reader(found)
+    columns = read(own, sample()[0][:300])
+    shares = found.probabilities(own.frame(columns))
+    threshold = float(np.quantile(shares[:, 1], 0.8))  # a row's own: as much is enough
+    decided = replace(found, pipeline=answers.deciding(found.pipeline, threshold, True))
+    wanted = (shares[:, 1] >= threshold).tolist()
+    assert decided.predict(own.frame(columns)).tolist() == wanted and 0 < sum(wanted) < 300
+    for answer in (quick(decided, own), faster(decided, own)):
+        got = answer(columns)
+        assert got.predictions.tolist() == wanted
+        np.testing.assert_allclose(got.probabilities, shares, rtol=1e-9)
 
 
 @pytest.mark.parametrize("model", SMALL)
@@ -71,7 +89,7 @@ def test_a_model_of_more_than_two_classes_answers_with_their_names(made, model, 
     own = payload.Reader(found)
     columns = read(own, X[:300])
     wanted = found.predict(own.frame(columns)).tolist()
-    assert faster(found, own)(columns).tolist() == wanted
+    assert faster(found, own)(columns).predictions.tolist() == wanted
     assert len(set(wanted)) > 5 or leaf > 1
 
 
@@ -85,7 +103,10 @@ def test_two_classes_that_are_even_are_told_apart_by_the_estimator(made, monkeyp
     columns = read(free, strange(found))
     shares = found.probabilities(free.frame(columns))[:, 1]
     assert (shares == 0.5).sum() > 10  # which rounding could turn
-    assert faster(found, free)(columns).tolist() == found.predict(free.frame(columns)).tolist()
+    assert (
+        faster(found, free)(columns).predictions.tolist()
+        == found.predict(free.frame(columns)).tolist()
+    )
 
 
 def test_a_split_between_gaps_and_all_categories_is_kept(made):
@@ -93,7 +114,8 @@ def test_a_split_between_gaps_and_all_categories_is_kept(made):
     found = fitted(made["hgb"], X, X["plane_engine"].isna())
     own = payload.Reader(found)
     assert (
-        faster(found, own)(read(own, X[:300])).tolist() == X["plane_engine"].isna()[:300].tolist()
+        faster(found, own)(read(own, X[:300])).predictions.tolist()
+        == X["plane_engine"].isna()[:300].tolist()
     )
 
 
@@ -115,7 +137,7 @@ def test_a_regression_is_answered_with_the_same_numbers(tmp_path, model, more, g
     if gaps:
         columns |= {n: [None, *columns[n][1:]] for n, c in own.columns.items() if not c.required}
         assert sum(None in values for values in columns.values()) == 5
-    ours, theirs = faster(found, own)(columns), found.predict(own.frame(columns))
+    ours, theirs = faster(found, own)(columns).predictions, found.predict(own.frame(columns))
     assert ours.dtype == theirs.dtype and ours.tolist() == theirs.tolist()
 
 

@@ -43,7 +43,7 @@ def test_the_quick_way_answers_as_the_pipeline_does(tmp_path, model):
     X = X[[own.columns["dest"].known.issuperset([d]) for d in X["dest"]]]
     columns = read(own, X)
     pd.testing.assert_frame_equal(own.frame(columns), trust.plain(X).reset_index(drop=True))
-    assert quick(found, own)(columns).tolist() == found.predict(X).tolist()
+    assert quick(found, own)(columns).predictions.tolist() == found.predict(X).tolist()
 
 
 @pytest.mark.parametrize("model", ["hgb", *LINEAR])
@@ -64,7 +64,7 @@ def test_what_training_never_saw_and_gaps_are_prepared_as_the_pipeline_does(
     theirs = found.pipeline[0].transform(free.frame(columns))
     assert isinstance(ours, type(theirs))
     np.testing.assert_array_equal(*(getattr(m, "toarray", lambda m=m: m)() for m in (ours, theirs)))
-    assert answers.tolist() == found.predict(free.frame(columns)).tolist()
+    assert answers.predictions.tolist() == found.predict(free.frame(columns)).tolist()
 
 
 def numbers(folder, model="linear", gaps=True, **hyperparameters):
@@ -85,7 +85,7 @@ def test_a_regression_is_answered_with_the_same_numbers(tmp_path, gaps):
     X = X.fillna({n: 1.5 for n, column in own.columns.items() if column.required})
     for rows in (1, 2, 400):
         columns = read(own, X[:rows])
-        assert quick(found, own)(columns).tolist() == found.predict(X[:rows]).tolist()
+        assert quick(found, own)(columns).predictions.tolist() == found.predict(X[:rows]).tolist()
 
 
 @pytest.fixture(scope="module", name="loaded")

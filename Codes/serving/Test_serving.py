@@ -250,6 +250,7 @@ def test_mlflow_s_own_client_is_answered(flying, root, example):
     assert isinstance(predicted, PredictionsResponse)
     expected = trust.load(root / "1").predict(example).tolist()
     assert predicted.get_predictions()[0].tolist() == expected
+    assert np.shape(predicted["probabilities"]["values"]) == (len(example), 2)
 
 
 def test_csv_and_json_are_answered_alike(flying, root, example):
@@ -258,17 +259,39 @@ def test_csv_and_json_are_answered_alike(flying, root, example):
         url, example.to_csv(index=False), headers={"Content-Type": "text/csv"}, timeout=60
     )
     object_ = requests.post(url, json=json.loads(split(example)), timeout=60)
-    expected = trust.load(root / "1").predict(example).tolist()
-    assert table.json() == object_.json() == {"predictions": expected}
+    loaded = trust.load(root / "1")
+    assert table.json() == object_.json()
+    assert object_.json() == {
+        "predictions": loaded.predict(example).tolist(),
+        "probabilities": {
+            "labels": [False, True],
+            "values": loaded.probabilities(example).tolist(),
+        },
+    }
 
 
 def test_ping_version_metrics_and_the_openapi_page_are_there(flying):
     assert flying.get("/ping") == flying.get("/health") == "\n"
     assert re.fullmatch(r"\d+\.\d+\.\d+", flying.get("/version"))
     page = json.loads(flying.get("/openapi.json"))
-    assert "departure_minute" in json.dumps(page["paths"]["/invocations"])
+    post = page["paths"]["/invocations"]["post"]
+    assert "departure_minute" in json.dumps(post)
     assert "swagger" in flying.get("/docs")
     assert 'workbook_requests_total{path="/ping",status="200"}' in flying.get("/metrics")
+
+
+def test_the_openapi_page_shows_a_request_of_this_model_and_its_answer_without_private_values(
+    flying, root, example
+):
+    post = json.loads(flying.get("/openapi.json"))["paths"]["/invocations"]["post"]
+    shown = post["requestBody"]["content"]["application/json"]["example"]
+    told = post["responses"]["200"]["content"]["application/json"]["example"]
+    assert json.loads(flying.ask(json.dumps(shown))[2]) == told
+    row = dict(zip(shown["dataframe_split"]["columns"], shown["dataframe_split"]["data"][0]))
+    changed = {name for name in example if row[name] != row_of(example)[name]}
+    assert changed <= {"dest", "origin"} and row["dest"] == min(
+        trust.load(root / "1").categories["dest"]
+    )
 
 
 def bad(example):
@@ -613,7 +636,10 @@ def test_thousands_of_damaged_bodies_get_no_5xx(flying, example):
             answer = client.getresponse()
             text = answer.read()
             assert answer.status in (200, 400), (body, text)
-            assert set(json.loads(text)) in ({"predictions"}, {"error_code", "message"}), body
+            assert set(json.loads(text)) in (
+                {"predictions", "probabilities"},
+                {"error_code", "message"},
+            ), body
             assert b"Traceback" not in text and b"NaN" not in text.replace(b'\\"NaN\\"', b"")
             statuses[answer.status] = statuses.get(answer.status, 0) + 1
     assert min(statuses[200], statuses[400]) > FUZZ / 50, statuses
@@ -649,8 +675,11 @@ def test_captured_rows_have_no_private_column(flying, root, example):
 
 def test_by_onnx_the_answers_are_the_same(root, example):
     with server(root, onnx=True) as asked:
-        found = json.loads(asked.ask(split(example))[2])["predictions"]
-        assert found == trust.load(root / "1").predict(example).tolist()
+        found, loaded = json.loads(asked.ask(split(example))[2]), trust.load(root / "1")
+        assert found["predictions"] == loaded.predict(example).tolist()
+        np.testing.assert_allclose(
+            found["probabilities"]["values"], loaded.probabilities(example), rtol=1e-9
+        )
         assert "no ONNX form" not in asked.log
 
 

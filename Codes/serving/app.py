@@ -179,18 +179,14 @@ def page(served, limits):
         "properties": {"error_code": {"type": "string"}, "message": {"type": "string"}},
     }
     errors = {str(code): _content("A refusal", error) for code in payload.CODES}
-    ok = {
-        "type": "object",
-        "required": ["predictions"],
-        "properties": {"predictions": {"type": "array"}},
-    }
     name, number = served.version.name, served.version.number
-    content = {"application/json": {"schema": served.reader.described()}}
+    request, reply = served.example
+    content = {"application/json": {"schema": served.reader.described(), "example": request}}
     invocations = {
         "summary": f"Predictions for up to {limits.rows:,} rows",
         "description": "The rows may come as text/csv, too: a line of column names, then a line a row.",
         "requestBody": {"required": True, "content": content},
-        "responses": {"200": _content("One prediction a row", ok), **errors},
+        "responses": {"200": _content("One answer a row", _answers(reply), reply), **errors},
     }
     plain = {"200": {"description": "Text"}, **errors}
     gets = {path: {"get": {"summary": path[1:], "responses": plain}} for path in PATHS[1:5]}
@@ -201,8 +197,20 @@ def page(served, limits):
     }
 
 
-def _content(description, schema):
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _answers(reply):
+    """The JSON Schema of replies such as this one."""
+    properties = {"predictions": {"type": "array"}}
+    if labels := reply.get("probabilities", {}).get("labels"):
+        shares = {"type": "array", "minItems": len(labels), "maxItems": len(labels)}
+        shares["items"] = {"type": "number", "minimum": 0, "maximum": 1}
+        values = {"type": "array", "items": shares}
+        properties["probabilities"] = payload.exact({"labels": {"const": labels}, "values": values})
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _content(description, schema, example=None):
+    shown = {"schema": schema} | ({} if example is None else {"example": example})
+    return {"description": description, "content": {"application/json": shown}}
 
 
 def app(source, limits=Limits(), capture=None, metrics=None, hosts=()):

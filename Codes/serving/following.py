@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from Codes import client, files, trust
+from Codes import answers, client, files, trust
 from Codes.errors import WorkbookError, first_line
 from Codes.serving import payload
 
@@ -27,7 +27,7 @@ class Served:
     Args:
         model: what was loaded and checked.
         reader: reads requests for it.
-        fast: {column: values} -> its predictions, by a shorter way than its pipeline (see `quick`); None without.
+        fast: {column: values} -> its Answers, by a shorter way than its pipeline (see `quick`); None without.
         private: the columns that are not kept of requests.
         contract: (columns) -> None, which refuses those that break the problem's contract; None: it is not asked.
     """
@@ -45,25 +45,49 @@ class Served:
         facts = {"X-Model-Name": self.version.name, "X-Model-Version": self.version.number}
         return [(key.lower().encode(), str(value).encode()) for key, value in facts.items()]
 
-    def predictions(self, columns):
-        """The list of predictions for `columns`; ArithmeticError where one is no number."""
+    def answers(self, columns):
+        """The Answers for `columns`; ArithmeticError where a prediction or a probability is no number."""
         if self.fast:
             found = self.fast(columns)
         else:
             # not model.predict, which makes text plain once more, 4 ms a request: the reader has done that
-            found = self.model.pipeline.predict(self.reader.frame(columns))
-        found = np.asarray(found)
-        if found.dtype.kind == "f" and not np.isfinite(found).all():
-            raise ArithmeticError(NO_NUMBER)
-        return found.tolist()
+            found = answers.of(self.model.pipeline, self.reader.frame(columns))
+        for values in found:
+            if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise ArithmeticError(NO_NUMBER)
+        return found
+
+    def reply(self, found):
+        """The Answers `found` as MLflow's protocol has them, and the probabilities beside: a document for JSON."""
+        told = {"predictions": found.predictions.tolist()}
+        if found.probabilities is not None:
+            values = np.ascontiguousarray(found.probabilities)
+            told["probabilities"] = {"labels": self.labels, "values": values}
+        return told
+
+    @cached_property
+    def labels(self):
+        """The classes in the order of the probabilities, as JSON has them; None of a regression."""
+        return self.model.labels and np.asarray(self.model.labels).tolist()
 
     def answer(self, kind, body):
         """(columns, predictions, reply) for the `body` of a request of the content type `kind`."""
         columns = self.reader.csv(body) if kind == "text/csv" else self.reader.json(body)
         if self.contract:
             self.contract(columns)
-        predictions = self.predictions(columns)
-        return columns, predictions, orjson.dumps({"predictions": predictions})
+        told = self.reply(self.answers(columns))
+        return columns, told["predictions"], orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    @cached_property
+    def example(self):
+        """(a request, the reply to it), as OpenAPI shows them: a row of its own example, private values made up."""
+        row = self.model.example.head(1)
+        body = json.loads(client.body(row))
+        for place, name in enumerate(row):
+            if name in self.private:
+                body["dataframe_split"]["data"][0][place] = self.reader.columns[name].made_up()
+        told = self.reply(self.answers(self.reader.json(orjson.dumps(body))))
+        return body, orjson.loads(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def public(self, columns):
         """`columns` without the private ones."""
@@ -75,8 +99,9 @@ class Served:
         if rows is None:
             raise WorkbookError("it was saved without an example")
         # not `answer`: rows of training may break a contract that is stricter than training's
-        predictions = self.predictions(self.reader.json(client.body(rows).encode()))
-        if not trust.same(predictions, self.model.predict(rows).tolist()):
+        found = self.answers(self.reader.json(client.body(rows).encode()))
+        theirs = (self.model.predict(rows), self.model.probabilities(rows))
+        if not all(t is None or trust.same(o.tolist(), t.tolist()) for o, t in zip(found, theirs)):
             raise WorkbookError("what it answers is not what it predicts")
         return self
 

@@ -16,6 +16,8 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 
+from Codes import answers
+from Codes.answers import Answers
 from Codes.errors import WorkbookError, first_line
 from Codes.serving.quick import matrix, probe
 
@@ -44,9 +46,9 @@ def check_installed():
 
 
 def faster(loaded, reader):
-    """A function {column: values} -> the model's predictions by ONNX Runtime.
+    """A function {column: values} -> the model's Answers by ONNX Runtime.
 
-    Labels are equal to the pipeline's; numbers are CLOSE to them, and equal unless the forest has n_jobs.
+    Labels are equal to the pipeline's; numbers and probabilities are CLOSE to them.
 
     Raises:
         WorkbookError: why there is no such function, in one line.
@@ -57,23 +59,29 @@ def faster(loaded, reader):
         raise WorkbookError(
             "the model has no ONNX form: it prepares its columns in a way of its own."
         )
-    estimator = loaded.pipeline[-1]
+    last = loaded.pipeline[-1]
+    estimator = answers.inside(last)
     kind = type(estimator).__name__
     if type(estimator) not in FORESTS + BOOSTING:
         raise WorkbookError(f"{kind} has no ONNX form here (forests and histogram boosting have).")
     try:
         # that this matrix is the pipeline's own is proven already
-        form = Form(estimator, prepared(probe(loaded, reader)))
+        form = Form(estimator, prepared(probe(loaded, reader)), last)
     except Exception as error:  # pylint: disable=W0718
         raise WorkbookError(f"{kind} has no ONNX form: {first_line(error).rstrip('.')}.") from error
-    return lambda columns: form.predict(prepared(columns))
+    return lambda columns: form.answer(prepared(columns))
 
 
 class Form:
-    """The trees of the fitted `estimator` in ONNX, proven for what is in the matrix `codes` and around all splits."""
+    """The trees of the fitted `estimator` in ONNX, proven for what is in the matrix `codes` and around all splits.
 
-    def __init__(self, estimator, codes):
+    Args:
+        decides: the estimator, or what answers by its probabilities (see answers.inside).
+    """
+
+    def __init__(self, estimator, codes, decides=None):
         self._estimator, self._forest = estimator, type(estimator) in FORESTS
+        self._decides = estimator if decides is None else decides
         self._pair = is_classifier(estimator) and len(estimator.classes_) == 2
         trees, sets = (_forest if self._forest else _boosting)(estimator)
         nodes = _nodes(trees)
@@ -87,31 +95,44 @@ class Form:
         mean = self._run(X.astype(np.float32).astype(np.float64)) / len(self._estimator.estimators_)
         return mean - 0.5 if self._pair else mean
 
-    def predict(self, X):
-        """The estimator's predictions for the matrix `X`."""
-        estimator = self._estimator
+    def answer(self, X):
+        """The Answers for the matrix `X`."""
         if self._forest and (np.abs(X) > LARGEST).any():
-            return estimator.predict(X)  # which refuses it
+            return answers.of(self._decides, X)  # which refuses it
         found = self.scores(X)
-        if self._pair:
-            labels, even = estimator.classes_.take(found[:, 0] > 0), np.abs(found[:, 0]) < EVEN
-            if even.any():
-                labels[even] = estimator.predict(X[even])
-            return labels
-        if is_classifier(estimator):
-            return estimator.classes_.take(found.argmax(axis=1))
-        # pylint: disable-next=protected-access
-        return found[:, 0] if self._forest else estimator._loss.link.inverse(found[:, 0])
+        if not is_classifier(self._estimator):
+            # pylint: disable-next=protected-access
+            inverse = None if self._forest else self._estimator._loss.link.inverse
+            return Answers(found[:, 0] if self._forest else inverse(found[:, 0]))
+        probabilities = self._probabilities(found)
+        return Answers(self._labels(X, found, probabilities), probabilities)
+
+    def _probabilities(self, scores):
+        """A column for each class, from the `scores`."""
+        if not self._forest:
+            return self._estimator._loss.predict_proba(scores)  # pylint: disable=protected-access
+        return np.hstack([0.5 - scores, 0.5 + scores]) if self._pair else scores
+
+    def _labels(self, X, scores, probabilities):
+        """The labels of rows; where two are as good as equal, the estimator's own."""
+        if self._decides is not self._estimator:
+            labels = answers.by_threshold(self._decides, probabilities)
+            even = (np.abs(probabilities - self._decides.threshold) < EVEN).any(axis=1)
+        elif self._pair:
+            labels = self._estimator.classes_.take(scores[:, 0] > 0)
+            even = np.abs(scores[:, 0]) < EVEN
+        else:
+            return self._estimator.classes_.take(scores.argmax(axis=1))
+        if even.any():
+            labels[even] = self._decides.predict(X[even])
+        return labels
 
     def _prove(self, X):
-        estimator = self._estimator
-        parts = np.split(X, PARTS)
-        compare(np.concatenate([self.predict(part) for part in parts]), estimator.predict(X))
-        if is_classifier(estimator):
-            theirs = estimator.predict_proba(X) if self._forest else estimator.decision_function(X)
-            theirs = theirs[:, 1:] - 0.5 if self._forest and self._pair else theirs
-            ours = np.concatenate([self.scores(part) for part in parts])
-            compare(ours.reshape(theirs.shape), theirs)
+        theirs, parts = answers.of(self._decides, X), np.split(X, PARTS)
+        ours = [self.answer(part) for part in parts]
+        compare(np.concatenate([each.predictions for each in ours]), theirs.predictions)
+        if theirs.probabilities is not None:
+            compare(np.concatenate([each.probabilities for each in ours]), theirs.probabilities)
 
 
 def compare(ours, theirs):

@@ -183,6 +183,11 @@ class Column:
             return [None if v is None else v.isoformat() for v in found.to_pylist()]
         return found.to_pylist()
 
+    def made_up(self):
+        """A value that it takes, and that is nobody's."""
+        values = {"string": "text", "boolean": False, "datetime": "2000-01-01T00:00:00"}
+        return min(self.known) if self.known else values.get(self.kind, 0)
+
     def described(self):
         """The JSON Schema of one value."""
         kind = {"float": "number", "double": "number", "long": "integer"}.get(self.kind, self.kind)
@@ -374,18 +379,18 @@ class Reader:
         rows = {"type": "array", "minItems": 1}  # for more than `self.rows` the answer is 413
         cells = {"type": "array", "prefixItems": list(values.values())}
         cells |= {"items": False, "minItems": len(values), "maxItems": len(values)}
-        record = _object(values)
+        record = exact(values)
         record["properties"] = dict.fromkeys(self.unused, {}) | values
         records = rows | {"items": record}
-        split = _object({"columns": {"const": list(values)}, "data": rows | {"items": cells}})
+        split = exact({"columns": {"const": list(values)}, "data": rows | {"items": cells}})
         forms = dict.fromkeys(FORMS, records) | {"dataframe_split": split}
-        return {"oneOf": [_object({name: form}) for name, form in forms.items()]}
+        return {"oneOf": [exact({name: form}) for name, form in forms.items()]}
 
 
-def _object(properties):
+def exact(properties):
     """The JSON Schema of an object with exactly these `properties`."""
-    exact = {"required": list(properties), "additionalProperties": False}
-    return {"type": "object", "properties": properties, **exact}
+    only = {"required": list(properties), "additionalProperties": False}
+    return {"type": "object", "properties": properties, **only}
 
 
 def parse(body):

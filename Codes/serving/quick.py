@@ -8,13 +8,15 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from Codes import answers
+
 LENIENT = ("use_encoded_value", "infrequent_if_exist", "ignore")  # of encoders: they take any value
 
 
 def quick(loaded, reader):
-    """A function {column: values} -> predictions without a DataFrame; None for a pipeline that is not known here."""
+    """A function {column: values} -> Answers without a DataFrame; None for a pipeline that is not known here."""
     prepared = matrix(loaded, reader)
-    return prepared and (lambda columns: loaded.pipeline[-1].predict(prepared(columns)))
+    return prepared and (lambda columns: answers.of(loaded.pipeline[-1], prepared(columns)))
 
 
 def matrix(loaded, reader):
