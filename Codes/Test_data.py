@@ -19,7 +19,7 @@ target: ripe
 positive: true
 exclude: {weighed: only known after the harvest}
 time: day
-split: {kind: time, test_share: 0.25}
+split: {kind: time, validation_cutoff: 2024-03-01, cutoff: 2024-03-20}
 metric: {name: accuracy, direction: maximize}
 contract:
   size: {type: number, min: 0, max: 100, missing_share: 0.1}
@@ -63,16 +63,18 @@ def _orchard(tmp_path):
 @pytest.mark.parametrize("name", problem.names())
 def test_every_problem_that_ships_keeps_its_contract_and_splits(name):
     shipped = problem.load(name)
-    frame = data.load(shipped)
+    frame = data.whole(shipped)
     data.require(frame, shipped)
-    train, test = data.split(frame, shipped)
-    assert len(train) + len(test) == len(frame)
-    assert 0.15 < len(test) / len(frame) < 0.35
+    train, validation = data.split(frame, shipped)
+    test = len(frame) - len(train) - len(validation)
+    assert 0.1 < len(validation) / len(frame) < 0.3 and 0.15 < test / len(frame) < 0.35
+    looked_at, tested = data.load(shipped), data.test(shipped)
+    assert not set(looked_at.index) & set(tested.index), "the test rows are the gate's"
 
 
 def test_rows_without_a_target_are_left_out(orchard):
     ripe = [None, True, False, True] * 25
-    frame = data.load(orchard(fruit(ripe=ripe)))
+    frame = data.whole(orchard(fruit(ripe=ripe)))
     assert len(frame) == 75
     assert frame["ripe"].dtype == bool
 
@@ -82,7 +84,10 @@ def test_a_sample_is_drawn_by_its_seed_and_keeps_the_order(orchard):
     first, again, other = (data.load(orchard, rows=20, seed=seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert not first.equals(other)
-    assert first["count"].is_monotonic_increasing and len(first) == 20
+    assert first["count"].is_monotonic_increasing
+    drawn = [data.split(frame, orchard) for frame in (first, other)]
+    assert [len(train) for train, _ in drawn] == [20, 20]
+    assert drawn[0][1].equals(drawn[1][1]), "the validation rows are the same for all runs"
 
 
 def rarely(values, *missing):
@@ -118,7 +123,7 @@ def test_a_frame_of_ones_own_lacks_what_it_lacks():
 
 
 def test_more_rows_than_there_are_means_all(orchard):
-    assert len(data.load(orchard(), rows=1000)) == 100
+    assert len(data.to_train(data.load(orchard(), rows=1000), orchard())) == 60
 
 
 def test_a_negative_number_of_rows_is_refused(orchard):
@@ -169,56 +174,41 @@ def test_a_target_without_two_values_is_refused(orchard, value, says):
 
 def test_a_split_by_time_trains_on_the_past_alone(orchard):
     orchard = orchard()
-    train, test = data.split(data.load(orchard), orchard)
-    assert len(test) == 25
-    assert train["day"].max() < test["day"].min()
+    train, validation = data.split(data.load(orchard), orchard)
+    test = data.test(orchard)
+    assert [len(part) for part in (train, validation, test)] == [60, 19, 21]
+    assert train["day"].max() < validation["day"].min() <= validation["day"].max()
+    assert validation["day"].max() < test["day"].min() == pd.Timestamp("2024-03-20")
+
+
+def test_without_a_cutoff_of_its_own_the_last_fifth_before_the_test_validates(orchard):
+    orchard = orchard(replace={"validation_cutoff: 2024-03-01, ": ""})
+    train, validation = data.split(data.load(orchard), orchard)
+    assert (len(train), len(validation)) == (63, 16)
 
 
 def test_equal_times_are_not_parted(orchard):
-    days = ["2024-01-01"] * 50 + ["2024-01-02"] * 50
-    orchard = orchard(fruit(day=days))
-    train, test = data.split(data.load(orchard), orchard)
-    assert (len(train), len(test)) == (50, 50)
-
-
-def test_a_cutoff_belongs_to_the_test_rows(orchard):
-    orchard = orchard(replace={"test_share: 0.25": "cutoff: 2024-02-01"})
-    _, test = data.split(data.load(orchard), orchard)
-    assert test["day"].min() == pd.Timestamp("2024-02-01")
+    days = ["2024-01-01"] * 50 + ["2024-01-02"] * 30 + ["2024-03-20"] * 20
+    orchard = orchard(fruit(day=days), replace={"validation_cutoff: 2024-03-01, ": ""})
+    train, validation = data.split(data.load(orchard), orchard)
+    assert (len(train), len(validation)) == (50, 30)
 
 
 @pytest.mark.parametrize(
     "days, cutoff, says",
     [
-        (None, "cutoff: 2030-01-01", "100 rows to train and 0 to test"),
+        (None, "cutoff: 2030-01-01, validation_cutoff: 2029-01-01", "100 rows to train and 0 to"),
         (None, "cutoff: 5", "cutoff 5 and datetime64"),
-        ("the first day", "test_share: 0.25", "'day' is text; write dates as 2013-10-01"),
-        ([None] + ["2024-01-01"] * 99, "test_share: 0.25", "lacks 1 values"),
+        (None, "test_share: 0.25", "a share would move as the table grows; .*cutoff: 2024-03-16"),
+        ("the first day", "cutoff: 2024-03-01", "'day' is text; write dates as 2013-10-01"),
+        ([None] + ["2024-01-01"] * 99, "cutoff: 2024-01-01", "lacks 1 values"),
     ],
 )
 def test_a_time_that_cannot_split_is_one_line(orchard, days, cutoff, says):
     frame = fruit() if days is None else fruit(day=days)
-    orchard = orchard(frame, replace={"test_share: 0.25": cutoff})
-    with pytest.raises(WorkbookError) as error:
+    orchard = orchard(frame, replace={"validation_cutoff: 2024-03-01, cutoff: 2024-03-20": cutoff})
+    with pytest.raises(WorkbookError, match=says):
         data.split(data.load(orchard), orchard)
-    assert says in error.value.message
-
-
-def test_a_stratified_split_keeps_the_shares_of_the_classes(orchard):
-    split = problem.Split(kind="stratified", test_share=0.5)
-    stratified = orchard().model_copy(update={"split": split})
-    _, test = data.split(data.load(stratified), stratified, seed=3)
-    assert test["ripe"].mean() == 0.5
-    assert test["count"].is_monotonic_increasing
-    with pytest.raises(WorkbookError, match="split: The least populated class"):
-        data.split(fruit(ripe=[True] + [False] * 99), stratified)
-
-
-def test_a_random_split_goes_by_its_seed(orchard):
-    split = problem.Split(kind="random", test_share=0.2)
-    drawn = orchard().model_copy(update={"split": split})
-    first, again, other = (data.split(fruit(), drawn, seed)[1] for seed in (1, 1, 2))
-    assert first.equals(again) and not first.equals(other) and len(first) == 20
 
 
 def test_features_hold_neither_target_nor_time_nor_what_is_excluded(orchard):
@@ -255,7 +245,7 @@ def test_roles_come_from_the_problem_before_the_type(orchard):
 )
 def test_a_broken_contract_names_the_column_and_what_was_seen(orchard, column, values, says):
     orchard = orchard(fruit(**{column: values}), replace={"positive: true\n": ""})
-    frame = data.load(orchard)
+    frame = data.whole(orchard)
     assert list(data.check(frame, orchard).query("not ok")["column"]) == [column]
     with pytest.raises(WorkbookError) as error:
         data.require(frame, orchard)

@@ -26,7 +26,7 @@ def _flights():
 @pytest.fixture(name="frame", scope="module")
 def _frame(flights):
     """All flights that arrived."""
-    return data.load(flights)
+    return data.whole(flights)
 
 
 def test_the_file_is_small():
@@ -52,8 +52,9 @@ def test_the_late_share_moves_with_the_months(frame):
 
 
 def test_the_hold_out_comes_after_all_that_is_learned_from(flights, frame):
-    train, test = data.split(frame, flights)
-    assert train["month"].max() == 9 and set(test["month"]) == {10, 11, 12}
+    train, validation = data.split(frame, flights)
+    assert train["month"].max() == 7 and set(validation["month"]) == {8, 9}
+    assert set(data.test(flights)["month"]) == {10, 11, 12}
 
 
 def test_no_leaking_column_reaches_a_model(flights, frame):

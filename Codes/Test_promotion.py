@@ -24,6 +24,7 @@ from Codes import (
 )
 from Codes import problem as problems
 from Codes.errors import WorkbookError
+from Codes.judgement import validation
 from Codes.running.testbed import FORKS, PATIENCE, fresh_store, visible, wait_for
 
 CANCER = problems.load("breast_cancer")
@@ -56,12 +57,13 @@ def train(model, status="FINISHED", seed=0, **hyperparameters):
     tags = {identity.NOTEBOOK: "02_train", "mlflow.source.git.commit": "c0ffee"}
     experiment = tracking.ensure_experiment(CANCER.name)
     with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
-        train_rows, test = data.split(data.load(CANCER), CANCER, seed)
+        frame = data.load(CANCER)
+        train_rows = data.to_train(frame, CANCER)
         X, y = data.features(train_rows, CANCER), data.target(train_rows, CANCER)
         pipeline = models.build(CANCER, X, model, hyperparameters, seed).fit(X, y)
         mlflow.log_params({"problem": CANCER.name, "model": model, "rows": 0, "seed": seed})
         mlflow.log_input(data.dataset(train_rows, CANCER), context="training")
-        mlflow.log_metrics(evaluation.flat(evaluation.compare(CANCER, pipeline, train_rows, test)))
+        validation.score(CANCER, pipeline, frame).log()
         models.log(pipeline, X)
     client = MlflowClient()
     manifest.write(client, client.get_run(run.info.run_id))

@@ -49,7 +49,7 @@ def _asked(tmp_path):
 def refusal(asked):
     """The one line with which the table is refused."""
     with pytest.raises(WorkbookError) as error:
-        data.split(data.load(asked), asked)
+        data.to_train(data.load(asked), asked)
     assert "\n" not in error.value.message
     return error.value.message
 
@@ -162,9 +162,8 @@ def asked_again(found):
 
 def test_a_stratified_split_has_every_class_of_two_rows_on_both_sides(asked):
     found = asked(table(y=["a"] * 36 + ["b"] * 2 + ["c"] * 2))
-    for seed in range(9):
-        train, test = data.split(data.load(found), found, seed)
-        assert len(test) == 10 and set(train["y"]) == set(test["y"]) == {"a", "b", "c"}
+    train, test = data.to_train(data.load(found), found), data.test(found)
+    assert set(train["y"]) == set(test["y"]) == {"a", "b", "c"}
 
 
 def test_a_hold_out_of_one_class_is_refused(asked):
@@ -245,7 +244,7 @@ def test_any_table_trains_or_is_refused_in_a_line(asked, columns, as_csv, model)
     except WorkbookError as error:
         assert "\n" not in error.message
         return
-    train, test = data.split(loaded, found)
+    train = data.to_train(loaded, found)
     X = data.features(train, found)
     pipeline = models.build(found, X, model, {"max_iter": 2}).fit(X, train["y"])
-    assert set(pipeline.predict(data.features(test, found))) <= {"a", "b"}
+    assert set(pipeline.predict(data.features(data.test(found), found))) <= {"a", "b"}

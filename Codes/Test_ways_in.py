@@ -18,7 +18,6 @@ from Codes import client as clients
 from Codes import (
     contract,
     data,
-    evaluation,
     identity,
     manifest,
     models,
@@ -28,6 +27,7 @@ from Codes import (
 )
 from Codes import problem as problems
 from Codes.errors import WorkbookError
+from Codes.judgement import validation
 from Codes.running.testbed import fresh_store
 
 TIME, DAY = pd.Timestamp("2013-01-01 12:00"), pd.Timedelta(days=1)
@@ -78,12 +78,13 @@ def trained(name):
     tags["mlflow.source.git.commit"] = "c0ffee"
     experiment = tracking.ensure_experiment("ways")
     with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
-        train, test = data.split(data.load(problem), problem)
+        frame = data.load(problem)
+        train = data.to_train(frame, problem)
         X, y = data.features(train, problem), data.target(train, problem)
         pipeline = models.build(problem, X, "hgb", {"max_iter": 5}).fit(X, y)
         mlflow.log_params({"problem": name, "model": "hgb", "rows": 0, "seed": 0})
         mlflow.log_input(data.dataset(train, problem), context="training")
-        mlflow.log_metrics(evaluation.flat(evaluation.compare(problem, pipeline, train, test)))
+        validation.score(problem, pipeline, frame).log()
         models.log(pipeline, X)
     client = MlflowClient()
     manifest.write(client, client.get_run(run.info.run_id))

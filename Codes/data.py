@@ -45,71 +45,85 @@ def load(problem, rows=0, seed=0):
     """
     if rows < 0:
         raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
-    whole = _Whole(problem)
-    ours = np.flatnonzero(whole.part != rows_.TEST)
-    validation = np.flatnonzero(whole.part == rows_.VALIDATION)
-    is_small = problem.split.kind != "time" and len(ours) < rows_.SMALL
-    drawn = all_drawn = ours if is_small else np.flatnonzero(whole.part == rows_.TRAIN)
-    if 0 < rows < len(drawn):
-        drawn = np.sort(np.random.default_rng(seed).choice(drawn, rows, replace=False))
-    if not is_small:
-        validation = rows_.capped(validation, rows_.MOST_VALIDATION)
-    kept = ours if is_small else np.union1d(drawn, validation)
-    parts = rows_.Parts.of(
-        whole.numbers[drawn], whole.numbers[validation], is_small, whole.baseline(all_drawn)
-    )
-    return whole.frame(kept, parts)
+    whole_table = _Whole.of(problem)
+    parts = whole_table.parts(rows, seed, rows_.MOST_VALIDATION)
+    kept = parts.baseline.index if parts.is_small else np.union1d(parts.drawn, parts.validation)
+    return whole_table.frame(kept, parts)
 
 
 def test(problem):
     """The test rows of `problem` as a frame, at most rows.MOST_TEST, always the same: for the gate alone."""
-    whole = _Whole(problem)
-    kept = rows_.capped(np.flatnonzero(whole.part == rows_.TEST), rows_.MOST_TEST)
+    table = _Whole.of(problem)
+    kept = rows_.capped(np.flatnonzero(table.part == rows_.TEST), rows_.MOST_TEST)
     if not len(kept):
         raise WorkbookError(f"{problem.name}: split: no row to test; another test_share or cutoff")
-    training = np.flatnonzero(whole.part == rows_.TRAIN)
-    nothing = whole.numbers[:0]
-    return whole.frame(kept, rows_.Parts.of(nothing, nothing, False, whole.baseline(training)))
+    return table.frame(table.numbers[kept], table.parts())
 
 
 def whole(problem):
     """All rows of `problem` as a frame, the test rows among them: to check and to count, never to learn or choose."""
-    table = _Whole(problem)
-    part, numbers = table.part, table.numbers
-    ours, validation = part != rows_.TEST, part == rows_.VALIDATION
-    is_few = problem.split.kind != "time" and ours.sum() < rows_.SMALL
-    drawn = np.flatnonzero(ours if is_few else part == rows_.TRAIN)
-    parts = rows_.Parts.of(numbers[drawn], numbers[validation], is_few, table.baseline(drawn))
-    return table.frame(np.arange(len(numbers)), parts)
+    table = _Whole.of(problem)
+    return table.frame(table.numbers, table.parts())
 
 
 class _Whole:
-    """The whole table of a problem: its rows that have a target, and which part each belongs to."""
+    """A whole Arrow table of a problem: the numbers of its rows, and which part each belongs to."""
 
-    def __init__(self, problem):
-        table, self.numbers = _with_target(problem)
-        self.table, self.problem = table.take(self.numbers), problem
-        troubles.require(self.table, problem)
-        self.gaps = _gaps(table, self.numbers)
-        self.part = rows_.assigned(self.table, problem)
+    def __init__(self, table, numbers, problem):
+        self.table, self.numbers, self.problem = table, numbers, problem
+        self.part = rows_.assigned(table, problem)
+        self.gaps = ()
 
-    def baseline(self, places):
+    @classmethod
+    def of(cls, problem):
+        """The table of `problem`, without the rows that have no target."""
+        table, numbers = _with_target(problem)
+        kept = table.take(numbers)
+        troubles.require(kept, problem)
+        made = cls(kept, numbers, problem)
+        made.gaps = _gaps(table, numbers)
+        return made
+
+    def parts(self, rows=0, seed=0, most=None):
+        """The rows.Parts, with `rows` of those to train on, drawn with `seed`, and at most so many to validate."""
+        ours, validation = (
+            np.flatnonzero(which)
+            for which in (self.part != rows_.TEST, self.part == rows_.VALIDATION)
+        )
+        is_few = self.problem.split.kind != "time" and len(ours) < rows_.SMALL
+        to_train = ours if is_few else np.flatnonzero(self.part == rows_.TRAIN)
+        drawn = to_train
+        if 0 < rows < len(to_train):
+            drawn = np.sort(np.random.default_rng(seed).choice(to_train, rows, replace=False))
+        if most and not is_few:
+            validation = rows_.capped(validation, most)
+        return rows_.Parts.of(
+            drawn=self.numbers[drawn],
+            validation=self.numbers[validation],
+            is_small=is_few,
+            baseline=self._columns(to_train),
+            test=self._columns(np.flatnonzero(self.part == rows_.TEST))[self.problem.target],
+        )
+
+    def _columns(self, places):
         """A frame of the columns that a baseline is made from, of the rows at `places`."""
         rule, problem = self.problem.baseline, self.problem
         group = rule and rule.last_of
         names = dict.fromkeys(n for n in (problem.target, group, problem.time) if n)
-        return _frame(self.table.select(list(names)).take(places), ())
+        return _frame(self.table.select(list(names)).take(places), ()).set_axis(
+            self.numbers[places]
+        )
 
-    def frame(self, places, parts):
-        """The rows at `places` as a frame, whose attributes remember what `load` knows of the whole table."""
+    def frame(self, numbers, parts):
+        """The rows of these `numbers` as a frame, whose attributes remember what is known of the whole table."""
         table, gaps = self.table, self.gaps
-        frame = _frame(table.take(places), gaps).set_axis(self.numbers[places])
+        kept = np.flatnonzero(np.isin(self.numbers, numbers))
+        frame = _frame(table.take(kept), gaps).set_axis(self.numbers[kept])
         frame.attrs[GAPS] = gaps
         frame.attrs[PARTS] = parts
         frame.attrs[READING] = self.problem.source.reading.changed()
         frame.attrs[COLUMNS] = [*table.column_names, *tables.left_out(table)]
-        booleans = [n for n in gaps if pa.types.is_boolean(table.schema.field(n).type)]
-        frame.attrs[YES_NO] = booleans
+        frame.attrs[YES_NO] = [n for n in gaps if pa.types.is_boolean(table.schema.field(n).type)]
         return frame
 
 
@@ -194,19 +208,18 @@ def split(frame, problem):
         raise WorkbookError(
             f"{problem.name}: split: {counts}; another share or cutoff, or more rows"
         )
-    if problem.task == "classification":
-        _require_classes(train[problem.target], validation[problem.target], problem)
+    sides = {"to train on": train[problem.target], "to validate": validation[problem.target]}
+    _require_classes(problem, sides | {"to test": parts.test})
     return train, validation
 
 
 def to_train(frame, problem):
-    """The rows of `frame` (see `load`) to train on: of a small table, which is scored by cross-validation, all of them."""
+    """The rows of `frame` (see `load`) to train on: of a small table, which is scored by cross-validation, all."""
     parts = _parts(frame, problem)
     if not parts.is_small:
         return split(frame, problem)[0]
     train = frame[frame.index.isin(parts.drawn)]
-    if problem.task == "classification":
-        _require_classes(train[problem.target], train[problem.target], problem)
+    _require_classes(problem, {"to train on": train[problem.target], "to test": parts.test})
     return train
 
 
@@ -224,22 +237,22 @@ def _parts(frame, problem):
     """The rows.Parts of a `frame` from `load`; of one of your own, by its rows."""
     if isinstance(frame.attrs.get(PARTS), rows_.Parts):
         return frame.attrs[PARTS]
-    part = rows_.assigned(pa.Table.from_pandas(frame, preserve_index=False), problem)
-    train, ours = frame.index[part == rows_.TRAIN], frame.index[part != rows_.TEST]
-    is_few = problem.split.kind != "time" and len(ours) < rows_.SMALL
-    drawn = ours if is_few else train
-    validation = frame.index[part == rows_.VALIDATION]
-    return rows_.Parts.of(drawn.to_numpy(), validation.to_numpy(), is_few, frame.loc[drawn])
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return _Whole(table, frame.index.to_numpy(), problem).parts()
 
 
-def _require_classes(train, validation, problem):
-    """Refuse sides of a split of which one holds a single class: nothing could be learned, or measured."""
-    for values, side in ((train, "to learn from"), (validation, "to validate")):
-        if values.nunique() < 2:
+def _require_classes(problem, sides):
+    """Refuse `sides` of a split ({use: targets}) of which one is empty or holds a single class."""
+    for use, values in sides.items():
+        if not len(values):
             raise WorkbookError(
-                f"{problem.name}: split: all {len(values)} rows {side} are {values.iloc[0]}: nothing could be "
-                f"{'learned' if values is train else 'measured'}; split otherwise (stratified, another share or "
-                "cutoff), or take more rows"
+                f"{problem.name}: split: no row {use}; another share or cutoff, or more rows"
+            )
+        if problem.task == "classification" and values.nunique() < 2:
+            nothing = "learned" if use == "to train on" else "measured"
+            raise WorkbookError(
+                f"{problem.name}: split: all {len(values)} rows {use} are {values.iloc[0]}: nothing could be {nothing}; "
+                "split otherwise (stratified, another share or cutoff), or take more rows"
             )
 
 

@@ -33,25 +33,22 @@ class Parts(str):
         validation: the numbers of the validation rows.
         is_small: whether the table is scored by cross-validation on all these rows.
         baseline: of all training rows (of a small table: and validation rows) the columns that a baseline is made from.
+        test: the targets of the test rows.
     """
 
     drawn: np.ndarray
     validation: np.ndarray
     is_small: bool
     baseline: pd.DataFrame
+    test: pd.Series
 
     @classmethod
-    def of(
-        cls, drawn: np.ndarray, validation: np.ndarray, is_small: bool, baseline: pd.DataFrame
-    ) -> "Parts":
+    def of(cls, **attributes) -> "Parts":
         """The Parts with these attributes."""
-        made = cls(f"{len(drawn)} rows to train on, {len(validation)} to validate")
-        made.drawn, made.validation, made.is_small, made.baseline = (
-            drawn,
-            validation,
-            is_small,
-            baseline,
+        made = cls(
+            f"{len(attributes['drawn'])} rows to train on, {len(attributes['validation'])} to validate"
         )
+        vars(made).update(attributes)
         return made
 
     def __deepcopy__(self, memo: dict) -> "Parts":
@@ -90,11 +87,12 @@ def _spread(found, unit, target, rule):
     classes = pd.Series(pd.factorize(target.to_pandas().astype(object))[0])
     for _, rows in classes.groupby(classes).groups.items():
         rows = np.asarray(rows)
-        for side in (TRAIN, TEST, VALIDATION)[: len(rows)]:
+        wanted = (TRAIN, TEST, VALIDATION)[: len(rows)]
+        for side in wanted:
             if (found[rows] == side).any():
                 continue
             counts = np.bincount(found[rows], minlength=3)
-            spare = rows[counts[found[rows]] > 1]
+            spare = rows[(counts[found[rows]] > 1) | ~np.isin(found[rows], wanted)]
             if len(spare):
                 found[spare[np.argmin(np.abs(unit[spare] - middle[side]))]] = side
 
