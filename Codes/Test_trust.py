@@ -1,17 +1,21 @@
 """What is not loaded: files that were altered, other loaders, pickles, code and types that nobody vouched for."""
 
 import pickle
+import sys
 
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from mlflow.models import infer_signature
 
-from Codes import data, models, trust
+from Codes import data, models, remote, reproduction, trust
 from Codes import problem as problems
 from Codes.errors import WorkbookError
+from Codes.scoring import workers
+from Codes.serving import payload, quick
 from Codes.Test_gate import saved
 
 CANCER = problems.load("breast_cancer")
@@ -123,18 +127,70 @@ def test_missing_words_are_missing_to_the_encoders_whatever_they_are_written_as(
     )
 
 
-def test_of_another_scikit_learn_both_versions_are_named_with_the_way(model, monkeypatch):
+SAID = r"saved with scikit-learn 0\.1, and here is scikit-learn .*pip install scikit-learn==0\.1"
+
+
+@pytest.fixture(name="older")
+def fixture_older(model):
+    """The `model`, saved by another scikit-learn, as its pins say."""
     pins = model.folder / "requirements.txt"
     pins.write_text(
         pins.read_text("utf-8").replace("scikit-learn==", "scikit-learn==0.1 #"), "utf-8"
     )
-    assert trust.load(model.folder).labels == model.labels  # it answers as it did
-    said = r"saved with scikit-learn 0\.1, and here is .*pip install scikit-learn==0\.1"
-    with monkeypatch.context() as patch, pytest.raises(WorkbookError, match=said):
+    return model
+
+
+def test_of_another_scikit_learn_both_versions_are_named_with_the_way(older, monkeypatch):
+    assert trust.load(older.folder).labels == older.labels  # it answers as it did
+    with monkeypatch.context() as patch, pytest.raises(WorkbookError, match=SAID):
         patch.setattr(trust, "TYPES", frozenset())
-        trust.load(model.folder)
-    fields = yaml.safe_load((model.folder / "MLmodel").read_text("utf-8"))
+        trust.load(older.folder)
+    fields = yaml.safe_load((older.folder / "MLmodel").read_text("utf-8"))
     fields["metadata"][trust.PREDICTED][0] = [0.5, 0.5]
-    (model.folder / "MLmodel").write_text(yaml.safe_dump(fields), "utf-8")
-    with pytest.raises(WorkbookError, match=said + r".*answers otherwise"):
-        trust.load(model.folder)
+    (older.folder / "MLmodel").write_text(yaml.safe_dump(fields), "utf-8")
+    with pytest.raises(WorkbookError, match="answers otherwise.*" + SAID[-30:]):
+        trust.load(older.folder)
+
+
+@pytest.fixture(name="apart")
+def fixture_apart(older, monkeypatch, tmp_path):
+    """The model `older`, which does not load here, from a process that has its scikit-learn, as far as it can tell."""
+    (tmp_path / "scikit_learn-0.1.dist-info").mkdir()
+    about = tmp_path / "scikit_learn-0.1.dist-info" / "METADATA"
+    about.write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 0.1\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(trust, "TYPES", frozenset())  # of this process only
+    monkeypatch.setattr(reproduction, "environment", lambda *_: (sys.executable, ""))
+    return remote.load(older.folder)
+
+
+def test_a_model_of_other_packages_answers_from_a_process_of_its_own(older, apart):
+    assert isinstance(apart.pipeline, remote.Remote) and apart.digest == trust.digest(older.folder)
+    assert apart.labels == older.labels and apart.categories == older.categories
+    rows, shuffled = apart.example, apart.example[apart.example.columns[::-1]]
+    assert (apart.predict(shuffled) == older.predict(rows)).all()
+    assert trust.same(apart.answers(rows).tolist(), older.recorded)
+    table = pa.Table.from_pandas(rows)
+    assert workers.answer(apart, table).equals(workers.answer(older, table))
+    assert quick.quick(apart, payload.Reader(apart, 100)) is None
+    with pytest.raises(ValueError, match="KeyError|not in index"):
+        apart.pipeline.predict(rows.iloc[:, 1:])
+
+
+def test_a_process_of_its_own_that_was_killed_is_started_again(apart):
+    first = apart.pipeline.process
+    first.kill()
+    with pytest.raises(WorkbookError, match="the model's process ended"):
+        apart.predict(apart.example)
+    assert len(apart.predict(apart.example)) == len(apart.example)
+    assert apart.pipeline.process.pid != first.pid
+
+
+def test_where_its_packages_cannot_be_had_one_line_names_both_versions(older, monkeypatch):
+    monkeypatch.setattr(trust, "TYPES", frozenset())
+    pins = older.folder / "requirements.txt"
+    pins.write_text(pins.read_text("utf-8") + "\nstrange==1.0\n", "utf-8")
+    with pytest.raises(
+        WorkbookError, match=r"scikit-learn 0\.1, strange 1\.0, and here .*pins 'str"
+    ):
+        remote.load(older.folder)

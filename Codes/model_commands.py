@@ -144,7 +144,11 @@ def history(name):
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", default=5001, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
-    "--allowed-host", "hosts", multiple=True, metavar="NAME", help="By which clients may call it."
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="By which clients may call it, beside localhost and addresses such as 10.0.0.7.",
 )
 @click.option(
     "--capture",

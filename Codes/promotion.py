@@ -16,6 +16,7 @@ from Codes import (
     manifest,
     plots,
     registry,
+    remote,
     tracking,
     trust,
 )
@@ -78,7 +79,7 @@ def register(run_id, name="", trusted=()):
         return found  # its card would only be written again
     where = f"models:/{model_id}"
     folder = registry.fetch(where)
-    loaded = trust.load(folder, trusted)
+    loaded = remote.load(folder, trusted)
     if loaded.recorded is None or loaded.example is None:
         raise WorkbookError(
             f"the model of the run {run_id} has no example with its answers; save it by models.log."

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
-from Codes import identity, liveness, paths, tracking, trust
+from Codes import identity, liveness, paths, remote, tracking, trust
 from Codes import problem as problems
 from Codes.errors import WorkbookError, first_line, nearest
 from Codes.store import quoted
@@ -254,7 +254,7 @@ def load(version):
             f"{version} was not registered by this workbook, so nobody knows what its files were; "
             f"register its run: workbook register {version.run_id or 'RUN'}"
         )
-    return trust.load(files(version), version.trusted, version.tags[DIGEST])
+    return remote.load(files(version), version.trusted, version.tags[DIGEST])
 
 
 # --- who changes what

@@ -6,6 +6,7 @@ what may be in it is decided here.
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -19,6 +20,7 @@ import yaml
 from mlflow.models import Model
 from mlflow.types import Schema
 from sklearn.base import is_regressor
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import Pipeline
 
 from Codes import cell_values, manifest, paths
@@ -65,11 +67,18 @@ _KNOWN = {
 TYPES = frozenset(f"{module}.{name}" for module, names in _KNOWN.items() for name in names.split())
 # What loading a model of ours takes; a model may pin these, and the packages of types that somebody vouched for.
 PACKAGES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy")
+ALIKE = (
+    "mlflow",
+)  # reads what another version of it has written: the model is skops' and scikit-learn's
 LOADER = "mlflow.sklearn"
 CLOSE = 1e-9  # how far a recorded answer and today's may be apart
 READING = "reading"  # in a model's metadata: how the text of its table was read
 PREDICTED = "predicted"  # in a model's metadata: what it answered for its example when it was saved
 VOUCHED = "mlflow.workbook.trusted"  # a run's tag: the types for which its user vouched when the model was saved
+
+
+class OtherPackages(WorkbookError):
+    """The refusal of a model that would have to be loaded with the packages that it was saved with."""
 
 
 def digest(folder):
@@ -104,6 +113,8 @@ class Loaded:
     @cached_property
     def categories(self):
         """{column: the set of values that training saw} of each categorical column."""
+        if not isinstance(self.pipeline, Pipeline):  # a remote.Remote, which was told them
+            return {name: set(known) for name, known in self.pipeline.facts["categories"].items()}
         found = {}
         for _, encoder, columns in getattr(self.pipeline[0], "transformers_", ()):
             for column, values in zip(columns, getattr(encoder, "categories_", ())):
@@ -249,8 +260,8 @@ def _check_types(file, content, trusted):
     ) as error:  # pylint: disable=broad-exception-caught  # of a damaged file: many kinds
         raise WorkbookError(f"{file} is no model that skops can read ({error}).") from error
     if strangers := sorted(strange(found, trusted)):
-        if other := _other_version(file.parent):
-            raise WorkbookError(f"{file}: {other} (it holds {', '.join(strangers)}).")
+        if "scikit-learn" in other_packages(file.parent):  # whose types it may only call otherwise
+            raise OtherPackages(_way(file.parent, f"it holds {', '.join(strangers)}"))
         raise WorkbookError(
             f"{file}: it holds types that nobody vouched for: {', '.join(strangers)}; if you trust "
             f"their package, say so: --trust {' --trust '.join(strangers)}."
@@ -261,12 +272,18 @@ def load(folder, trusted=(), expected=None):
     """The model in `folder`, once it is checked (see `check`), as a Loaded."""
     content, found = check(folder, trusted, expected)
     paths.reach_root()
+    other = other_packages(folder)
     try:
-        pipeline = skops.io.loads(content, trusted=sorted({*TYPES, *trusted}))
-    except Exception as error:  # pylint: disable=W0718  # of another scikit-learn: many kinds
-        told = _other_version(folder) or "was it saved by another version?"
+        with warnings.catch_warnings():
+            if other:  # whether it may be used here is looked at below
+                warnings.simplefilter("ignore", InconsistentVersionWarning)
+            pipeline = skops.io.loads(content, trusted=sorted({*TYPES, *trusted}))
+    except Exception as error:  # pylint: disable=W0718  # of other packages: many kinds
+        told = first_line(error, named=True).rstrip(".")
+        if other:
+            raise OtherPackages(_way(folder, told)) from error
         raise WorkbookError(
-            f"{folder}: it does not load ({first_line(error, named=True)}); {told}"
+            f"{folder}: it does not load ({told}); was it saved by another version?"
         ) from error
     meta = Model.load(str(folder))
     columns = meta.signature and meta.signature.inputs
@@ -276,26 +293,51 @@ def load(folder, trusted=(), expected=None):
             "save it by models.log."
         )
     loaded = Loaded(pipeline, meta, Path(folder), tuple(trusted), found)
-    if other := _other_version(folder):
-        _still_answers(loaded, other)
+    if other:
+        _check_answers(loaded)
     return loaded
 
 
-def _other_version(folder) -> str:
-    """In words, with which scikit-learn the model in `folder` was saved where another is installed; else empty."""
-    here, pins = metadata.version("scikit-learn"), Path(folder, "requirements.txt")
-    lines = pins.read_text("utf-8").split() if pins.is_file() else []
-    there = next((line[14:] for line in lines if line.startswith("scikit-learn==")), here)
-    if there == here:
-        return ""
+def pins(folder) -> list[str]:
+    """The packages that the model in `folder` was saved with, as it pins them ("name==version")."""
+    file = Path(folder, "requirements.txt")
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    return [line for line in (each.partition("#")[0].strip() for each in lines) if line]
+
+
+def other_packages(folder) -> dict[str, tuple[str, str]]:
+    """{package: (its version, the one here)} of those that the model in `folder` was saved with and that differ."""
+    pinned = dict(line.split("==", 1) for line in pins(folder) if "==" in line)
+    found = {name: (version, version_of(name)) for name, version in pinned.items()}
+    return {n: both for n, both in found.items() if both[0] != both[1] and n not in ALIKE}
+
+
+def in_words(other) -> str:
+    """What `other_packages` found, in words."""
+    there, here = (", ".join(f"{n} {both[i]}" for n, both in other.items()) for i in (0, 1))
+    return f"it was saved with {there}, and here is {here}"
+
+
+def _way(folder, reason):
+    """In words, what to do where the packages here do not do for the model in `folder`, and the `reason`."""
+    other = other_packages(folder)
+    own = " ".join(f"{name}=={there}" for name, (there, _) in other.items())
     return (
-        f"it was saved with scikit-learn {there}, and here is {here}: use it in an environment with the model's own "
-        f"(pip install scikit-learn=={there}), or train it again here"
+        f"{folder}: {in_words(other)}, which does not do ({reason}): use it with its own "
+        f"(pip install {own}), or train it again here."
     )
 
 
-def _still_answers(loaded, other):
-    """Refuse a model of another scikit-learn (`other`, in words) that does not answer its example as it did."""
+def version_of(package) -> str:
+    """The version of `package` here, as its pin would name it, or that it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _check_answers(loaded):
+    """Refuse a model that does not answer its example with the packages here as it did with its own."""
     if loaded.example is None or loaded.recorded is None:
         return
     try:
@@ -304,4 +346,4 @@ def _still_answers(loaded, other):
     except Exception as error:  # pylint: disable=W0718  # many kinds
         agrees, reason = False, first_line(error, named=True)
     if not agrees:
-        raise WorkbookError(f"{loaded.folder}: {other} ({reason}).")
+        raise OtherPackages(_way(loaded.folder, reason))

@@ -473,6 +473,12 @@ def bad(example):
             403,
             "Host",
         ),
+        (
+            "an address as a part",
+            {"body": good, "headers": JSON | {"Host": "10.0.0.7.evil.example"}},
+            403,
+            "--allowed-host",
+        ),
         ("empty host", {"body": good, "headers": JSON | {"Host": ""}}, 403, "Host"),
         ("unknown path", {"body": good, "path": "/invocation"}, 404, "/invocations"),
         ("path with a slash", {"body": good, "path": "/invocations/"}, 404, "/invocations"),
@@ -508,7 +514,8 @@ def test_bad_requests_are_refused_with_a_sentence_that_says_why(flying, example)
 
 
 def test_allowed_hosts_are_answered(flying, example):
-    for host in ("localhost", f"127.0.0.1:{flying.port}", "LOCALHOST:1", "[::1]:80"):
+    addresses = "10.0.0.7", f"10.0.0.7:{flying.port}", "[fe80::1]:80", "[::1]"  # as probes ask
+    for host in ("localhost", f"127.0.0.1:{flying.port}", "LOCALHOST:1", *addresses):
         assert flying.ask(split(example), JSON | {"Host": host})[0] == 200, host
 
 

@@ -1,6 +1,8 @@
 """The web application: MLflow's scoring protocol, every refusal in one sentence, metrics for Prometheus."""
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
 import time
 from functools import partial
@@ -20,7 +22,10 @@ from Codes.serving.payload import Refused
 from Codes.serving.pool import Limits, Pool
 
 LOG = logging.getLogger(__name__)
-LOCAL = ("localhost", "127.0.0.1", "[::1]")
+LOCAL = ("localhost",)
+FOREIGN = (
+    "this Host is not served here; the server's --allowed-host NAME lets clients call it by a name."
+)
 FAILED = "the model failed on these rows; it has been noted."
 
 
@@ -77,7 +82,7 @@ class Guard:
             await send(message)
 
         allowed = self._is_allowed(dict(scope["headers"]).get(b"host", b""))
-        inner = self._inner if allowed else refusal("this Host is not served here.", 403)
+        inner = self._inner if allowed else refusal(FOREIGN, 403)
         with self._metrics.in_flight.track_inprogress():
             await inner(scope, receive, answer)
         path = scope["path"] if scope["path"] in PATHS else "other"
@@ -87,7 +92,15 @@ class Guard:
 
     def _is_allowed(self, host):
         name, colon, port = host.decode("latin-1").lower().rpartition(":")
-        return (name if colon and port.isdigit() else f"{name}{colon}{port}") in self._hosts
+        name = name if colon and port.isdigit() else f"{name}{colon}{port}"
+        return name in self._hosts or _is_address(name)
+
+
+def _is_address(name):
+    """Whether the `name` of a Host is an address, as probes have it: no page of another name leads a browser there."""
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(name.removeprefix("[").removesuffix("]")))
+    return False
 
 
 PATHS = ("/invocations", "/ping", "/health", "/version", "/metrics", "/openapi.json")

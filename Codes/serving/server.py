@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -85,7 +86,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         spec: flights@production, whose changes it follows, or flights/3.
         store: where models come from; Codes.registry by default.
         folder: of captured requests and of the state, a folder for each spec in it.
-        hosts: names beside localhost by which clients may call it.
+        hosts: names beside localhost and addresses by which clients may call it.
         share: of the rows, how many are captured; 0 for none.
         private: columns that are not captured, beside those that the problem's file marks so.
         allow_unknown: whether a category may be one that training never saw.
@@ -111,6 +112,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         return Served(version, loaded, reader, fast, hidden, checked)
 
     threadpool_limits(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of a model in a process of its own
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(
             Following(spec, store, make, state=own / "state.json", metrics=metrics, every=every)
