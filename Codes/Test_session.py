@@ -9,8 +9,8 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from Codes import session
-from Codes.liveness import ERROR
+from Codes import session, tracking
+from Codes.liveness import ERROR, HEARTBEAT, close_dead_runs
 from Codes.running.testbed import clean_environment, write_notebook
 
 CELLS = [
@@ -44,36 +44,95 @@ def runs():
     return [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]
 
 
-def test_a_run_by_hand_is_as_good_as_the_last_execution_of_its_cells(notebook):
-    named = environment() | {"JPY_SESSION_NAME": str(notebook)}
-    manager, client = start_new_kernel(
-        kernel_name="workbook", cwd=str(notebook.parent), env=named, startup_timeout=120
-    )
+class Kernel:
+    """A warm kernel of `notebook`, as a front end has it."""
 
-    def after(source, interrupt=False):
+    def __init__(self, notebook):
+        named = environment() | {"JPY_SESSION_NAME": str(notebook)}
+        self.manager, self.client = start_new_kernel(
+            kernel_name="workbook", cwd=str(notebook.parent), env=named, startup_timeout=120
+        )
+
+    def execute(self, source, interrupt=False):
+        """Execute `source`, and interrupt it once it prints 'begun', if that is asked for."""
+
         def heed(message):
             if interrupt and "begun" in message["content"].get("text", ""):
-                manager.interrupt_kernel()
+                self.manager.interrupt_kernel()
 
-        client.execute_interactive(source, timeout=120, output_hook=heed)
+        self.client.execute_interactive(source, timeout=120, output_hook=heed)
+
+    def end(self, now=False):
+        """Shut it down, or kill it `now`."""
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now)
+
+
+@pytest.fixture(name="kernel")
+def _kernel(notebook):
+    started = Kernel(notebook)
+    yield started
+    started.end(now=True)
+
+
+def test_a_run_by_hand_is_as_good_as_the_last_execution_of_its_cells(kernel):
+    def after(source, interrupt=False):
+        kernel.execute(source, interrupt)
         (run,) = runs()
         return run.info.status, run.data.tags.get(ERROR)
 
-    try:
-        for source in (PARAMETERS, "seconds = 600.0"):
-            client.execute_interactive(source, timeout=120, output_hook=bool)
-        assert after(CELLS[0]) == ("RUNNING", None)
-        assert after(CELLS[1], interrupt=True) == ("KILLED", "KeyboardInterrupt")
-        assert after("seconds = 0.01") == ("KILLED", "KeyboardInterrupt")
-        assert after(CELLS[1]) == ("RUNNING", None)
-        assert after(CELLS[2]) == ("RUNNING", None), "it may raise"
-        assert after(CELLS[3]) == ("FINISHED", None), "all cells have run"
-        assert after("seconds / 0") == ("FAILED", "ZeroDivisionError")
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel()
+    for source in (PARAMETERS, "seconds = 600.0"):
+        kernel.execute(source)
+    assert after(CELLS[0]) == ("RUNNING", None)
+    assert after(CELLS[1], interrupt=True) == ("KILLED", "KeyboardInterrupt")
+    assert after("seconds = 0.01") == ("KILLED", "KeyboardInterrupt")
+    assert after(CELLS[1]) == ("RUNNING", None)
+    assert after(CELLS[2]) == ("RUNNING", None), "it may raise"
+    assert after(CELLS[3]) == ("FINISHED", None), "all cells have run"
+    assert after("seconds / 0") == ("FAILED", "ZeroDivisionError")
+    kernel.end()
     (run,) = runs()
     assert run.info.status == "FAILED" and run.data.params["seconds"] == "600.0"
+    assert HEARTBEAT not in run.data.tags
+
+
+PLAIN = [
+    "import mlflow, time; seconds = 600",
+    "mlflow.log_metric('m', 1)",
+    "seconds / 0",
+    "mlflow.end_run()",
+    "for i in (1, 0):\n    with mlflow.start_run():\n        1 / i",
+    "with mlflow.start_run():\n    print('begun'); time.sleep(seconds)",
+    "mlflow.start_run()\nmlflow.start_run(nested=True)",
+]
+
+
+def test_a_run_that_a_cell_begins_by_itself_is_as_good_as_the_cells_too(notebook, kernel):
+    write_notebook(notebook, *PLAIN)
+
+    def after(source, interrupt=False):
+        kernel.execute(source, interrupt)
+        return [run.info.status for run in sorted(runs(), key=lambda run: run.info.start_time)]
+
+    kernel.execute(PLAIN[0])
+    assert after(PLAIN[1]) == ["RUNNING"]
+    assert after(PLAIN[2]) == ["FAILED"]
+    assert after(PLAIN[3]) == ["FAILED"], "MLflow alone says FINISHED"
+    assert after(PLAIN[4]) == ["FAILED", "FINISHED", "FAILED"]
+    assert after(PLAIN[5], interrupt=True)[3:] == ["KILLED"], "MLflow alone says FAILED"
+    assert after(PLAIN[6])[4:] == ["FINISHED", "RUNNING"]
+    assert after(PLAIN[2])[4:] == ["FAILED", "RUNNING"]
+    kernel.end()
+    assert [run.info.status for run in runs()].count("FAILED") == 4
+    assert not any(HEARTBEAT in run.data.tags for run in runs())
+
+
+def test_a_run_that_a_cell_began_is_closed_after_its_kernel_was_killed(kernel):
+    kernel.execute("import mlflow; mlflow.start_run()")
+    kernel.end(now=True)
+    tracking.use_store()
+    close_dead_runs()
+    assert [run.info.status for run in runs()] == ["KILLED"]
 
 
 def test_nbval_and_jupyter_execute_leave_finished_runs_of_the_notebook_itself(notebook):

@@ -9,7 +9,8 @@ MLflow learns what that means, in every process and thread of the notebook:
 - all of them are in the runner's experiment and store, whatever `set_experiment` names.
 
 MLflow itself loads this module, in every process, through its entry-point group `mlflow.run_context_provider`: the
-notebook, its subprocesses and its joblib workers need no line of code. Where no run is owned, nothing is changed.
+notebook, its subprocesses and its joblib workers need no line of code. Where no run is owned, nothing is changed, but
+that a run which a cell begins by hand gets the status of the cells (see session).
 """
 
 # pylint: disable=protected-access
@@ -26,11 +27,8 @@ import os
 import sys
 import threading
 
-OWNED = "WORKBOOK_RUN_ID"
-# where that run is kept
-STORE = "WORKBOOK_TRACKING_URI"
-# in a kernel, whose own experiment MLflow's variable always names: the one for all runs, or an empty text
-FOR_ALL = "WORKBOOK_EXPERIMENT_ID"
+from Codes.variables import FOR_ALL, OWNED, STORE  # pylint: disable=unused-import
+
 # the tag of a run that the notebook has begun by itself: its next top-level run is another one
 BEGUN = "mlflow.workbook.begun"
 RACE_LOST = "IntegrityError", "UniqueViolation"  # what the drivers of databases call it
@@ -151,8 +149,10 @@ def explicit(fluent):
 
     @functools.wraps(start)
     def start_run(*args, **kwargs):
-        if not (owned := owned_run()) or fluent.MLFLOW_RUN_ID.get():
+        if fluent.MLFLOW_RUN_ID.get():
             return start(*args, **kwargs)
+        if not (owned := owned_run()):
+            return by_its_cells(start(*args, **kwargs))
         check_store()
         asked = arguments.bind(*args, **kwargs).arguments
         stack = fluent._active_run_stack.get()
@@ -166,6 +166,15 @@ def explicit(fluent):
             put_back(stack, implicits)
 
     return start_run
+
+
+def by_its_cells(run):
+    """The `run`, begun without an owner; where a notebook's cell begins it, its status becomes that of the cells."""
+    if "ipykernel" in sys.modules:
+        from Codes import session
+
+        session.watch(run)
+    return run
 
 
 def set_aside(stack):

@@ -19,8 +19,8 @@ from mlflow.entities import LifecycleStage, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from Codes.adoption import OWNED
 from Codes.store import all_runs
+from Codes.variables import OWNED
 
 OWNER = "mlflow.workbook.owner"
 HEARTBEAT = "mlflow.workbook.heartbeat"

@@ -2,7 +2,8 @@
 
 Nobody owns such a run from outside. By one rule it is FAILED, after an interrupt KILLED, while the last execution of
 one of its cells has failed (running that cell again to its end, or deleting it, mends that); else FINISHED as soon as
-all cells of the notebook have run, or when the session ends; RUNNING until then.
+all cells of the notebook have run, or when the session ends; RUNNING until then. For a run that a cell begins by
+`mlflow.start_run`, without `tracking.start_run`, the rule holds while it is open.
 """
 
 import asyncio
@@ -10,15 +11,19 @@ import atexit
 import contextlib
 import functools
 import os
+import threading
 from pathlib import Path
 
 import mlflow
 import psutil
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import fluent
 
 from Codes import liveness, notebook_file
 from Codes.errors import WorkbookError
+
+# pylint: disable=protected-access
 
 RAISES, SKIP = "raises-exception", {"skip-execution", "nbval-skip"}  # tags of cells
 INTERRUPTS = KeyboardInterrupt, asyncio.CancelledError
@@ -118,22 +123,27 @@ class Session:  # pylint: disable=too-many-instance-attributes
 
     def begin(self):
         """Watch the cells from this one on, instead of for an earlier run."""
+        if Session.current:
+            Session.current.leave()
         Session.current = self
         self.heartbeat.start()
         if shell():
             shell().events.register("post_run_cell", self.after_cell)
-            atexit.register(
-                self.end
-            )  # after MLflow's own farewell, which says FINISHED; so it runs before
+            # after MLflow's own farewell, which says FINISHED; so it runs before
+            atexit.register(self.end)
 
     def after_cell(self, result):
         """Take how a cell ended, and set the run's status by all that have."""
+        self.take(result)
+        with contextlib.suppress(MlflowException):  # the store is away, or the run was deleted
+            self.settle()
+
+    def take(self, result):
+        """Take how a cell ended, from IPython's `result`."""
         if result is None:  # so ipykernel tells of an interrupt that came between two steps
             self.failed[None] = KeyboardInterrupt()
         else:
             self.count(result.info, result.error_before_exec or result.error_in_exec)
-        with contextlib.suppress(MlflowException):  # the store is away, or the run was deleted
-            self.settle()
 
     def count(self, info, error):
         """Take that the cell of which IPython's `info` tells ended with `error`, or None."""
@@ -165,12 +175,7 @@ class Session:  # pylint: disable=too-many-instance-attributes
         status, error = self.verdict()
         if status == self.status:
             return
-        if error is not None:
-            self.client.set_tag(self.run_id, liveness.ERROR, type(error).__name__)
-            self.client.set_tag(self.run_id, liveness.MESSAGE, str(error)[:5000])
-        elif self.status in ("FAILED", "KILLED"):
-            for tag in (liveness.ERROR, liveness.MESSAGE):
-                self.client.delete_tag(self.run_id, tag)
+        self.tell(error)
         if status == "RUNNING":
             self.client.update_run(self.run_id, status)
             self.heartbeat.stop()
@@ -180,17 +185,73 @@ class Session:  # pylint: disable=too-many-instance-attributes
             liveness.set_status(self.client, self.run_id, status)
         self.status = status
 
+    def tell(self, error):
+        """Write `error` to the run's tags, or take one that was mended from there."""
+        if error is not None:
+            self.client.set_tag(self.run_id, liveness.ERROR, type(error).__name__)
+            self.client.set_tag(self.run_id, liveness.MESSAGE, str(error)[:5000])
+        elif self.status in ("FAILED", "KILLED"):
+            for tag in (liveness.ERROR, liveness.MESSAGE):
+                self.client.delete_tag(self.run_id, tag)
+
+    def leave(self):
+        """Watch no more cells, and leave the run as it is."""
+        Session.current = None
+        self.heartbeat.stop()
+        if shell():
+            shell().events.unregister("post_run_cell", self.after_cell)
+            atexit.unregister(self.end)
+
     def end(self):
         """End the run, and those that are open in it, by how its cells have ended."""
         if Session.current is not self:
             return
-        Session.current = None
-        shell().events.unregister("post_run_cell", self.after_cell)
-        self.heartbeat.stop()
+        self.leave()
         status = self.verdict()[0].replace("RUNNING", "FINISHED")
         with contextlib.suppress(MlflowException):
             while mlflow.active_run():
                 mlflow.end_run(status)
+            liveness.forget(self.client, self.client.get_run(self.run_id))
+
+
+class OpenRun(Session):
+    """Keeps the status of a run that a cell has begun by itself, until the notebook ends it."""
+
+    def after_cell(self, result):
+        """Take how a cell ended; where it has ended the run too, this status stays unless cells have failed."""
+        if any(run.info.run_id == self.run_id for run in fluent._active_run_stack.get()):
+            super().after_cell(result)
+            return
+        self.leave()
+        self.take(result)
+        status, error = self.verdict()
+        with contextlib.suppress(MlflowException):
+            self.tell(error)
+            if error is not None:
+                liveness.set_status(self.client, self.run_id, status)
+            liveness.forget(self.client, self.client.get_run(self.run_id))
+
+
+def watch(run):
+    """Let the status of `run`, which a cell has just begun, be that of the cells, as long as it is open."""
+    is_part = len(fluent._active_run_stack.get()) > 1
+    if is_part or not is_in_cell():
+        return
+    kept = OpenRun(run.info.run_id, notebook())
+    with contextlib.suppress(MlflowException):  # the run is the user's, whatever becomes of this
+        if run.data.tags.get(liveness.OWNER) != liveness.me():
+            kept.client.set_tag(run.info.run_id, liveness.OWNER, liveness.me())
+        kept.begin()
+
+
+def is_in_cell():
+    """Whether this is the thread and the process that executes the cells of a notebook."""
+    kernel = getattr(shell(), "kernel", None)
+    return (
+        kernel is not None
+        and kernel.session.pid == os.getpid()
+        and threading.current_thread() is threading.main_thread()
+    )
 
 
 def end():
