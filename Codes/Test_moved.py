@@ -1,14 +1,19 @@
 """A store that is moved to another folder, with its runs, models and versions."""
 
+import itertools
+import multiprocessing
 import os
 import shutil
+import signal
+import sqlite3
+from pathlib import Path
 
 import mlflow
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from Codes import manifest, tracking
+from Codes import manifest, moved, store, tracking
 from Codes.cli import main
 from Codes.errors import WorkbookError
 
@@ -46,7 +51,8 @@ def test_a_moved_store_is_refused_and_whole_again_after_one_command(used, monkey
         WorkbookError, match=f"looks for its runs' files in {folder}.*store --moved"
     ):
         tracking.use_store()
-    assert f"to {there}/mlruns; 0 folders copied" in type_store("--moved")
+    told = type_store("--moved").splitlines()
+    assert len(told) == 1 and told[0].endswith(f"to {there}/mlruns; 0 files copied from there")
     tracking.use_store()
     client = MlflowClient()
     assert manifest.verify(client, run_id) == []
@@ -71,12 +77,83 @@ def test_what_was_written_to_the_old_place_since_is_brought_along(used, monkeypa
     folder, run_id = used
     there = folder.with_name("two")
     shutil.copytree(folder, there)
-    lost = next((there / "mlruns" / "e").glob("models*"))
-    shutil.rmtree(lost)
+    shutil.rmtree(next((there / "mlruns" / "e").glob("models*")))
+    next((there / "mlruns" / "e").rglob("note.txt")).unlink()  # of a folder that has come along
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{there}/mlflow.db")
-    assert "1 folders copied" in type_store("--moved")
+    assert "2 files copied" in type_store("--moved")
     assert manifest.verify(MlflowClient(), run_id) == []
     assert (folder / "mlruns").is_dir()
+
+
+class Deadly(dict):
+    """Items of which those after the first `count` are the end of the process."""
+
+    def __init__(self, items, count):
+        super().__init__(items)
+        self.count = count
+
+    def items(self):
+        """The first ones; then SIGKILL."""
+        yield from list(super().items())[: self.count]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def settle_until(copied, rows):
+    """Settle the store, but be killed once so many files are copied, or so many tables are changed."""
+
+    def copy(*paths, left=itertools.count()):
+        if next(left) == copied:
+            os.kill(os.getpid(), signal.SIGKILL)
+        shutil.copyfile(*paths)
+
+    moved.shutil.copy2, moved.PLACES = copy, Deadly(moved.PLACES, rows)
+    store.settle()
+
+
+def forked(function, *arguments):
+    """A process that calls `function`, already under way."""
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def test_a_repair_that_is_killed_anywhere_is_finished_by_the_same_command(used, monkeypatch):
+    folder, run_id = used
+    there = folder.with_name("two")
+    shutil.copytree(folder, there)
+    for file in filter(Path.is_file, (there / "mlruns").rglob("*")):
+        file.unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{there}/mlflow.db")
+    for copied, rows in ((0, 0), (1, 0), (99, 0), (99, 2), (99, 5)):
+        killed = forked(settle_until, copied, rows)
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
+        with pytest.raises(WorkbookError, match="store --moved"):
+            store.open_store()
+    both = [forked(store.settle) for _ in range(2)]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert "was not moved" in store.settle()
+    tracking.use_store()
+    assert manifest.verify(MlflowClient(), run_id) == []
+    with sqlite3.connect(there / "mlflow.db") as connection:
+        assert f"{folder}/" not in "".join(connection.iterdump())
+    connection.close()
+    assert not list(there.rglob("*.part"))
+
+
+def test_what_cannot_be_settled_is_one_line(used, monkeypatch):
+    assert "names no files in /elsewhere/mlruns" in type_store("--moved", "/elsewhere")
+    (used[0] / "other.db").write_text("no database, but text of some length " * 100)
+    for uri, said in (
+        (f"sqlite:///{used[0]}/none.db", "there is no store"),
+        (f"sqlite:///{used[0]}/other.db", "not a usable SQLite file"),
+        ("http://127.0.0.1:9", "no SQLite file, which alone moves"),
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(WorkbookError, match=said):
+            store.settle()
 
 
 def test_a_store_that_was_not_moved_is_described_and_left_alone(used):

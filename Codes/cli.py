@@ -522,9 +522,7 @@ def store(old):
     """Say where runs go and how much there is; or make good that the store was moved."""
     from Codes import store as stores
 
-    if old is not None:
-        click.echo(stores.settle(old))
-    for line in stores.description():
+    for line in stores.description() if old is None else [stores.settle(old)]:
         click.echo(line)
 
 

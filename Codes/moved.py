@@ -44,14 +44,14 @@ def _runs(connection, old, condition="1"):
 
 
 def repair(database, root, old):
-    """Let all that the `database` says to be in the folder `old` be in `root`; returns (changed rows, copied folders).
+    """Let all that the `database` says to be in the folder `old` be in `root`; returns (changed rows, copied files).
 
     What was written to the old place since the move is copied first. The rows change in one transaction: a kill
     leaves all as it was, and the same call again goes on.
     """
     with sqlite3.connect(database, timeout=60, isolation_level=None) as connection:
+        copied = sum(_bring(place, old, root) for place in _folders(connection, old))
         connection.execute("BEGIN IMMEDIATE")
-        copied = [place for place in _folders(connection, old) if _bring(place, old, root)]
         changed = sum(
             connection.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
@@ -64,25 +64,29 @@ def repair(database, root, old):
         )
         connection.execute("COMMIT")
     connection.close()
-    return changed, len(copied)
+    return changed, copied
 
 
 def _folders(connection, old):
     """The folders below `old` of runs and of saved models."""
     for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location")):
-        for (uri,) in connection.execute(f"SELECT {column} FROM {table}"):
+        for (uri,) in connection.execute(f"SELECT {column} FROM {table}").fetchall():
             place = Path((uri or "").removeprefix("file://"))
             if place.is_relative_to(old):
                 yield place
 
 
 def _bring(place, old, root):
-    """Copy the folder `place` to where it is looked for from now on, whole or not at all, unless it is there."""
-    target = Path(root, place.relative_to(old))
-    if target.exists() or not place.is_dir():
-        return False
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(place, part)
-    part.rename(target)
-    return True
+    """Copy the files in the folder `place` to where they are looked for from now on, but for those that are there.
+
+    Each is there whole or not at all; returns their number.
+    """
+    files = [file for file in place.rglob("*") if file.is_file()]
+    new = [f for f in files if not Path(root, f.relative_to(old)).exists()]
+    for file in new:
+        target = Path(root, file.relative_to(old))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(root, ".moved.part")  # what a killed repair left of it is written over
+        shutil.copy2(file, part)
+        part.rename(target)
+    return len(new)

@@ -69,16 +69,28 @@ def _open_sqlite(uri, wait):
             f"{URI}={uri}: the folder {path.parent} does not exist; make it, or correct the address."
         )
     os.environ[ARTIFACT_ROOT] = artifact_root(uri)
-    try:
+    with _told_in_a_line(path, wait):
         if _is_ready(path, wait):
             _check_place(path, wait)
         else:
-            with FileLock(f"{path}.lock.flock", timeout=wait):
+            with FileLock(_lock(path), timeout=wait):
                 if not _is_ready(path, wait):
                     _create(uri, path)
+
+
+def _lock(path):
+    """The file by which one process at a time makes or settles the store at `path`."""
+    return f"{path}.lock.flock"
+
+
+@contextlib.contextmanager
+def _told_in_a_line(path, wait):
+    """What may go wrong with the SQLite file `path` within `wait` seconds, as WorkbookError."""
+    try:
+        yield
     except Timeout as error:
         raise WorkbookError(
-            f"{path} is being created by another process for over {wait} s; end that one."
+            f"{path} is being created or settled by another process for over {wait} s; end that one."
         ) from error
     except sqlite3.OperationalError as error:
         raise WorkbookError(_trouble(path, wait, error)) from error
@@ -236,17 +248,23 @@ def settle(old=""):
     Args:
         old: the folder that the store was in; by default the one that it names itself.
     """
-    path = sqlite_file(os.environ.get(URI, f"sqlite:///{DATABASE}"))
-    if not path.is_file():
-        raise WorkbookError(f"there is no store {path}; set {URI} to the one that was moved.")
+    uri = os.environ.get(URI, f"sqlite:///{DATABASE}")
+    if not uri.startswith("sqlite:"):
+        raise WorkbookError(f"the store {redacted(uri)} is no SQLite file, which alone moves.")
+    path, wait = sqlite_file(uri), 60
     root = path.parent / "mlruns"
-    with FileLock(f"{path}.lock.flock", timeout=60), sqlite3.connect(path) as connection:
-        before = Path(old).absolute() / "mlruns" if old else moved.old_root(connection, root)
+    with _told_in_a_line(path, wait), FileLock(_lock(path), timeout=wait):
+        if not path.is_file() or not _is_ready(path, wait):
+            raise WorkbookError(f"there is no store {path}; set {URI} to the one that was moved.")
+        with sqlite3.connect(path, timeout=wait) as connection:
+            before = Path(old).absolute() / "mlruns" if old else moved.old_root(connection, root)
+        connection.close()
         if not before:
             return f"{path} was not moved, as far as it tells; name the folder that it was in: --moved OLD"
         changed, copied = moved.repair(path, root, before)
-    connection.close()
-    return f"{changed} places of files changed from {before} to {root}; {copied} folders copied from there"
+    if not changed:
+        return f"{path} names no files in {before}"
+    return f"{changed} places of files changed from {before} to {root}; {copied} files copied from there"
 
 
 def description():
