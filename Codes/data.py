@@ -12,6 +12,7 @@ from mlflow.data.pandas_dataset import PandasDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.types import ColSpec, DataType, Schema
 
+from Codes import own_metric
 from Codes import rows as rows_
 from Codes import tables, troubles
 from Codes.contract import check, require
@@ -46,6 +47,8 @@ def load(problem, rows=0, seed=0):
     if rows < 0:
         raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
     whole_table = _Whole.of(problem)
+    if problem.metric.function:
+        own_metric.rehearse(problem, whole_table.target())
     parts = whole_table.parts(rows, seed, rows_.MOST_VALIDATION)
     kept = parts.baseline.index if parts.is_small else np.union1d(parts.drawn, parts.validation)
     return whole_table.frame(kept, parts)
@@ -83,6 +86,10 @@ class _Whole:
         made = cls(kept, numbers, problem)
         made.gaps = _gaps(table, numbers)
         return made
+
+    def target(self):
+        """The targets of all rows."""
+        return target(_frame(self.table.select([self.problem.target]), ()), self.problem)
 
     def parts(self, rows=0, seed=0, most=None):
         """The rows.Parts, with `rows` of those to train on, drawn with `seed`, and at most so many to validate."""

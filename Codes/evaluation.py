@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn import metrics
 from threadpoolctl import threadpool_limits
 
-from Codes import models, trust
+from Codes import models, own_metric, trust
 from Codes.errors import WorkbookError
 from Codes.problem import METRICS
 
@@ -21,7 +21,6 @@ RANKING = {
     "average_precision": metrics.average_precision_score,
 }
 FROM_SCORES = {*RANKING, "log_loss", "brier"}  # these need no predicted labels
-MORE_IS_BETTER = CLASSIFICATION | REGRESSION
 # Bounds that keep the permutations at a second or two, whatever the table's size.
 IMPORTANCE_ROWS = 2000
 IMPORTANCE_COLUMNS = 100
@@ -87,6 +86,8 @@ def measure(problem, table, classes=None, only=None):
             ),
             (("accuracy", "balanced_accuracy", "f1"), lambda: _labels(problem, table, classes)),
         ]
+    if problem.metric.function is not None:
+        kinds.append(((problem.metric.name,), lambda: own_metric.measure(problem, table, classes)))
     found = {}
     for names, compute in kinds:
         if only is None or only in names:
@@ -184,7 +185,7 @@ def _losses(problem, pipeline, X, y):
     parts = [table.iloc[i * len(y) : (i + 1) * len(y)] for i in range(times)]
     classes = trust.classes(pipeline)
     values = [measure(problem, part, classes, only=name).get(name, np.nan) for part in parts]
-    return [-value if MORE_IS_BETTER[name] else value for value in values]
+    return [-value if problem.metric.more_is_better else value for value in values]
 
 
 def _labels(problem, table, classes):

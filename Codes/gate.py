@@ -141,7 +141,7 @@ def compare(problem, frame, candidate, champion=None):
     evaluation.check_metric(problem, list(table.index))
     table = table.rename_axis("metric").reset_index()
     if champion:
-        sign = table.metric.map(lambda name: 1 if evaluation.MORE_IS_BETTER[name] else -1)
+        sign = table.metric.map(lambda name: 1 if problem.directions[name] == "maximize" else -1)
         table["difference"] = (table.candidate - table.champion) * sign
         error = _error_of_difference(problem, predicted, models)
         deciding = table.metric == problem.metric.name
@@ -277,12 +277,12 @@ def thresholds(problem, evaluated):
     """
     ours = {n.partition("/")[2]: v for n, v in evaluated.metrics.items() if n.startswith(GATE)}
     for name, bound in problem.gate.thresholds.items():
-        if name not in evaluation.MORE_IS_BETTER:
+        if name not in problem.directions:
             there = ", ".join(ours)
             raise WorkbookError(
                 f"{problem.name}: gate.thresholds: no metric '{name}'; there are {there}."
             )
-        more = evaluation.MORE_IS_BETTER[name]
+        more = problem.directions[name] == "maximize"
         value = ours.get(name, math.nan)
         yield Check(
             f"threshold of {name}",

@@ -1,7 +1,6 @@
 """Models: a scikit-learn pipeline with its preprocessing inside, built by name and logged without pickle."""
 
 import functools
-import importlib
 import inspect
 import itertools
 import json
@@ -21,7 +20,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from Codes import data, errors, paths, trust
+from Codes import answers, data, dotted, errors, trust
 from Codes.dates import Dates
 from Codes.errors import WorkbookError
 
@@ -138,15 +137,15 @@ def _signature(pipeline, X):
     MLflow looks at every value in a Python loop, 2 s for 20,000 rows; only types and gaps matter.
     """
     gaps, sample = data.may_lack(X), X.head(SIGNATURE_ROWS)
-    answers = np.asarray(pipeline.predict(sample))
-    if answers.shape != (len(sample),):
+    found = np.asarray(pipeline.predict(sample))
+    if found.shape != (len(sample),):
         raise WorkbookError(
-            f"{name_of(pipeline)} answers {len(sample)} rows by an array of the shape {answers.shape}, and "
+            f"{name_of(pipeline)} answers {len(sample)} rows by an array of the shape {found.shape}, and "
             "one answer a row is needed: let rehearsal.rehearse prepare it before it is fitted."
         )
-    found = infer_signature(_with_values(sample, X), answers)
-    inputs = [ColSpec(c.type, c.name, required=c.name not in gaps) for c in found.inputs]
-    return ModelSignature(Schema(inputs), found.outputs)
+    signature = infer_signature(_with_values(sample, X), found)
+    inputs = [ColSpec(c.type, c.name, required=c.name not in gaps) for c in signature.inputs]
+    return ModelSignature(Schema(inputs), signature.outputs)
 
 
 def _with_values(sample, X):
@@ -245,20 +244,7 @@ def _resolve(model, task):
 
 def load_class(path):
     """The class at the dotted `path`, or a WorkbookError that says which part of it failed."""
-    module_name, _, class_name = path.rpartition(".")
-    paths.reach_root()
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # pylint: disable=broad-exception-caught
-        # a module may raise anything
-        raise WorkbookError(
-            f"model '{path}': the module '{module_name}' does not import ({error}). Is its package installed?"
-        ) from error
-    found = getattr(module, class_name, None)
-    if found is None:
-        near = nearest(class_name, dir(module))
-        raise WorkbookError(f"model '{path}': '{module_name}' has no '{class_name}'{near}.")
-    return found
+    return dotted.load(path, "model")
 
 
 def _estimator(path, hyperparameters, task):
@@ -354,7 +340,7 @@ def _checked_dict(hyperparameters):
 
 def name_of(pipeline) -> str:
     """The name of the class of the estimator in `pipeline`, also inside what `adapted` puts around it."""
-    estimator = pipeline[-1]
+    estimator = answers.inside(pipeline[-1])
     if isinstance(estimator, VotingClassifier) and len(estimator.estimators) == 1:
         estimator = estimator.estimators[0][1]
     elif isinstance(estimator, TransformedTargetRegressor) and estimator.regressor is not None:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from Codes import contract, data
+from Codes import contract, data, own_metric
 from Codes.errors import WorkbookError
 
 CLASSES = 6  # that are shown
@@ -65,6 +65,7 @@ def report(problem):
         count = sum(each.refused for each in found)
         raise WorkbookError(f"{problem.name}: nothing can be trained: {count} of these refused it")
     frame = data.whole(problem)
+    own_metric.rehearse(problem, data.target(frame, problem))
     yield columns(frame, problem).to_string(index=False) + "\n"
     yield from facts(frame, problem)
     rules = data.check(frame, problem)

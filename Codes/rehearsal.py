@@ -10,7 +10,7 @@ import skops.io
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from Codes import data, evaluation, models, trust
+from Codes import data, evaluation, models, own_metric, trust
 from Codes.errors import WorkbookError, first_line
 
 # Training rows, tried one after the other where fewer do not suffice; 0: all, which is the training itself.
@@ -143,6 +143,12 @@ def _answers(fitted, X, y):
 def _has_what_the_metric_needs(problem, fitted):
     """Refuse a classifier that does not give what the problem's metric is taken from."""
     name = problem.metric.name
+    if problem.metric.function and not hasattr(fitted, "predict_proba"):
+        if own_metric.takes_probabilities(problem):
+            raise WorkbookError(
+                f"{models.name_of(fitted)} gives no probabilities, which {problem.metric.function}, the metric of "
+                f"{problem.name}, takes: choose another estimator."
+            )
     gives = [hasattr(fitted, method) for method in ("predict_proba", "decision_function")]
     for (words, names), enough in zip(NEEDS.items(), (gives[0], any(gives))):
         if problem.task == "classification" and name in names and not enough:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from Codes import evaluation
+from Codes.errors import WorkbookError
 from Codes.problem import Problem
 
 DRAWS = 200
@@ -51,10 +52,11 @@ def _measure(problem, table, labels, metric) -> Callable[[np.ndarray], float]:
         return _of_labels(problem, table, list(labels), metric)
 
     def plainly(drawn):
-        rows = np.repeat(np.arange(len(table)), drawn)
-        return evaluation.measure(problem, table.iloc[rows], labels, only=metric).get(
-            metric, np.nan
-        )
+        rows = table.iloc[np.repeat(np.arange(len(table)), drawn)]
+        try:
+            return evaluation.measure(problem, rows, labels, only=metric).get(metric, np.nan)
+        except WorkbookError:  # an own metric that cannot be taken of these rows
+            return np.nan
 
     return plainly
 

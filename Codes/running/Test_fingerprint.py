@@ -215,6 +215,16 @@ def test_a_problem_stands_for_its_file_and_its_table(tmp_path):
     assert "t.parquet" in parts(path, problem=str(own))
 
 
+def test_the_function_that_a_problem_names_as_its_metric_counts(notebook):
+    (notebook.parent / "shop.yaml").write_text("metric: {function: shop_of_test.margin}")
+    module = notebook.parent / "shop_of_test.py"
+    module.write_text("def margin(): return 1")
+    first = parts(notebook, table="shop.yaml")
+    module.write_text("def margin(): return 2")
+    then = parts(notebook, table="shop.yaml")
+    assert [name for name in first if first[name] != then[name]] == ["shop_of_test.py"]
+
+
 def changed(path, file, text="22", **given):
     """What a change of `file` to `text` changes in the parts of a run of the notebook at `path` with `given`."""
     before = parts(path, **given)

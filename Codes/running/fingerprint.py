@@ -114,6 +114,9 @@ def reached(nb, codes, path, values):
     sources = [(f"cell {number}", source) for number, source in _numbered(nb, codes)]
     leaves = parameters._leaves(values)  # pylint: disable=protected-access
     texts = [leaf for leaf in leaves if isinstance(leaf, str)]
+    texts += filter(
+        None, (_of_part(f, "metric", "function") for f in _described(path.parent, values))
+    )
     names = {text for text in texts if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", text)}
     helpers, own, found = [], [], None
     while True:
@@ -342,20 +345,30 @@ def data_files(folder, values):
 
     A folder around the notebook, the workbook or the current one is none: it changes with each run.
     """
+    near = _named(folder, values)
+    for file in _described(folder, values):
+        if source := _of_part(file, "source", "path"):
+            near.append((file.parent / source).resolve())
+    inner = (folder, paths.ROOT, Path.cwd())
+    outer = {place for place in near if any(each.is_relative_to(place) for each in inner)}
+    return [place for place in dict.fromkeys(near) if place not in outer and _is_there(place)]
+
+
+def _named(folder, values):
+    """The files and folders that text among `values` names, seen from `folder`, too, or as a problem."""
     leaves = parameters._leaves(values)  # pylint: disable=protected-access
     texts = [v for v in leaves if isinstance(v, str) and 0 < len(v) < 1000 and "\0" not in v]
-    near = [
+    return [
         place.resolve()
         for text in texts
         for place in (Path(text), folder / text, paths.PROBLEMS / f"{text}.yaml")
         if _is_there(place)
     ]
-    for file in [place for place in near if place.suffix in (".yaml", ".yml")]:
-        if source := _source(file, preload.stamp_of(file)):
-            near.append((file.parent / source).resolve())
-    inner = (folder, paths.ROOT, Path.cwd())
-    outer = {place for place in near if any(each.is_relative_to(place) for each in inner)}
-    return [place for place in dict.fromkeys(near) if place not in outer and _is_there(place)]
+
+
+def _described(folder, values):
+    """Those of the `_named` files that may be problems'."""
+    return [place for place in _named(folder, values) if place.suffix in (".yaml", ".yml")]
 
 
 def _is_there(path):
@@ -366,12 +379,20 @@ def _is_there(path):
 
 
 @functools.lru_cache(100)
-def _source(path, _stamp):
-    """The table that the problem in the YAML file `path` names; None where it is none, or names none."""
+def _problem(path, _stamp):
+    """What the YAML file `path` holds; {} where it is none."""
     try:
-        return yaml.safe_load(path.read_text("utf-8-sig"))["source"]["path"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return None
+        found = yaml.safe_load(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_part(path, part, key):
+    """The text at `key` in the `part` of the problem in the YAML file `path`; None where there is none."""
+    held = _problem(path, preload.stamp_of(path)).get(part)
+    found = held.get(key) if isinstance(held, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def by_name(places):
