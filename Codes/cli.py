@@ -294,8 +294,9 @@ def objectives(space, metrics):
     """[(metric, direction)] of `metrics` as typed; by default the deciding metric of the space's problem."""
     defaults = {p.name: p.default for p in space.declared if p.is_plain} | space.fixed
     own = defaults.get("problem")
-    deciding = problems_.load(own).metric if own in problems_.names() else None
-    known = {f"test_{deciding.name}": deciding.direction} if deciding else {}
+    is_file = Path(str(own)).suffix in (".yaml", ".yml")
+    deciding = problems_.load(own).metric if is_file or own in problems_.names() else None
+    known = {f"validation_{deciding.name}": deciding.direction} if deciding else {}
     found = []
     for text in metrics or list(known):
         name, _, direction = text.rpartition(":") if text.endswith(("imize",)) else (text, "", "")

@@ -337,7 +337,8 @@ def test_without_a_problem_the_metric_must_be_named_and_with_one_it_is_known(sto
     options = ["-v", "model=linear,dummy", "-p", "problem", "breast_cancer"]
     source = NOTEBOOKS / "02_train.ipynb"
     done = check_ended(store.launch("goal", source, "sweep", options, {}))
-    assert "to maximize test_roc_auc" in done.printed and "best: test_roc_auc 0.99" in done.printed
+    assert "to maximize validation_roc_auc" in done.printed
+    assert "best: validation_roc_auc 0.99" in done.printed
     tags = parent_of(done).data.tags
     assert tags["mlflow.workbook.sweep.best.model"].startswith("models:/m-")
     assert tags["mlflow.workbook.sweep.best.model"] in tags["mlflow.note.content"]
