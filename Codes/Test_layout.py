@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from Codes import comparison, gate, panels, plots, problem
+from Codes import gate
+from Codes import labels as labels_
+from Codes import panels, plots, problem
+from Codes.judgement import board as boards
+from Codes.judgement import verdict
+from Codes.judgement.testbed import measured, question
+from Codes.judgement.testbed import table as runs_of
 
 CANCER, DIABETES = problem.load("breast_cancer"), problem.load("diabetes")
 PATH = "own_package.estimators.of_the_third_floor.GradientBoostedCalibratedRegressor"
@@ -194,44 +200,51 @@ def test_time(case):
         check(plots.drift(frame, which, ["constant", "empty"]))
 
 
-def board(count, **values):
+def board(count, trial=False, **values):
     """A board of so many runs, as a sweep over long names with all digits of its numbers makes them."""
-    runs = pd.DataFrame(
-        {
-            "params.model": [PATH if i % 2 else f"pack{i}.hgb" for i in range(count)],
-            "params.hyperparameters": '{"learning_rate": 0.034570183927465182, "max_leaf_nodes": 47,'
-            ' "l2_regularization": 1.9283746564738291e-07, "early_stopping": false}',
-            "params.rows": "20000",
-            "params.seed": "1234567",
-            "run_id": "0" * 32,
-        }
-    )
-    for part in ("test", "train", "baseline", "gain", "error"):
-        value = values.get(part, RANDOM.uniform(0.6, 0.9, count))
-        runs[f"metrics.{part}_{CANCER.metric.name}"] = value
-    return comparison.board(CANCER, runs)
+    truth = RANDOM.uniform(0.6, 0.9, count) * values.get("scale", 1)
+    scores = measured(truth, RANDOM, rows=100) if count else []
+    given = {
+        "model": [PATH if i % 2 else f"pack{i}.hgb" for i in range(count)],
+        "hyperparameters": [
+            f'{{"learning_rate": 0.0{i}570183927465182, "early_stopping": false, "max_leaf_nodes": 47}}'
+            for i in range(count)
+        ],
+        "trial": [str(i) if trial else None for i in range(count)],
+        "train": values.get("train", RANDOM.uniform(0.6, 0.9, count)),
+    }
+    frame = boards.frame(verdict.choose(question(), runs_of(scores, **given)))
+    return frame.assign(**values.get("instead", {}))
 
 
 BOARDS = {
     "none": board(0),
     "one": board(1),
     "40": board(40),
-    "no intervals": board(6, error=np.nan, train=np.nan),
-    "huge": board(6, test=RANDOM.normal(size=6) * -1e250),
+    "200 trials": board(200, trial=True),
+    "no intervals": board(
+        6, instead={"score_reach": np.nan, "behind_reach": np.nan, "train": np.nan}
+    ),
+    "no scores": board(6, instead={"score": np.nan, "score_reach": np.nan, "behind": np.nan}),
+    "far": board(6, scale=np.array([1, 1, 1, 1, 1, -1e4])),
+    "huge": board(6, scale=1e250),
 }
 
 
 @pytest.mark.parametrize("case", BOARDS)
 def test_runs(case):
     check(plots.leaderboard(BOARDS[case], "neg_root_mean_squared_log_error"))
-    check(plots.train_against_test(BOARDS[case], "neg_root_mean_squared_log_error"))
+    check(plots.train_against_validation(BOARDS[case], "neg_root_mean_squared_log_error"))
 
 
-def test_labels_have_three_digits_and_keep_both_ends():
-    label = board(1).label[0]
-    assert "learning_rate=0.0346" in label and "l2_regularization=1.93e-07" in label
-    drawn = plots.leaderboard(board(1), "auc").axes[0].get_yticklabels()[0].get_text()
-    assert drawn.count("\n") == 1 and drawn.startswith("hgb") and drawn.endswith("seed 1234567")
+def test_of_200_trials_the_best_the_taken_and_the_last_are_shown_by_their_numbers():
+    frame = BOARDS["200 trials"]
+    figure = plots.leaderboard(frame, "roc_auc")
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    names = frame.name.map(labels_.drawn)
+    assert 12 < len(labels) <= plots.MOST + 4 and names.iloc[-1] in labels
+    assert all("trial" in label for label in labels)
+    assert names[frame.mark == boards.TAKEN].isin(labels).all()
 
 
 SWEPT = {
@@ -250,11 +263,11 @@ SWEPT = {
 
 @pytest.mark.parametrize("count, more", [(0, 0), (1, 0), (3, 0), (40, 30)])
 def test_a_sweep(count, more):
-    table = pd.DataFrame({"trial": range(40), "test": RANDOM.random(40), "run_id": "0"} | SWEPT)
+    table = pd.DataFrame({"trial": range(40), "score": RANDOM.random(40), "run_id": "0"} | SWEPT)
     for i in range(more):
         table[f"more {i}"] = RANDOM.random(40)
     check(plots.sweep(table.head(count), "neg_root_mean_squared_log_error", "minimize"))
-    check(plots.sweep(table[["trial", "test", "run_id"]].head(count), "roc_auc"))
+    check(plots.sweep(table[["trial", "score", "run_id"]].head(count), "roc_auc"))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 300])

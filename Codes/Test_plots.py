@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from Codes import comparison, data, evaluation, models, panels, plots, problem
+from Codes import data, evaluation, models, panels, plots, problem
+from Codes.judgement import board, verdict
+from Codes.judgement.testbed import measured, question
+from Codes.judgement.testbed import table as runs_of
 
 CANCER = problem.load("breast_cancer")
 DIABETES = problem.load("diabetes")
@@ -71,11 +74,12 @@ def test_an_empty_column_or_one_of_words_is_drawn():
 
 
 def test_runs_are_drawn_even_where_there_are_none():
-    rows = [("hgb", "hgb", 0.7, 0.01, 0.9, 0.2, 0.5, 0.2, "a", "1", "0")]
-    table = pd.DataFrame(rows, columns=comparison.COLUMNS)
-    for drawn in (plots.leaderboard, plots.train_against_test):
+    scores = measured([0.7, 0.6], np.random.default_rng(0))
+    runs = runs_of(scores, model=["hgb", "linear"], train=[0.9, 0.6])
+    table = board.frame(verdict.choose(question(), runs))
+    for drawn in (plots.leaderboard, plots.train_against_validation):
         assert labelled(drawn(table, "roc_auc"))
-        assert "no runs" in drawn(table.head(0), "roc_auc").axes[0].texts[0].get_text()
+        assert "no" in drawn(table.head(0), "roc_auc").axes[0].texts[0].get_text()
 
 
 def test_drawing_keeps_the_settings_and_leaves_no_open_figure():
@@ -91,7 +95,7 @@ def test_the_two_colours_of_a_comparison_differ_in_lightness_too():
 
 
 def test_a_sweep_is_drawn_over_numbers_and_words_and_said_where_there_is_none():
-    table = pd.DataFrame({"trial": range(3), "test": [0.5, 0.7, 0.6], "run_id": list("abc")})
+    table = pd.DataFrame({"trial": range(3), "score": [0.5, 0.7, 0.6], "run_id": list("abc")})
     empty = plots.sweep(table.head(0), "roc_auc")
     assert "no sweep" in empty.axes[0].texts[0].get_text()
     table = table.assign(rate=[0.001, 0.01, 0.1], deep=[True, False, True], model=["a", None, "c"])

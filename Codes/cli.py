@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from Codes import model_commands, parameters, plain_yaml, problem_commands
+from Codes import model_commands, parameters, plain_yaml, problem_commands, run_commands
 from Codes import problem as problems_
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
@@ -458,27 +458,15 @@ def is_installed(model):
 
 
 def show_table(solved):
-    """Print the scored runs on the problems `solved`, and how to look at them."""
-    from Codes import tracking
+    """Print how the runs on the problems `solved` stand, and how to look at them."""
+    from Codes import standings
+    from Codes.judgement import board
 
     for name in sorted(solved):
-        metric = problems_.load(name).metric
-        table = tracking.runs(name)
-        if f"metrics.test_{metric.name}" in table:
-            click.echo(f"\n{name}: {metric.name}, to {metric.direction}\n{scores(table, metric)}")
+        choice = standings.of(name)
+        if choice.contestants:
+            click.echo(f"\n{board.shown(choice)}")
     click.echo("\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models)")
-
-
-def scores(table, metric):
-    """The newest run of each name with its scores of `metric`, best first, as text."""
-    columns = {"tags.mlflow.runName": "run", f"metrics.test_{metric.name}": "test"}
-    columns |= {f"metrics.{part}_{metric.name}": part for part in ("baseline", "train")}
-    table = table.dropna(subset=f"metrics.test_{metric.name}").drop_duplicates(
-        "tags.mlflow.runName"
-    )
-    table = table[[c for c in columns if c in table]].rename(columns=columns)
-    table = table.sort_values("test", ascending=metric.direction == "minimize")
-    return table.to_string(index=False, float_format="{:.4f}".format)
 
 
 @main.command()
@@ -546,7 +534,7 @@ def warm(start, stop):
         click.echo("there is no template; the next warm kernel starts one")
 
 
-for each in [*model_commands.COMMANDS, problem_commands.problems]:
+for each in [*model_commands.COMMANDS, *run_commands.COMMANDS, problem_commands.problems]:
     main.add_command(each)
 
 if __name__ == "__main__":

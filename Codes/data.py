@@ -220,6 +220,11 @@ def split(frame, problem):
     return train, validation
 
 
+def to_validate(frame, problem):
+    """The validation rows of `frame` (see `load`), whatever the others are."""
+    return frame[frame.index.isin(_parts(frame, problem).validation)]
+
+
 def to_train(frame, problem):
     """The rows of `frame` (see `load`) to train on: of a small table, which is scored by cross-validation, all."""
     parts = _parts(frame, problem)

@@ -13,6 +13,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from Codes import data
+from Codes.judgement.board import CLOSE, TAKEN
 from Codes.labels import drawn, number, short
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; each means one thing everywhere.
@@ -107,9 +108,9 @@ def wrapped(text, width=60):
     return "\n".join(textwrap.wrap(drawn(text, 2 * width - 10), width))
 
 
-def finite(table):
-    """The rows of `table` whose numbers all are: no gaps, no infinities."""
-    numbers = table.select_dtypes("number")
+def finite(table, columns=None):
+    """The rows of `table` whose numbers (those of `columns`) all are: no gaps, no infinities."""
+    numbers = table[columns] if columns else table.select_dtypes("number")
     return table[np.isfinite(numbers.astype(float)).all(axis=1)]
 
 
@@ -444,6 +445,79 @@ def as_numbers(values, problem):
     return f"{values.name} = {common}", (values == common).astype(float)
 
 
+# --- runs
+
+
+def foremost(table, most):
+    """`most` rows of board.frame's `table`: the best, and always the one to take and the last."""
+    if len(table) <= most:
+        return table
+    own = table[(table.mark == TAKEN) | (np.arange(len(table)) == len(table) - 1)]
+    first = table.drop(own.index).head(most - len(own))
+    return pd.concat([first, own]).sort_index()
+
+
+def scores_of(axes, table, metric):
+    """The score of each row of board.frame's `table` with its 95 % interval, beside the baseline's."""
+    table = table.assign(score_reach=table.score_reach.replace([np.inf, -np.inf], np.nan).fillna(0))
+    how = {"fmt": "o", "color": MODEL, "capsize": 2, "markersize": 4, "linewidth": 1.2}
+    axes.errorbar(table.score, table.index, xerr=table.score_reach, label="score, 95 %", **how)
+    line = {"marker": "|", "s": 90, "color": HIT, "linewidth": 1.8}
+    axes.scatter(table.baseline, table.index, label="baseline", **line)
+    axes.set(title="The score", xlabel=metric)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def behind_the_best(axes, table):
+    """How far each row of board.frame's `table` is behind the best on the same rows; intervals that hold at once.
+
+    What is much farther behind than the others is told by its number at the edge.
+    """
+    known = table[np.isfinite(table.behind)]
+    reach = known.behind_reach.fillna(0)
+    edge = _edge(known.behind, reach)
+    near = known[known.behind <= edge]
+    for marks, face, label in (
+        ((TAKEN, CLOSE), MODEL, "cannot be told from the best"),
+        (("",), "white", "behind it"),
+    ):
+        some = near[near.mark.isin(marks)]
+        how = {
+            "fmt": "o",
+            "color": MODEL,
+            "mfc": face,
+            "capsize": 2,
+            "markersize": 4,
+            "linewidth": 1.2,
+        }
+        if len(some):
+            axes.errorbar(some.behind, some.index, xerr=reach[some.index], label=label, **how)
+    taken = near[near.mark == TAKEN]
+    if len(taken):
+        star = {"marker": "*", "s": 110, "color": HIT, "edgecolor": INK, "linewidth": 0.6}
+        axes.scatter(taken.behind, taken.index, label="recommended", zorder=3, **star)
+    for place, value in known.behind[known.behind > edge].items():
+        axes.text(edge, place, f"{number(value)} →", ha="right", va="center", fontsize=7.5)
+    axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
+    axes.set(title="Behind the best", xlabel="worse by, on the same rows")
+    if edge < known.behind.max():
+        axes.set_xlim(right=edge * 1.03)
+    axes.locator_params(axis="x", nbins=5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _edge(behind, reach):
+    """Up to where differences are drawn: what lies beyond would leave no room for the intervals of the others."""
+    if behind.empty or not reach.any():
+        return behind.max() if len(behind) else 0.0
+    room = 12 * reach[reach > 0].median()
+    inside = behind[behind <= room]
+    return float((inside + reach[inside.index]).max()) if len(inside) else float(behind.max())
+
+
+# --- a sweep
+
+
 def scores_over(axes, values, scores, order):
     """A dot a trial: `scores` over the `values` of one parameter, the darker the later in `order`."""
     numbers = pd.to_numeric(values, errors="coerce")
@@ -465,8 +539,8 @@ def scores_over(axes, values, scores, order):
 
 def best_so_far(axes, table, direction):
     """The score of each trial in their order, and the best so far."""
-    best = table.test.cummin() if direction == "minimize" else table.test.cummax()
-    axes.scatter(table.trial, table.test, s=22, color=MODEL)
+    best = table.score.cummin() if direction == "minimize" else table.score.cummax()
+    axes.scatter(table.trial, table.score, s=22, color=MODEL)
     end = table.trial.iloc[-1] + 0.5  # of a single trial, too, there is a line
     steps = [*table.trial, end], [*best, best.iloc[-1]]
     axes.step(*steps, where="post", color=HIT, label="best so far")

@@ -186,29 +186,25 @@ def drift(frame, problem, columns):
 
 @styled
 def leaderboard(table, metric):
-    """A row a run, the best on top: test with its 95 % interval, train and baseline.
+    """A row a contestant, the best on top: its score beside the baseline; how far behind the best, on the same rows.
 
     Args:
-        table: columns label, test, train, baseline, error (standard error of test), sorted best first.
+        table: of board.frame. Filled is what cannot be told from the best, a star what is recommended.
     """
     if table.empty:
-        return panels.nothing("no runs yet")
-    top = table.head(2 * MOST)[::-1].reset_index(drop=True)
-    figure, axes = plt.subplots(figsize=(9.5, 1.3 + 0.32 * len(top)))
-    axes.hlines(top.index, top.test, top.train, color="#CBD0D4", linewidth=2)
-    hollow = {"facecolor": "white", "edgecolor": panels.MODEL, "zorder": 3}
-    axes.scatter(top.train, top.index, label="train", **hollow)
-    around = {"fmt": "o", "color": panels.MODEL, "capsize": 3}
-    label = "test, with its 95 % interval"
-    axes.errorbar(top.test, top.index, xerr=1.96 * top.error.fillna(0), label=label, **around)
-    lines = {"marker": "|", "s": 120, "color": panels.HIT}
-    axes.scatter(top.baseline, top.index, label="baseline (test)", **lines)
-    axes.set_yticks(top.index, [panels.wrapped(label, 54) for label in top.label], fontsize=7)
-    rest = first(len(top), len(table))
-    axes.set(title=f"Each run, the best on top{rest}", xlabel=drawn(metric))
-    axes.set_ylim(-0.6, len(top) - 0.4)
-    axes.locator_params(axis="x", nbins=5)
-    figure.legend(loc="outside lower center", ncols=3)
+        return panels.nothing("no scored runs yet")
+    top = panels.foremost(table, MOST + 4)[::-1].reset_index(drop=True)
+    size = (10, 1.5 + 0.26 * len(top))
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True)
+    panels.scores_of(left, top, drawn(metric, 30))
+    panels.behind_the_best(right, top)
+    panels.name_ticks(left.yaxis, top.index, top.name, 40, fontsize=7.5)
+    left.set_ylim(-0.6, len(top) - 0.4)
+    if len(top) < len(table):
+        figure.supxlabel(
+            f"{len(top)} of {len(table)}: the best, the one to take, the last", fontsize=9
+        )
+    figure.legend(loc="outside lower center", ncols=5)
     return figure
 
 
@@ -217,11 +213,11 @@ def sweep(table, metric, direction="maximize"):
     """A sweep's trials: the score of each with the best so far, and the score over each parameter that varied.
 
     Args:
-        table: columns trial, test, run_id and the varied parameters (see `comparison.trials`).
+        table: columns trial, score, run_id and the varied parameters (see board.trials).
     """
     if table.empty:
         return panels.nothing("no sweep yet")
-    varied = [name for name in table if name not in ("trial", "test", "run_id")]
+    varied = [name for name in table if name not in ("trial", "score", "run_id")]
     names = varied[: MOST - 1]
     columns = min(4, 1 + len(names))
     rows = -(-(1 + len(names)) // columns)
@@ -230,35 +226,40 @@ def sweep(table, metric, direction="maximize"):
     first_axes, *others = grid.flat
     panels.best_so_far(first_axes, table, direction)
     for axes, name in zip(others, names):
-        panels.scores_over(axes, table[name], table.test, table.trial)
+        panels.scores_over(axes, table[name], table.score, table.trial)
     for axes in others[len(names) :]:
         axes.set_axis_off()
     for axes in grid[:, 0]:
-        axes.set_ylabel(f"{drawn(metric, 24)}, test")
+        axes.set_ylabel(drawn(f"validation_{metric}", 32))
     if rest := first(len(names), len(varied)):
         figure.supxlabel(f"The parameters that varied{rest}", fontsize=9)
     return figure
 
 
 @styled
-def train_against_test(table, metric):
-    """A dot a run, coloured by model: the further from the line, the more it learned by heart."""
+def train_against_validation(table, metric):
+    """A dot a contestant, coloured by model: the further from the line, the more it learned by heart.
+
+    Args:
+        table: of board.frame.
+    """
+    table = panels.finite(table.assign(train=table.train.astype(float)), ["train", "score"])
     if table.empty:
-        return panels.nothing("no runs yet")
+        return panels.nothing("no runs with a score on training and validation rows")
     figure, axes = plt.subplots(figsize=(6.5, 4.5))
     models = table.model.fillna("?").astype(str)
     commonest = models.value_counts().index
     for model, color in zip(commonest, panels.CYCLE[:-1]):
         runs = table[models == model]
-        axes.scatter(runs.train, runs.test, s=45, color=color, label=drawn(model, 34))
+        axes.scatter(runs.train, runs.score, s=45, color=color, label=drawn(model, 34))
     if len(commonest) >= len(panels.CYCLE):
         runs = table[~models.isin(commonest[: len(panels.CYCLE) - 1])]
         label = f"{len(commonest) - len(panels.CYCLE) + 1} other models"
-        axes.scatter(runs.train, runs.test, s=45, color=panels.GREY, label=label)
-    ends = [table[["train", "test"]].min().min(), table[["train", "test"]].max().max()]
-    axes.plot(ends, ends, color=panels.GREY, linestyle="--", linewidth=1, label="train = test")
+        axes.scatter(runs.train, runs.score, s=45, color=panels.GREY, label=label)
+    ends = [table[["train", "score"]].min().min(), table[["train", "score"]].max().max()]
+    axes.plot(ends, ends, color=panels.GREY, linestyle="--", linewidth=1, label="equal")
     axes.set(title="Learned, or learned by heart?")
-    axes.set(xlabel=f"{metric}, train", ylabel=f"{metric}, test")
+    axes.set(xlabel=f"{metric}, training rows", ylabel=f"{metric}, validation rows")
     axes.locator_params(nbins=5)
     figure.legend(loc="outside lower center", ncols=2)
     return figure

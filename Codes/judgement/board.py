@@ -1,5 +1,6 @@
 """The runs on a problem as one table, and the verdict on them in words: the same wherever they are shown."""
 
+import json
 import math
 import textwrap
 from dataclasses import asdict, dataclass
@@ -14,6 +15,12 @@ from Codes.labels import short
 TAKEN, CLOSE = "★", "·"  # the recommended one; those that cannot be told from the best
 WIDTH, MOST = 80, 8  # characters; rows, with the heading and what is left out ten lines
 NAME = 30  # characters that a name may take
+# what a sweep's trials carry in tracking.runs' table
+PARENT, POINT, TRIAL = (
+    "tags.mlflow.parentRunId",
+    "tags.mlflow.workbook.sweep.point",
+    "tags.mlflow.workbook.sweep.trial",
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,31 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+# --- a sweep
+
+
+def trials(problem: Any, runs: pd.DataFrame) -> pd.DataFrame:
+    """The trials of the newest sweep among `runs` (tracking.runs' table), in their order.
+
+    Columns: trial, score (the deciding metric; the mean where a point has several seeds), run_id, and one for each
+    parameter that varied. Empty where there is no sweep.
+    """
+    metric = f"metrics.validation_{problem.metric.name}"
+    if not {PARENT, POINT, TRIAL, metric} <= set(runs):
+        return pd.DataFrame(columns=["trial", "score", "run_id"])
+    swept = runs.dropna(subset=[PARENT, POINT, metric])
+    if swept.empty:
+        return pd.DataFrame(columns=["trial", "score", "run_id"])
+    newest = swept[swept[PARENT] == swept[PARENT].iloc[0]]
+    told = {"trial": newest[TRIAL].astype(int), "score": newest[metric], "run_id": newest.run_id}
+    points = pd.DataFrame([json.loads(point) for point in newest[POINT]], index=newest.index)
+    last = points.columns.astype(str).str.rpartition(".").get_level_values(-1)
+    points.columns = last if last.is_unique else points.columns
+    found = pd.DataFrame(told).join(points, suffixes=("", " (varied)"))
+    columns = {name: "first" for name in found.columns.drop("trial")} | {"score": "mean"}
+    return found.groupby("trial", as_index=False).agg(columns)
+
+
 # --- as text
 
 
@@ -113,7 +145,7 @@ def text(choice: Choice, most: int | None = MOST) -> str:
     kept = _kept(rows, most)
     places = words.decimals([r.score_reach for r in kept] + [r.gain_reach for r in kept])
     cells = [[*_cells(row, places)] for row in kept]
-    head = ["", "run", choice.metric, "gain", "rows", "fit, s"]
+    head = ["", "run", choice.metric, "gain", "rows", "s"]
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     widths[1] = min(widths[1], NAME, WIDTH - sum(widths) + widths[1] - 2 * len(head) + 3)
     lines = [_line(each, widths) for each in [head, *cells]]
@@ -145,6 +177,18 @@ def _line(cells, widths):
     told = [short(name, widths[1]).ljust(widths[1])]
     told += [cell.rjust(width) for cell, width in zip(others, widths[2:])]
     return f"{mark:1} {'  '.join(told)}".rstrip()
+
+
+def shown(choice: Choice, most: int | None = MOST) -> str:
+    """`text` under a line that says what it is about, and `wrapped`: what a terminal shows."""
+    parts = [text(choice, most), wrapped(choice)]
+    if choice.contestants:
+        first = choice.contestants[0].scored
+        way = "more" if first.more else "less"
+        head = f"{choice.problem}: {choice.metric} ({way} is better) on {first.rows:,} rows by {first.how}"
+        parts.insert(0, head)
+        parts[-1] = f"\n{parts[-1]}"
+    return "\n".join(filter(None, parts))
 
 
 # --- in words

@@ -23,7 +23,7 @@ class Run:  # pylint: disable=too-many-instance-attributes
         setting: its parameters but seed and rows, the hyperparameters among them.
         rows: to train on, drawn of all; ALL where none were drawn.
         code: of its code, data and packages, as far as its fingerprint tells.
-        kilobytes: the size of its saved model; seconds: to fit it; train: its score on training rows.
+        kilobytes: the size of its saved model; seconds: that it took; train: its score on training rows.
         trial, sweep: its number in a sweep, and that sweep's run.
         whole: made by the runner, so that it has what registering needs.
     """

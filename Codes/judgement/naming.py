@@ -1,6 +1,6 @@
 """What a run is called beside others: by what differs between them, and no more."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +15,17 @@ def names(runs: Sequence[Run]) -> list[str]:
     varied = _varied(runs)
     shown = [_name(run, varied) for run in runs]
     for more in (_rows, _sweep, _number):
-        twice = Counter(shown)
-        shown = [f"{n}{more(r)}" if twice[n] > 1 else n for n, r in zip(shown, runs)]
+        kinds = _kinds(shown, [more(run) for run in runs])
+        shown = [f"{n}{more(r)}" if len(kinds[n]) > 1 else n for n, r in zip(shown, runs)]
     return shown
+
+
+def _kinds(shown, told):
+    """{each name that is `shown`: what is `told` of its runs}."""
+    kinds = defaultdict(set)
+    for name, text in zip(shown, told):
+        kinds[name].add(text)
+    return kinds
 
 
 def _varied(runs):

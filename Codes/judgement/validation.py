@@ -96,6 +96,14 @@ def score(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: int =
     return _by_hold_out(problem, pipeline, frame)
 
 
+def digest(problem: Problem) -> str:
+    """The Scored.digest of a run that would be scored now: of the validation rows as the table and the split stand."""
+    frame = data.load(problem, rows=1)  # of a small table it holds all rows, whatever is drawn
+    if data.is_small(frame, problem):
+        return rows.digest(frame, problem, "folds")
+    return rows.digest(data.to_validate(frame, problem), problem, "validation")
+
+
 def _by_hold_out(problem, pipeline, frame):
     train, held = data.split(frame, problem)
     labels, base = trust.classes(pipeline), baseline.fit(problem, frame)

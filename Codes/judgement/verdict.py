@@ -110,7 +110,6 @@ def _run(record, score):
         for k, v in record.items()
         if k.startswith("params.") and isinstance(v, str)
     }
-    seeds = [record.get(f"metrics.{name}", math.nan) for name in ("model_kb", "fit_seconds")]
     return Run(
         record["run_id"],
         score,
@@ -119,12 +118,19 @@ def _run(record, score):
         params.get("seed", ""),
         _rows(params.get("rows", "0")),
         _code(_text(record, f"{TAGS}fingerprint.parts")),
-        *map(_number, seeds),
+        _number(record.get("metrics.model_kb")),
+        _seconds(record),
         _number(record.get(f"metrics.train_{score.metric}", math.nan)),
         _text(record, f"{TAGS}sweep.trial"),
         _text(record, PARENT),
         bool(_text(record, f"{TAGS}fingerprint")),
     )
+
+
+def _seconds(record):
+    """How long the run took."""
+    start, end = record.get("start_time"), record.get("end_time")
+    return math.nan if pd.isna(start) or pd.isna(end) else (end - start).total_seconds()
 
 
 def _setting(params):
@@ -220,6 +226,8 @@ def best_set(several: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
     values, draws = _oriented(several)
     how, ratio, count = several[0].how, several[0].ratio, len(several)
     close, reach = np.ones(count, bool), np.zeros(count)
+    if draws.shape[1] < 2:  # no draw on which all of them are known
+        return close, np.full(count, math.nan)
     for j in range(count):
         over, differences = values - values[j], draws - draws[j]
         error = _errors(differences, how, ratio)
@@ -258,7 +266,7 @@ def optimism(several: Sequence[Scored]) -> float:
         return 0.0
     values, draws = _oriented(several)
     noise = _noise(draws, several[0].how, several[0].ratio)
-    if not noise.size:
+    if noise.shape[1] < 2:
         return math.nan
     own = noise - noise.mean(axis=0)
     by_chance = (own**2).mean(axis=1).sum() / (len(values) - 1)
@@ -272,7 +280,7 @@ def optimism(several: Sequence[Scored]) -> float:
 def _noise(draws, how, ratio):
     """What chance adds to each score, as many times as one likes: of folds by normal weights."""
     centred = draws - draws.mean(axis=1, keepdims=True)
-    if how != FOLDS or not draws.size:
+    if how != FOLDS or draws.shape[1] < 2:
         return centred
     folds = draws.shape[1]
     weights = np.random.default_rng(0).normal(size=(folds, 400))
