@@ -22,7 +22,7 @@ title: Who will stay?
 task: classification
 source: {path: names.csv}
 target: stays
-split: {kind: random, test_share: 0.5}
+split: {kind: random, test_share: 0.2, validation_share: 0.4, key: [name]}
 metric: {name: roc_auc, direction: maximize}
 """
 

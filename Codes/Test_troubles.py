@@ -172,8 +172,9 @@ def test_a_hold_out_of_one_class_is_refused(asked):
         "time: when\n",
         replace=("stratified, test_share: 0.25", "time, cutoff: 2024-01-02"),
     )
-    late = rare.model_copy(update={"split": problem.Split(kind="time", test_share=0.05)})
-    assert "all 38 rows to learn from are a: nothing could be learned" in refusal(late)
+    times = {"validation_cutoff": datetime.date(2024, 1, 10), "cutoff": datetime.date(2024, 2, 8)}
+    late = rare.model_copy(update={"split": problem.Split(kind="time", **times)})
+    assert "all 9 rows to train on are a: nothing could be learned" in refusal(late)
 
 
 def test_the_command_tells_what_a_table_is_taken_for_and_ends_with_1_where_it_is_refused(
@@ -185,7 +186,7 @@ def test_the_command_tells_what_a_table_is_taken_for_and_ends_with_1_where_it_is
     asked(table(v=[3] * N))
     done = CliRunner().invoke(cli.main, ["problems", str(tmp_path / "t.yaml")])
     assert done.exit_code == 0, done.output
-    assert "30 to learn from, 10 held out" in done.output
+    assert "to validate" in done.output and "scored by repeated cross-validation" in done.output
     assert "odd: column 'v' holds one value only" in done.output
 
 
