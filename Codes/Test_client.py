@@ -119,3 +119,11 @@ def test_05_serve_asks_a_model_whose_held_out_rows_are_not_like_its_training(tab
     command += [word for pair in options.items() for word in ("-p", *map(str, pair))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_nobody_answers_where_nothing_is_served_and_a_page_goes_on():
+    rows, nobody = pd.DataFrame({"a": [1.0, 2.0]}), client.Nobody()
+    assert client.ask(nobody.url, rows) == {"predictions": [None, None], "version": "none"}
+    assert client.refusals(nobody.url, rows).empty and client.times(nobody.url, rows).empty
+    assert not client.summary({1: [client.times(nobody.url, rows)] * 2})
+    nobody.stop()

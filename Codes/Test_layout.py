@@ -292,6 +292,7 @@ def test_the_gate(slices, difference):
     )
     if difference:
         table["difference"] = RANDOM.normal(size=slices)
+        table = table.assign(low=table.difference - 1, high=table.difference + 1)
     for some in (checks, checks[:1]):
         check(plots.gate(gate.Report(tuple(some), pd.DataFrame(), table), "roc_auc"))
     check(plots.gate(None, "roc_auc"))

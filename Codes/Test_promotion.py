@@ -14,6 +14,7 @@ from Codes import client as clients
 from Codes import (
     data,
     evaluation,
+    examination,
     identity,
     liveness,
     manifest,
@@ -48,13 +49,18 @@ def fixture_store(tmp_path_factory):
 def fixture_runs(store):  # pylint: disable=unused-argument
     """{model: id of a finished run of it}, as the runner leaves one."""
     good = {"max_depth": 3, "max_iter": 60}
-    return {"dummy": train("dummy"), "weak": train("hgb", max_iter=1), "good": train("hgb", **good)}
+    return {
+        "dummy": train("dummy"),
+        "weak": train("hgb", max_iter=1),
+        "good": train("hgb", is_scored=True, **good),
+    }
 
 
-def train(model, status="FINISHED", seed=0, **hyperparameters):
-    """The id of a run that trained `model` on breast cancer, with all that the runner and 02_train keep of it."""
+def train(model, status="FINISHED", seed=0, fingerprint="", is_scored=False, **hyperparameters):
+    """The id of a run that trained `model` on breast cancer, with what the runner and 02_train keep of it."""
     tracking.use_store()
     tags = {identity.NOTEBOOK: "02_train", "mlflow.source.git.commit": "c0ffee"}
+    tags |= {promotion.FINGERPRINT: fingerprint} if fingerprint else {}
     experiment = tracking.ensure_experiment(CANCER.name)
     with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
         frame = data.load(CANCER)
@@ -63,7 +69,8 @@ def train(model, status="FINISHED", seed=0, **hyperparameters):
         pipeline = models.build(CANCER, X, model, hyperparameters, seed).fit(X, y)
         mlflow.log_params({"problem": CANCER.name, "model": model, "rows": 0, "seed": seed})
         mlflow.log_input(data.dataset(train_rows, CANCER), context="training")
-        validation.score(CANCER, pipeline, frame).log()
+        if is_scored:
+            validation.score(CANCER, pipeline, frame).log()
         models.log(pipeline, X)
     client = MlflowClient()
     manifest.write(client, client.get_run(run.info.run_id))
@@ -97,6 +104,9 @@ def test_a_version_tells_where_it_comes_from_and_what_it_is_good_for(runs):
         "## Limits",
         runs["good"],
         "digest",
+        "by cross-validation of ",
+        "better than the baseline (0.5000) by",
+        "It was not examined yet.",
     ):
         assert part in kept.description
     assert promotion.register(runs["good"], "told").number == 1, "once a run, however often"
@@ -169,7 +179,7 @@ def test_a_model_of_unknown_rows_is_not_registered(store):  # pylint: disable=un
     client = MlflowClient()
     run = client.create_run(tracking.ensure_experiment(CANCER.name))
     with pytest.raises(WorkbookError, match="did not log the rows that its model was trained on"):
-        promotion._trained(run)  # pylint: disable=protected-access
+        examination.trained_on(run)
 
 
 def test_a_run_with_an_altered_or_missing_artifact_is_not_registered_nor_promoted_nor_loaded():
@@ -214,7 +224,7 @@ def test_the_gate_stands_before_production_and_a_refusal_names_both_numbers(runs
     # the same model again is no better, but for luck
     twin = promotion.register(train("hgb", max_depth=3, max_iter=60), "gated")
     with pytest.raises(
-        promotion.Refused, match="better than the one in production.*the interval above 0"
+        promotion.Refused, match="the same answers on all 1[0-9]+ rows as version 1"
     ):
         promotion.promote("gated", "production", twin.number)
     _, report = promotion.promote("gated", "production", dummy.number, override="we must")
@@ -229,9 +239,67 @@ def test_the_gate_stands_before_production_and_a_refusal_names_both_numbers(runs
     assert (kept.why, kept.before, kept.after, kept.outcome) == ("the first", None, 2, "done")
     assert "# Gate: passed" in mlflow.artifacts.load_text(f"runs:/{kept.gate}/gate.md")
     run = MlflowClient().get_run(kept.gate)
-    assert run.info.status == "FINISHED" and run.data.tags[promotion.GATE] == "gated/2"
+    assert run.info.status == "FINISHED" and run.data.tags[examination.GATE] == "gated/2"
     table, moves = promotion.story("gated")
     assert table.set_index("version").gate[3] == "refused" and len(moves) == 8
+
+
+def test_without_a_number_the_newest_is_taken_that_no_gate_refused_and_nobody_took_back(runs):
+    good, dummy = (promotion.register(runs[n], "unnamed") for n in ("good", "dummy"))
+    with pytest.raises(promotion.Refused, match="it answers every row alike"):
+        promotion.promote("unnamed", "production", dummy.number)
+    version, why = promotion.candidate("unnamed", "staging")
+    assert version.number == good.number and why.endswith("(version 2 was refused by the gate)")
+    assert promotion.next_step(good).endswith("promote unnamed staging --version 1")
+    assert "has refused it" in promotion.next_step(registry.find("unnamed/2"))
+    promotion.promote("unnamed", "staging")
+    assert promotion.next_step(good).endswith("promote unnamed production --version 1")
+    registry.move("unnamed", "production", good.number, None)
+    registry.move("unnamed", "production", dummy.number, good.number)
+    assert promotion.rollback("unnamed") == (2, 1)
+    registry.move("unnamed", "production", dummy.number, good.number)
+    promotion.rollback("unnamed")
+    weak = promotion.register(runs["weak"], "unnamed")
+    assert promotion.candidate("unnamed", "staging")[0].number == weak.number
+    registry.move("unnamed", "production", weak.number, good.number)
+    promotion.rollback("unnamed", why="it was a mistake")
+    version, why = promotion.candidate("unnamed", "staging")
+    assert version.number == good.number and "version 3 was taken back from production" in why
+
+
+def test_where_every_version_was_refused_one_has_to_be_named(runs):
+    dummy = promotion.register(runs["dummy"], "refused-all")
+    with pytest.raises(promotion.Refused):
+        promotion.promote("refused-all", "production", dummy.number)
+    with pytest.raises(WorkbookError, match="no version to take by itself: version 1 was refused"):
+        promotion.promote("refused-all", "staging")
+    text = registry.card(registry.find("refused-all/1"))
+    assert "Refused against the baseline" in text and "looked at" in text
+    assert "It was not examined yet" not in text and "## Data" in text
+
+
+def test_each_look_at_the_test_rows_is_counted(runs):
+    promotion.register(runs["weak"], "looked")
+    with pytest.raises(promotion.Refused) as first:
+        promotion.promote(
+            "looked", "production", promotion.register(runs["dummy"], "looked").number
+        )
+    _, second = promotion.promote("looked", "production", 1)
+    counts = [
+        int(re.search(r"looked at (\d+) time", r.notes[0])[1]) for r in (first.value.report, second)
+    ]
+    assert counts[1] == counts[0] + 1
+
+
+def test_a_run_that_repeats_the_one_of_a_version_makes_no_new_version():
+    first, again, other = (train("dummy", fingerprint=f) for f in ("f1", "f1", "f2"))
+    version = promotion.register(first, "repeated")
+    assert promotion.register(again, "repeated").run_id == version.run_id == first
+    assert promotion.register(other, "repeated").number == 2
+    by_chance = train(
+        "linear", fingerprint="f1"
+    )  # what the clock or an unseeded number has changed
+    assert promotion.register(by_chance, "repeated").number == 3
 
 
 def test_staging_needs_no_gate_and_what_is_there_is_the_next_for_production(runs):
@@ -241,6 +309,7 @@ def test_staging_needs_no_gate_and_what_is_there_is_the_next_for_production(runs
     assert version.number == weak.number, "not the newest: the one that was tried in staging"
     version, _ = promotion.promote("staged", "staging")
     assert version.number == good.number
+    assert promotion.candidate("staged", "production")[1] == "it is in staging"
     for alias in ("latest", "v1", "1", "Production"):
         with pytest.raises(WorkbookError, match="there are staging and production"):
             promotion.promote("staged", alias)

@@ -3,29 +3,46 @@
 The headings follow Mitchell et al., Model Cards for Model Reporting, 2019 (https://arxiv.org/abs/1810.03993).
 """
 
-from Codes import gate, identity, tables
+import contextlib
+import re
+
+import pandas as pd
+
+from Codes import identity, tables
+from Codes.gate_report import as_markdown
+from Codes.judgement.scored import HOLD_OUT, TAG, Scored
 
 MOST = 5000  # characters that MLflow keeps of a description
 WEAKEST = 5  # slices that are named
+GATE = "## At the gate\n"  # the heading of what is told once it was there
 
 
-def write(problem, run, loaded, rows, metrics, slices):  # pylint: disable=R0913,R0917
+def write(problem, run, loaded, slices=None):
     """The card of the model `loaded` (trust.Loaded) of the MLflow `run`, as Markdown.
 
     Args:
-        rows: how many held-out rows `metrics` and `slices` (gate.compare, gate.by_slice) were taken over.
+        slices: paired.slices of the validation rows; None where they were not looked at.
     """
     parts = [
         f"**{problem.title}**",
         _predicts(problem, loaded),
+        f"{GATE}It was not examined yet.",
         f"## Data\n{_data(run)}",
-        f"## Metrics\n{_scores(problem, run)}\n\nOn {rows:,} rows that no training saw:\n\n"
-        + gate.as_markdown(metrics[["metric", "candidate"]].rename(columns={"candidate": "value"})),
+        f"## Metrics\n{_scores(problem, run)}",
         f"## Where it is weak\n{_weak(problem, slices)}",
         f"## Limits\n{_limits(problem, loaded)}",
         f"## Made by\n{_made(run, loaded)}",
     ]
     return "\n\n".join(parts)[:MOST]
+
+
+def judged(text, report, against, run_id):
+    """The card `text` with what the gate found (`report`, of the run `run_id`); somebody's own stays as it is."""
+    if GATE not in text:
+        return text
+    told = [f"{report.verdict} against {against} (the report: run `{run_id}`).", report.refusal]
+    told = " ".join(filter(None, [*told, *report.notes]))
+    return re.sub(f"{GATE}.*?(?=\n\n## |$)", lambda _: GATE + told, text, flags=re.S)[:MOST]
 
 
 def _predicts(problem, loaded):
@@ -45,31 +62,52 @@ def _data(run):
 
 
 def _scores(problem, run):
+    """The validation score with its interval, what it is held against, and the other metrics."""
     name, metrics = problem.metric.name, run.data.metrics
-    if f"test_{name}" not in metrics:
-        return f"The run did not log test_{name}."
-    error = metrics.get(f"error_{name}")
-    around = f" ± {1.96 * error:.4f} (95 %)" if error else ""
-    told = [f"{name} of its own hold-out: **{metrics[f'test_{name}']:.4f}**{around}"]
-    told += [
-        f"{w} {metrics[f'{w}_{name}']:.4f}"
-        for w in ("train", "baseline")
-        if f"{w}_{name}" in metrics
+    if f"validation_{name}" not in metrics:
+        return f"The run did not log validation_{name}."
+    told = [
+        f"{name} {_measured_on(run)}: **{metrics[f'validation_{name}']:.4f}**{_around(metrics, 'error', name)}"
     ]
-    return ", ".join(told) + "."
+    if f"gain_{name}" in metrics and f"baseline_{name}" in metrics:
+        amount = metrics[f"gain_{name}"]
+        told.append(
+            f"{'worse' if amount < 0 else 'better'} than the baseline ({metrics[f'baseline_{name}']:.4f}) by "
+            f"{abs(amount):.4f}{_around(metrics, 'gain_error', name)}"
+        )
+    if f"train_{name}" in metrics:
+        told.append(f"on its training rows {metrics[f'train_{name}']:.4f}")
+    others = {m.partition("_")[2]: v for m, v in metrics.items() if m.startswith("validation_")}
+    table = pd.DataFrame({"metric": others.keys(), "validation": others.values()})
+    return f"{', '.join(told)}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
+
+
+def _measured_on(run):
+    with contextlib.suppress(ValueError):
+        found = Scored.from_tag(run.data.tags.get(TAG, "{}"))
+        rows = f"{found.rows:,} rows"
+        return f"on {rows} that validate" if found.how == HOLD_OUT else f"by {found.how} of {rows}"
+    return "of validation"
+
+
+def _around(metrics, which, name):
+    error = metrics.get(f"{which}_{name}")
+    return f" ± {1.96 * error:.4f} (95 %)" if error else ""
 
 
 def _weak(problem, slices):
-    if "candidate" not in slices:
+    if not problem.gate.slices:
         return "No slices are named in the problem's file (`gate: slices`)."
-    return gate.as_markdown(slices[["column", "value", "rows", "candidate"]].head(WEAKEST)) + (
-        f"\n\n(the {min(WEAKEST, len(slices))} weakest of {len(slices)} by {problem.metric.name})"
+    if slices is None or slices.empty:
+        return f"No slice has {problem.gate.slice_rows} rows that validate."
+    return as_markdown(slices[["column", "value", "rows", "candidate"]].head(WEAKEST)) + (
+        f"\n\n(the {min(WEAKEST, len(slices))} weakest of {len(slices)} by {problem.metric.name}, on validation rows)"
     )
 
 
 def _limits(problem, loaded):
     told = [
-        f"- Measured on the hold-out by {problem.split.kind}; other times and places are untested."
+        f"- Measured on rows held out by {problem.split.kind}; other times and places are untested."
     ]
     if problem.time:
         told.append(

@@ -50,6 +50,15 @@ class Server:
         self.stop()
 
 
+class Nobody:
+    """In the place of a Server where there is nothing to serve: at its `url`, None, there are no answers to show."""
+
+    url = None
+
+    def stop(self):
+        """There is nothing to end."""
+
+
 def wait(process, url, log):
     """Wait until the server `process` answers at `url`; a WorkbookError tells the last line of the file `log`."""
     end = time.monotonic() + STARTING
@@ -87,6 +96,8 @@ def ask(url, rows):
     Raises:
         WorkbookError: what the server has to say against them.
     """
+    if url is None:
+        return {"predictions": [None] * len(rows), "version": "none"}
     reply = requests.post(f"{url}/invocations", body(rows), headers=JSON, timeout=60)
     if not reply.ok:
         raise WorkbookError(_told(reply))
@@ -119,14 +130,14 @@ def refusals(url, row):
     table = [("another content type", "text/plain", "1")]
     table += [(what, "application/json", text) for what, text in bad.items()]
     rows = []
-    for what, kind, text in table:
+    for what, kind, text in table if url else ():
         reply = requests.post(
             f"{url}/invocations", text, headers={"Content-Type": kind}, timeout=60
         )
         rows.append(
             {"request": what, "status": reply.status_code, "answer": reply.json()["message"]}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["request", "status", "answer"])
 
 
 def times(url, rows, clients=1, seconds=2.0):
@@ -138,6 +149,8 @@ def times(url, rows, clients=1, seconds=2.0):
         WorkbookError: none of them was answered; what the server had to say against the last.
     """
     text, taken, refused = rows if isinstance(rows, str) else body(rows), [], []
+    if url is None:
+        return pd.Series(taken, name=f"{clients} at once", dtype=float)
     end = time.perf_counter() + seconds
 
     def go():
@@ -159,3 +172,14 @@ def times(url, rows, clients=1, seconds=2.0):
         why = refused[-1] if refused else "the server is away"
         raise WorkbookError(f"no request was answered, so there are no times: {why}")
     return pd.Series(taken, name=f"{clients} at once")
+
+
+def summary(measured):
+    """{metric: milliseconds} of `measured`, {rows of a request: [times of 1 client, of 16]}; none without answers."""
+    return {
+        f"ms_{rows}_rows_{clients}_clients_p{100 * share:.0f}": float(taken.quantile(share))
+        for rows, both in measured.items()
+        for clients, taken in zip((1, 16), both)
+        for share in (0.5, 0.99)
+        if len(taken)
+    }

@@ -42,8 +42,9 @@ def register(run, best, problem, name, trust):
 
     if run and best:
         raise WorkbookError("give RUN or --best SWEEP, not both.")
-    version = promotion.register(run or best or promotion.best_run(problem), name, trust)
-    click.echo(f"{version} (run {version.run_id}); next: workbook promote {version.name} staging")
+    given = promotion.source(run or best or promotion.best_run(problem))[0].info.run_id
+    version = promotion.register(given, name, trust)
+    click.echo(f"{promotion.news(version, given)}; {promotion.next_step(version)}")
 
 
 @click.command()
@@ -54,7 +55,7 @@ def register(run, best, problem, name, trust):
     "number",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Default: what is in staging, unless that is in production already; else the newest.",
+    help="Default: for production what is in staging; else the newest that no gate has refused.",
 )
 @click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
 @click.option(
@@ -65,17 +66,22 @@ def register(run, best, problem, name, trust):
 )
 def promote(name, alias, number, why, override):
     """Put a version of the model NAME into staging, or through the gate into production."""
-    from Codes import promotion
+    from Codes import promotion, registry
 
+    if number is None:
+        registry.check_alias(alias)
+        chosen, why_it = promotion.candidate(name, alias)
+        number = chosen.number
+        click.echo(f"{chosen}: {why_it}", err=True)
     if alias == "production":
-        click.echo("at the gate: held-out rows, slices, a clean process (half a minute)", err=True)
+        click.echo("at the gate: test rows, slices, a clean process (half a minute)", err=True)
     try:
         version, report = promotion.promote(name, alias, number, override, why)
     except promotion.Refused as refused:
-        click.echo(shown(refused.report.table()))
+        click.echo(in_lines(refused.report))
         raise
     if report is not None:
-        click.echo(shown(report.table()))
+        click.echo(in_lines(report))
     click.echo(f"{version} is in {alias}{f' (overridden: {override})' if override else ''}")
 
 
@@ -216,6 +222,12 @@ def score(model, table, out, no_progress, **options):
     except KeyboardInterrupt:  # told already
         sys.exit(130)
     sys.exit(REJECTED if done.rejected else 0)
+
+
+def in_lines(report):
+    """A gate.Report for a terminal: what each check found, and the notes."""
+    lines = [f"{'✓' if c.passed else '✗'} {c.name}: {c.found}" for c in report.checks]
+    return "\n".join([*lines, *(note.replace("**", "") for note in report.notes)])
 
 
 def shown(frame):

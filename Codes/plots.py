@@ -1,5 +1,7 @@
 """Plots: each function returns a labelled figure, in one style, for both tasks where it makes sense."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -322,7 +324,7 @@ def gate(report, metric):
     if report is None:
         return panels.nothing("it was not at the gate")
     slices = report.slices.head(2 * MOST)[::-1].reset_index(drop=True)
-    height = 1.6 + 0.22 * max(len(slices), 2.2 * len(report.checks))
+    height = 1.6 + max(0.22 * len(slices), 0.56 * len(report.checks))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, height))
     _checks(left, report)
     if slices.empty:
@@ -336,11 +338,12 @@ def gate(report, metric):
 def _checks(axes, report):
     for i, check in enumerate(report.checks[::-1]):
         color = panels.GREEN if check.passed else panels.RED
-        axes.scatter(0, i, s=120, color=color, marker="o" if check.passed else "X")
-        told = f"{drawn(check.name, 80)}\n{drawn(check.found, 80)}"
-        axes.text(0.05, i, told, va="center", fontsize=8)
+        axes.scatter(0, i, s=90, color=color, marker="o" if check.passed else "X")
+        told = textwrap.wrap(drawn(check.found, 180), 66)
+        lines = [drawn(check.name, 66), *told[:2]]
+        axes.text(0.05, i, "\n".join(lines), va="center", fontsize=7.5, linespacing=1.25)
     axes.set(xlim=(-0.05, 1), ylim=(-0.7, len(report.checks) - 0.3))
-    axes.set_title("Gate: passed" if report.passed else "Gate: refused")
+    axes.set_title(f"Gate: {report.verdict.lower()}")
     axes.set_axis_off()
 
 
@@ -349,9 +352,15 @@ def _slices(axes, slices, metric, rest):
     if "difference" in slices:
         colors = [panels.GREEN if d >= 0 else panels.HIT for d in slices.difference]
         axes.barh(places, slices.difference, color=colors, height=0.65)
+        if "low" in slices:
+            reach = (slices.high - slices.low) / 2
+            line = {"fmt": "none", "ecolor": panels.INK, "elinewidth": 1}
+            axes.errorbar(slices.difference, places, xerr=reach, **line)
         axes.axvline(0, color=panels.INK, linewidth=0.8)
         axes.set_title(f"By slice, the worst on top{rest}")
-        axes.set_xlabel(f"{metric}: better than in production by")
+        axes.set_xlabel(
+            f"{metric}: worse (left) or better than in production\n(intervals: 95 % for all at once)"
+        )
     else:
         axes.barh(places, slices.candidate, color=panels.MODEL, height=0.65)
         axes.set(title=f"By slice, the weakest on top{rest}", xlabel=metric)

@@ -1,33 +1,20 @@
 """From a run to production and back: register it, pass the gate, move the alias, take it back."""
 
+import contextlib
 import json
 
-import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from Codes import (
-    card,
-    comparison,
-    gate,
-    identity,
-    liveness,
-    manifest,
-    plots,
-    registry,
-    remote,
-    tracking,
-    trust,
-)
+from Codes import card, data, gate, identity, manifest, registry, remote, standings, tracking, trust
 from Codes import problem as problems
-from Codes.errors import WorkbookError, first_line
+from Codes.errors import WorkbookError
+from Codes.examination import PASSED, examine, trained_on
+from Codes.judgement import paired
 from Codes.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED
 
-GATE = (
-    "mlflow.workbook.gate"  # of a gate's run: the version; of a version: the run of its last gate
-)
-PASSED = "mlflow.workbook.gate.passed"
+FINGERPRINT = "mlflow.workbook.fingerprint"
 HIDDEN = "mlflow.workbook."  # before a tag that the UI is not to show
 NOTEBOOK = "mlflow.workbook.notebook.artifact"
 
@@ -63,7 +50,7 @@ def source(run_id):
 
 
 def register(run_id, name="", trusted=()):
-    """The registry.Version of the model of the run `run_id`, made unless there is one already.
+    """The registry.Version of the model of the run `run_id`; where that, or a run that it repeats, has one: that one.
 
     Args:
         name: of the registered model; by default the run's problem.
@@ -84,6 +71,8 @@ def register(run_id, name="", trusted=()):
         raise WorkbookError(
             f"the model of the run {run_id} has no example with its answers; save it by models.log."
         )
+    if found := _repeated(name, run, loaded):
+        return found
     text = _card(problem, run, loaded)
     facts = {
         DIGEST: loaded.digest,
@@ -103,126 +92,97 @@ def register(run_id, name="", trusted=()):
     return registry.add(name, where, run.info.run_id, facts, text)
 
 
+def _repeated(name, run, loaded):
+    """The Version of the model `name` of a run that `run` has repeated, with the same answers; None without."""
+    fingerprint, client = run.data.tags.get(FINGERPRINT), MlflowClient()
+    for version in registry.versions(name) if fingerprint and name in registry.names() else ():
+        with contextlib.suppress(WorkbookError, MlflowException):  # its run or files are gone
+            before = client.get_run(version.run_id).data.tags.get(FINGERPRINT)
+            if before == fingerprint and trust.same(
+                registry.load(version).recorded, loaded.recorded
+            ):
+                return version
+    return None
+
+
 def _card(problem, run, loaded):
-    rows = gate.unseen(problem, [_trained(run)])
-    metrics, predicted = gate.compare(problem, rows, loaded)
-    slices = gate.by_slice(problem, rows, predicted, {"candidate": loaded})
-    return card.write(problem, run, loaded, len(rows), metrics, slices)
+    trained = trained_on(run)
+    gate.training_rows(problem, trained)  # refused where test rows may be among them
+    frame, slices = data.load(problem, trained.rows, trained.seed), None
+    if problem.gate.slices and not data.is_small(frame, problem):
+        held = data.split(frame, problem)[1]
+        validation = paired.Rows(problem, held, data.blocks(held, problem))
+        slices = paired.slices(validation, gate.answered(validation, loaded))
+    return card.write(problem, run, loaded, slices)
 
 
-def _trained(run):
-    """How the training rows of `run` were drawn, and their digest: without it no row could be called unseen."""
-    training = [
-        d.dataset.digest
-        for d in run.inputs.dataset_inputs
-        if any(t.key == "mlflow.data.context" and t.value == "training" for t in d.tags)
-    ]
-    if not training:
-        raise WorkbookError(
-            f"the run {run.info.run_id} did not log the rows that its model was trained on, so that none can be held "
-            'out: mlflow.log_input(data.dataset(train, problem), context="training").'
-        )
-    params = run.data.params
-    return {
-        "rows": int(params.get("rows", 0)),
-        "seed": int(params.get("seed", 0)),
-        "digest": training[0],
-    }
-
-
-def contenders(problem, notebook="02_train"):
-    """The board (see `comparison`) of the runs of `notebook` on the problem of the name (or path) `problem`.
-
-    Only those that the runner made: only these are whole.
-
-    A run by hand, in JupyterLab, has neither an executed copy nor a manifest; it is there to look at.
-    """
-    runs, whole = tracking.runs(problem, notebook), problems.lasting(problem)
-    if runs.empty and whole != problem:
-        runs = tracking.runs(whole, notebook)
-    problem = problems.load(problem)
-    made = runs.get("tags.mlflow.workbook.fingerprint")
-    board = comparison.board(problem, runs if made is None else runs[made.notna()])
-    if made is None or board.empty:
-        told = comparison.verdict(problem, board.head(0)).replace("`", "")
-        raise WorkbookError(told)
-    return board
-
-
-def best_run(problem):
+def best_run(problem, notebook=""):
     """The id of the run that 03_compare recommends for the problem of that name or path."""
-    return comparison.pick(contenders(problem)).run_id
+    found = standings.of(problem, notebook)
+    if found.recommended is None:
+        raise WorkbookError(" ".join(found.reasons).replace("`", "").replace("**", ""))
+    return found.recommended
 
 
 def candidate(name, alias):
-    """The version that `promote` takes where none is named: for production what is in staging, else the newest."""
+    """(the version that `promote` takes where none is named, why): a WorkbookError where there is none to take.
+
+    For production it is what is in staging; else the newest that no gate has refused and that was not taken back.
+    """
     there, newest = registry.aliases(name), registry.versions(name)
     if not newest:
         raise WorkbookError(f"{name} has no version; make one: workbook register")
-    if alias == "production" and "staging" in there:
-        if there["staging"] != there.get("production"):
-            return registry.find(f"{name}@staging")
-    return newest[0]
+    left_out = _left_out(name, newest)
+    usable = [v for v in newest if v.number not in left_out]
+    passed_over = ", ".join(f"version {n} {why}" for n, why in sorted(left_out.items()))
+    if not usable:
+        raise WorkbookError(
+            f"{name} has no version to take by itself: {passed_over}. Name one (--version N), or register another run."
+        )
+    staged = next((v for v in usable if v.number == there.get("staging")), None)
+    if alias == "production" and staged and staged.number != there.get("production"):
+        return staged, "it is in staging"
+    newer = {n: why for n, why in left_out.items() if n > usable[0].number}
+    told = f" ({', '.join(f'version {n} {why}' for n, why in sorted(newer.items()))})"
+    return usable[0], f"it is the newest{f' to be taken{told}' if newer else ''}"
 
 
-def examine(version):
-    """(gate.Report on `version` against production, the id of the run that keeps it, the version in production)."""
-    liveness.close_dead_runs()
-    current = registry.pointed(version.name, "production")
-    loaded, client = registry.load(version), MlflowClient()
-    solved = version.tags.get(PROBLEM, version.name)
-    problem = problems.load(solved)
-    rows, champion, hindrance = _opponent(problem, version, current)
-    tags = liveness.claim() | {
-        GATE: f"{version.name}/{version.number}",
-        "mlflow.user": identity.user(),
-    }
-    run_id = client.create_run(
-        tracking.experiment_of("", {"problem": solved}),
-        tags=tags,
-        run_name=f"gate: {version.name}/{version.number}",
-    ).info.run_id
-    # nested: a notebook has a run of its own open
-    with liveness.Heartbeat(run_id), mlflow.start_run(run_id, nested=True):
-        report = gate.check(problem, rows, loaded, champion, hindrance)
-        _keep(report, problem.metric.name, version, current)
-    verdict = "passed" if report.passed else "refused"
-    client.update_run(run_id, name=f"gate: {verdict} {version.name}/{version.number}")
-    liveness.forget(client, client.get_run(run_id))
-    for key, value in {GATE: run_id, PASSED: str(report.passed).lower()}.items():
-        client.set_model_version_tag(version.name, str(version.number), key, value)
-    return report, run_id, current
+def news(version, run_id):
+    """What `register` of the run `run_id` has come to, which gave `version`."""
+    if version.run_id == run_id:
+        return f"{version} (run {run_id})"
+    return f"the same model as {version}, whose run {version.run_id} this one repeats: no new version is made"
 
 
-def _keep(report, metric, version, current):
-    """Keep the `report` on `version` with the active run; `current` is the number of the one in production."""
-    mlflow.log_param("champion", current or "none")
-    note = report.note(metric, str(version), current)
-    mlflow.set_tags({PASSED: str(report.passed).lower(), liveness.NOTE: note})
-    mlflow.log_text(report.markdown(), "gate.md")
-    mlflow.log_text(report.as_json(), "gate.json")
-    mlflow.log_figure(plots.gate(report, metric), "gate.png")
+def next_step(version):
+    """What is next for `version`, in words with the command."""
+    there, name = registry.aliases(version.name), version.name
+    if there.get("production") == version.number:
+        return f"it is in production: workbook serve {name}@production"
+    if version.tags.get(PASSED) == "false":
+        return f"the gate has refused it: workbook history {name}"
+    stage = "production" if there.get("staging") == version.number else "staging"
+    return f"next: workbook promote {name} {stage} --version {version.number}"
 
 
-def _opponent(problem, version, current):
-    """(rows that no one was trained on, the model in production, why it can't be compared with) for `version`."""
-    trained, hindrance = [_trained(MlflowClient().get_run(version.run_id))], ""
-    if current:
-        try:
-            champion = registry.find(f"{version.name}/{current}")
-            loaded = registry.load(champion)
-            both = [*trained, _trained(MlflowClient().get_run(champion.run_id))]
-            return gate.unseen(problem, both), loaded, ""
-        except (WorkbookError, MlflowException) as error:  # it must not stay there for ever
-            hindrance = f"version {current}: {first_line(error).rstrip('.')}"
-    return gate.unseen(problem, trained), None, hindrance
+def _left_out(name, versions):
+    """{number: why not} of the `versions` of the model `name` that are not taken unless they are named."""
+    current, found = registry.pointed(name, "production"), {}
+    for move in registry.settled(name):
+        if move.outcome == registry.DONE and move.kind == "rollback" and move.before:
+            found[move.before] = "was taken back from production"
+    for version in versions:
+        if version.tags.get(PASSED) == "false":
+            found[version.number] = "was refused by the gate"
+    found.pop(current, None)
+    return found
 
 
 def promote(name, alias, number=None, override="", why=""):
     """Let `alias` of the model `name` point to a version; before production it must pass the gate.
 
     Args:
-        number: of the version; by default what is in staging, or the newest (see `candidate`).
+        number: of the version; by default the one that `candidate` gives.
         override: the reason for which it goes to production although the gate refuses it.
 
     Returns:
@@ -230,7 +190,7 @@ def promote(name, alias, number=None, override="", why=""):
     """
     registry.check_alias(alias)
     registry.settled(name)
-    version = candidate(name, alias) if number is None else registry.find(f"{name}/{number}")
+    version = candidate(name, alias)[0] if number is None else registry.find(f"{name}/{number}")
     before = registry.pointed(name, alias)
     if before == version.number:
         raise WorkbookError(f"{version} is in {alias} already; nothing was changed.")
@@ -247,10 +207,12 @@ def promote(name, alias, number=None, override="", why=""):
     return version, report
 
 
-def attempt(name, alias, number, override=""):
-    """`promote`, told instead of raised: (gate.Report or None, what came of it in a sentence)."""
+def attempt(version, alias):
+    """`promote`, told instead of raised: (gate.Report or None, what came of it in a sentence); None: nothing to do."""
+    if version is None:
+        return None, "There is no version to promote."
     try:
-        version, report = promote(name, alias, number, override)
+        version, report = promote(version.name, alias, version.number)
     except Refused as refused:
         return refused.report, refused.message
     except WorkbookError as error:
@@ -305,17 +267,22 @@ def rollback(name, number=None, why=""):
     return before, after
 
 
-def attempt_rollback(name, why=""):
-    """`rollback`, told instead of raised."""
-    try:
-        before, after = rollback(name, why=why)
-    except WorkbookError as error:
-        return error.message
-    return f"{name}: production is version {after} again, instead of {before}."
+def standing(name):
+    """Which version of the model `name` is in production, or why none is, in a sentence."""
+    if name not in registry.names():
+        return f"Nothing is in production: no version of {name} is registered. `workbook register` makes one."
+    if number := registry.pointed(name, "production"):
+        return f"{name} version {number} is in production."
+    tried = [t for t in registry.settled(name) if t.alias == "production"]
+    if not tried:
+        return f"Nothing is in production: no version was promoted. `workbook promote {name} production` does it."
+    return f"Nothing is in production: version {tried[-1].after} was {tried[-1].outcome}."
 
 
 def story(name):
-    """(the versions, the transitions) of the model `name`, as two frames for a page."""
+    """(the versions, the transitions) of the model `name`, as two frames for a page; empty where there is none."""
+    if name not in registry.names():
+        return pd.DataFrame(), pd.DataFrame()
     moves = pd.DataFrame(
         [{k: v for k, v in vars(t).items() if k != "key"} for t in registry.settled(name)]
     )

@@ -163,6 +163,19 @@ def find(spec):
     return there[int(number)]
 
 
+def exists(spec):
+    """Whether there is the version `spec`, as flights@production or flights/3."""
+    try:
+        return bool(find(spec))
+    except WorkbookError:
+        return False
+
+
+def required(spec):
+    """The columns without which the version `spec` does not answer; none where there is no such version."""
+    return load(find(spec)).schema.required_input_names() if exists(spec) else []
+
+
 def card(version):
     """The model card of `version`, as Markdown."""
     return MlflowClient().get_model_version(version.name, str(version.number)).description or ""

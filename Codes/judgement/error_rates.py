@@ -1,6 +1,6 @@
 """How often the gate errs: it is asked again and again about two models whose difference is known.
 
-    python -m Codes.judgement.error_rates 1000 400      how often, of the whole and of the slices
+    python -m Codes.judgement.error_rates 400 150      how often, of the whole and of the slices
 
 Each time there are new test rows and two models, whose answers are drawn so that the truth is known: scores of the
 positives lie higher by an amount that gives the ROC AUC; those of the two models go together, and on a day all rows
@@ -80,25 +80,26 @@ def refuses_a_slice(random, problem, days) -> bool:
 
 
 def measured(times: int, slice_times: int) -> Iterator[dict]:
-    """{what, key, times, of} of each question."""
+    """{key, what, share, times} of each question."""
     problem = made()
     for gain, days, count in itertools.product((0.0, BETTER), (False, True), SIZES):
         random, often = np.random.default_rng(1), max(1, round(times * SIZES[count]))
         hits = sum(passes(random, problem, count, gain, days) for _ in range(often))
-        what, wrong = (
-            ("better by 0.01, refused", often - hits) if gain else ("no better, passes", hits)
-        )
-        yield _row(f"{what}: {count:,} rows{', by days' * days}", wrong, often)
+        key, what, wrong = "no_better", "no better, passes", hits
+        if gain:
+            key, what, wrong = "better", "better by 0.01, refused", often - hits
+        key, what = f"{key}_{count}{'_days' * days}", f"{what}: {count:,} rows{', by days' * days}"
+        yield _row(key, what, wrong, often)
     gate = {"slices": list("abcd"), "slice_rows": SLICE_ROWS, "slice_loss": 0.0}
     for days in (False, True):
         random = np.random.default_rng(2)
         hits = sum(refuses_a_slice(random, made(gate), days) for _ in range(slice_times))
         what = f"equally good, refused for one of {sum(SLICES)} slices{', by days' * days}"
-        yield _row(what, hits, slice_times)
+        yield _row(f"slices{'_days' * days}", what, hits, slice_times)
 
 
-def _row(what, hits, times):
-    return {"what": what, "share": hits / times, "times": times}
+def _row(key, what, hits, times):
+    return {"key": key, "what": what, "share": hits / times, "times": times}
 
 
 if __name__ == "__main__":

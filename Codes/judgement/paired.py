@@ -78,6 +78,11 @@ class Answers:
         mine, others = self.table, other.table
         return self.labels == other.labels and list(mine) == list(others) and mine.equals(others)
 
+    @property
+    def constant(self) -> bool:
+        """Whether it answers every row alike."""
+        return bool((self.table.drop(columns="actual").nunique(dropna=False) <= 1).all())
+
 
 def value(problem: Problem, table: pd.DataFrame, labels: list | None) -> float:
     """The deciding metric of a `table` of predictions; NaN where it cannot be taken."""

@@ -64,6 +64,15 @@ def test_sweeps_are_compared_with_papermill_in_a_loop_and_their_costs_with_their
     assert len(bench_report.picture(found).axes) == 2
 
 
+def test_error_rates_of_the_gate_are_shares_that_are_held_against_their_goals_as_far_as_trials_tell():
+    rows = [row("gate", k, k, 1, [s]) for k, s in (("no_better_1000", 0.03), ("slices", 0.2))]
+    table_ = pd.DataFrame(rows).assign(measured=400)
+    told = [line.rpartition(": ") for line in bench_report.goals(table_)]
+    assert [verdict for _, _, verdict in told] == ["met", "not met"]
+    assert "3.0% of 400" in told[0][0] and "20.0% of 400" in told[1][0]
+    assert bench_report.metrics(table_) == {"gate/no_better_1000": 0.03, "gate/slices": 0.2}
+
+
 def test_a_loop_that_is_reckoned_says_from_how_many_runs():
     assert bench_sweep.named("a", 50).endswith("(3 runs, reckoned for 50)")
     assert bench_sweep.named("a", 3) == bench_sweep.NAMES["a"]

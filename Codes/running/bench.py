@@ -4,6 +4,7 @@
     make bench SECTIONS=runs WAYS="a c e" ROUNDS=3      a part of it
     make bench SECTIONS=sweep TRIALS=50 GROWTH=1000     sweeps: so many trials, and how they slow down as they grow
     make bench SECTIONS=serve                           a served model's answers, against MLflow's own server
+    make bench SECTIONS=gate                            how often the gate errs, on models whose difference is known
 
 Prints a table, the ratios and the goals, and keeps them with a picture as an MLflow run of the experiment `bench`. The
 runs that are measured go to a private folder, which goes away with every process that belongs to it. The first run of
@@ -25,7 +26,15 @@ import pandas as pd
 import psutil
 
 from Codes.errors import WorkbookError
-from Codes.running import bench_costs, bench_lab, bench_report, bench_serve, bench_sweep, bench_ways
+from Codes.running import (
+    bench_costs,
+    bench_gate,
+    bench_lab,
+    bench_report,
+    bench_serve,
+    bench_sweep,
+    bench_ways,
+)
 from Codes.running.bench_report import row, say
 from Codes.running.bench_ways import Worker, side_by_side
 
@@ -37,7 +46,7 @@ WAYS = {
     "e": "a function in a loop",
 }
 SLOW = ("a", "b")  # seconds a run: fewer of them
-SECTIONS = ("runs", "stages", "lab", "sweep", "serve")
+SECTIONS = ("runs", "stages", "lab", "sweep", "serve", "gate")
 PARTS = 3  # rounds of what takes longer
 
 
@@ -97,6 +106,8 @@ def measured(sections, ways, rounds, sizes):
             rows += bench_sweep.measure(ways, again, environment, sizes["trials"]) + costs
         if "serve" in sections:
             rows += bench_serve.measure(min(rounds, PARTS), environment)
+        if "gate" in sections:
+            rows += bench_gate.measure(rounds, environment)
     return pd.DataFrame(rows)
 
 

@@ -35,7 +35,9 @@ TITLES = {
     "serve": "A served model: an answer to one row",
     "forms": "A served model: predicting one row, in process, again and again",
     "serve_many": "A served model: an answer to 1,000 rows",
+    "gate": "How often the gate errs, on models whose difference is known",
 }
+UNITS = {"gate": "share"}  # of what is not measured in seconds
 BASES = {  # what others are compared with
     "runs": ("a", "times_a"),
     "sweep": ("a", "times_loop_a"),
@@ -59,9 +61,9 @@ def row(
 
 def say(what, number, rounds, name, seconds):
     """Tell on one line of stderr how far it is; round 0 is the one that does not count."""
-    print(
-        f"{what}, round {number} of {rounds}: {name} {seconds:.3f} s", file=sys.stderr, flush=True
-    )
+    unit = "" if what == "gate" else " s"
+    told = f"{what}, round {number} of {rounds}: {name} {seconds:.3f}{unit}"
+    print(told, file=sys.stderr, flush=True)
 
 
 def medians(table, section="runs"):
@@ -99,7 +101,23 @@ def goals(table):
     if ("c", 1) in seconds and ("e", 1) in seconds:
         above = seconds["c", 1] - seconds["e", 1]
         lines.append(f"c less than 0.25 s above e: {above:.3f} s: {verdict(above < 0.25)}")
-    return lines + goals_of_sweeps(medians(table, "costs")) + goals_of_servers(times)
+    lines += goals_of_sweeps(medians(table, "costs")) + goals_of_servers(times)
+    return lines + goals_of_the_gate(table[table.section == "gate"])
+
+
+def goals_of_the_gate(rows):
+    """The same of the gate's error rates, as far as so many trials tell."""
+    lines = []
+    for key, most, what in (
+        ("no_better", 0.025, "a model that is no better passes in 2.5 % at most"),
+        ("slices", 0.05, "of two equal models one is refused for a slice in under 5 %"),
+    ):
+        asked = rows[rows.key.str.startswith(key)]
+        if times := asked.measured.sum():
+            share = (asked.seconds * asked.measured).sum() / times
+            doubt = 2 * (most * (1 - most) / times) ** 0.5
+            lines.append(f"{what}: {share:.1%} of {times}: {verdict(share <= most + doubt)}")
+    return lines
 
 
 def goals_of_servers(times):
@@ -145,7 +163,7 @@ def metrics(table):
     for each in table.itertuples():
         pair = f"{each.key}_{each.workers}"
         names = {"runs": pair} | dict.fromkeys(("lab", "costs", "forms"), each.key)
-        names |= dict.fromkeys(("sweep", "serve", "serve_many"), pair)
+        names |= dict.fromkeys(("sweep", "serve", "serve_many"), pair) | {"gate": each.key}
         name = names.get(each.section, each.what)
         found[f"{each.section}/{name.replace(',', '')}"] = each.seconds
     return found | ratios(table)
@@ -188,6 +206,8 @@ def report(table, given):
             shown[f"times {way}"] = [
                 times[f"{name}/{r.key}_{r.workers}"] for r in rows.itertuples()
             ]
+        if section in UNITS:
+            shown = shown[["measured", "seconds"]].rename(columns={"seconds": UNITS[section]})
         print(f"\n{TITLES[section]}\n{shown.to_string(float_format='{:.3f}'.format)}")
         print(f"\n{NOTE}" if section == "runs" else "")
     print("", *(f"goal: {line}" for line in goals(table)), sep="\n")
@@ -238,7 +258,7 @@ def bars(axis, section, rows):
         labels, rows.seconds, color=rows.workers.map({1: BLUE, 2: ORANGE, 16: ORANGE})
     )
     axis.bar_label(drawn, [f"{seconds:.3f}" for seconds in rows.seconds], padding=3)
-    axis.set(title=TITLES[section], xlabel="seconds")
+    axis.set(title=TITLES[section], xlabel=UNITS.get(section, "seconds"))
     axis.margins(x=0.1)
     if section in ("runs", "sweep", "costs", "forms"):
         axis.set_xscale("log")
