@@ -58,14 +58,15 @@ def inside(estimator: Any) -> Any:
 
 def deciding(pipeline: Pipeline, threshold: float, positive: Any) -> Pipeline:
     """The fitted `pipeline`, its label being the `positive` one from this probability on, the other below it."""
+    learned = inside(pipeline[-1])
     last = FixedThresholdClassifier(
-        FrozenEstimator(inside(pipeline[-1])),
+        FrozenEstimator(learned),
         threshold=float(threshold),
         pos_label=positive,
         response_method="predict_proba",
     )
-    # it has learned already: what it looks at here are the labels
-    last.fit([[0.0], [0.0]], trust.classes(pipeline))
+    # what its fit does, but for a second copy of what has learned, which would double the saved file
+    last.n_features_in_ = getattr(learned, "n_features_in_", None)
     return Pipeline([*pipeline.steps[:-1], (pipeline.steps[-1][0], last)])
 
 

@@ -86,6 +86,8 @@ def measure(problem, table, classes=None, only=None):
             ),
             (("accuracy", "balanced_accuracy", "f1"), lambda: _labels(problem, table, classes)),
         ]
+    if problem.costs is not None:
+        kinds.append((("cost",), lambda: {"cost": _cost(problem, table, classes)}))
     if problem.metric.function is not None:
         kinds.append(((problem.metric.name,), lambda: own_metric.measure(problem, table, classes)))
     found = {}
@@ -200,6 +202,14 @@ def _labels(problem, table, classes):
         ),
         "f1": metrics.f1_score(table.actual, table.predicted, zero_division=0, **binary),
     }
+
+
+def _cost(problem, table, classes):
+    """What errors cost a row, by the problem's file."""
+    sought = positive(problem, classes)
+    missed = ((table.actual == sought) & (table.predicted != sought)).mean()
+    alarms = ((table.actual != sought) & (table.predicted == sought)).mean()
+    return float(problem.costs.missed * missed + problem.costs.false_alarm * alarms)
 
 
 def _ranking(problem, actual, scores, classes, only):

@@ -56,6 +56,31 @@ def errors(problem, table):
 
 
 @styled
+def costs(decision):
+    """What errors cost a row over the threshold of a judgement.decision.Decision, and by the one that is taken."""
+    curve = decision.curve
+    ends = np.clip(curve.threshold, 0, 1)
+    figure, axes = plt.subplots(figsize=(7, 3.4))
+    axes.step([0, *ends], [curve.cost.iloc[0], *curve.cost], where="pre", color=panels.MODEL)
+    taken, cost = decision.threshold, decision.cost(decision.threshold)
+    axes.scatter(
+        taken, cost, s=60, color=panels.HIT, zorder=3, label=f"taken: {taken:.3g}, {cost:.3g} a row"
+    )
+    for label, place, style in ((decision.positive, 0, "--"), (decision.other, -1, ":")):
+        told = f"always {drawn(label, 16)}: {curve.cost.iloc[place]:.3g}"
+        axes.axhline(
+            curve.cost.iloc[place], color=panels.GREY, linestyle=style, linewidth=1, label=told
+        )
+    unit = "errors" if decision.costs is None else "what errors cost"
+    axes.set(
+        title="From which probability on?", ylabel=f"{unit}, a row", xlim=(0, 1), ylim=(0, None)
+    )
+    axes.set_xlabel(f"threshold of the probability of {drawn(decision.positive, 24)}")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@styled
 def importances(table, metric):
     """Bars of `evaluation.importance`'s table, the largest on top; `metric` is what got worse."""
     if table.empty:

@@ -310,7 +310,8 @@ class Problem(_Part):
     @property
     def directions(self) -> dict[str, str]:
         """Each metric that is measured, and whether it is one to 'maximize' or to 'minimize'."""
-        own = {self.metric.name: self.metric.direction} if self.metric.function else {}
+        own = {"cost": "minimize"} if self.costs else {}
+        own |= {self.metric.name: self.metric.direction} if self.metric.function else {}
         return METRICS[self.task] | own
 
     def _wrong_metrics(self):

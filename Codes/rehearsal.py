@@ -142,6 +142,11 @@ def _answers(fitted, X, y):
 
 def _has_what_the_metric_needs(problem, fitted):
     """Refuse a classifier that does not give what the problem's metric is taken from."""
+    if (problem.costs or problem.threshold) and not hasattr(fitted, "predict_proba"):
+        raise WorkbookError(
+            f"{models.name_of(fitted)} gives no probabilities, which the costs or the threshold of {problem.name} "
+            "need: choose another estimator."
+        )
     name = problem.metric.name
     if problem.metric.function and not hasattr(fitted, "predict_proba"):
         if own_metric.takes_probabilities(problem):

@@ -131,6 +131,13 @@ def _classes(name, values, known, problem):
             "name one of them",
             refused=True,
         )
+    if (problem.costs or problem.threshold) and len(known) != 2:
+        yield Trouble(
+            "costs" if problem.costs else "threshold",
+            f"go with two classes, and the target has {len(known)}: {_some(known)}",
+            "leave the key out, or join classes",
+            refused=True,
+        )
     counts = {
         each["values"]: each["counts"] for each in pc.value_counts(_whole(values)).to_pylist()
     }

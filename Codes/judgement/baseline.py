@@ -16,7 +16,7 @@ from Codes.errors import WorkbookError
 from Codes.judgement import resampling
 from Codes.problem import Problem
 
-BY_LABEL = ("accuracy", "balanced_accuracy", "f1")
+BY_LABEL = ("accuracy", "balanced_accuracy", "f1", "cost")
 BY_MEDIAN = ("mae", "median_ae")
 
 

@@ -48,7 +48,7 @@ def _measure(problem, table, labels, metric) -> Callable[[np.ndarray], float]:
         return _of_ranks(problem, table, list(labels), scores, metric)
     if metric in ("log_loss", "brier") and scores.size:
         return _of_probabilities(table, labels, scores, metric)
-    if metric in ("accuracy", "balanced_accuracy", "f1"):
+    if metric in ("accuracy", "balanced_accuracy", "f1", "cost"):
         return _of_labels(problem, table, list(labels), metric)
 
     def plainly(drawn):
@@ -97,6 +97,10 @@ def _of_labels(problem, table, labels, metric):
         actual, predicted, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
         if metric == "accuracy":
             return right.sum() / matrix.sum()
+        if metric == "cost":
+            missed, alarms = matrix[one, 1 - one], matrix[1 - one, one]
+            costs = problem.costs
+            return (costs.missed * missed + costs.false_alarm * alarms) / matrix.sum()
         if metric == "balanced_accuracy":
             return (right[actual > 0] / actual[actual > 0]).mean()
         both = actual + predicted

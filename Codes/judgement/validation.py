@@ -21,6 +21,8 @@ from threadpoolctl import threadpool_limits
 
 from Codes import data, evaluation, rows, trust
 from Codes.judgement import baseline, resampling
+from Codes.judgement import decision as decisions
+from Codes.judgement.decision import Decision
 from Codes.judgement.scored import FOLDS, HOLD_OUT, TAG, Scored
 from Codes.problem import Problem
 
@@ -41,6 +43,8 @@ class Validated:
         how: in words.
         rows: the rows that it was measured on.
         kept: the predictions by the keys of the rows, as they are logged.
+        pipeline: the model to save: its label is what the decision says, where the problem asks for one.
+        decision: from which probability on a label is the positive one; None where the problem says nothing of it.
     """
 
     problem: Problem
@@ -51,6 +55,8 @@ class Validated:
     how: str
     rows: pd.DataFrame
     kept: pd.DataFrame
+    pipeline: Pipeline
+    decision: Decision | None = None
 
     def metrics(self) -> dict[str, float]:
         """For mlflow.log_metrics, the deciding one first: validation_…, error_…, gain_…, baseline_…, train_…."""
@@ -68,6 +74,8 @@ class Validated:
     def log(self) -> None:
         """Log the metrics, the predictions by row (validation.parquet), and what other runs are compared by."""
         mlflow.log_metrics(self.metrics())
+        if self.decision:
+            self.decision.log()
         mlflow.set_tag(TAG, self.scored.as_tag())
         _log_parquet(self.kept)
 
@@ -108,6 +116,8 @@ def _by_hold_out(problem, pipeline, frame):
     train, held = data.split(frame, problem)
     labels, base = trust.classes(pipeline), baseline.fit(problem, frame)
     table, answers = _predicted(problem, pipeline, held), base.predictions(held)
+    if decision := decisions.choose(problem, table, labels):
+        pipeline, table = decision.applied(pipeline), decision.relabelled(table)
     blocks = rows.blocks(held, problem)
     drawn = resampling.weights(blocks)
     name = problem.metric.name
@@ -138,6 +148,8 @@ def _by_hold_out(problem, pipeline, frame):
         how=how,
         rows=held,
         kept=_keyed(problem, held, table.assign(repeat=0)),
+        pipeline=pipeline,
+        decision=decision,
     )
 
 
@@ -148,17 +160,24 @@ def _by_folds(problem, pipeline, frame, seed):
     for number, (learned, held) in enumerate(folds(problem, frame)):
         repeat = number // PARTS
         model, some = clone(pipeline), _drawn(learned, limit, seed + number)
-        measured, constant, table = _one_fold(problem, model, some, held)
-        found.append((measured, constant))
-        if table is not None:
+        table, constant = _one_fold(problem, model, some, held)
+        found.append((table, constant, trust.classes(model) if len(table) else None))
+        if len(table):
             answers.append(_keyed(problem, held, table.assign(repeat=repeat)).set_axis(held.index))
             fitted += [(model, held)] if repeat == 0 else []
-    name = problem.metric.name
-    measured, constant = (pd.DataFrame([pair[i] for pair in found]) for i in (0, 1))
-    evaluation.check_metric(problem, measured.columns)
-    means = measured.mean().to_dict(), constant.mean().to_dict()
     kept = pd.concat(answers)
     first = kept[kept.repeat == 0].sort_index().drop(columns=["repeat", "key"])
+    if decision := decisions.choose(problem, first, trust.classes(pipeline)):
+        pipeline, first, kept = decision.applied(pipeline), *map(decision.relabelled, (first, kept))
+        fitted = [(decision.applied(model), held) for model, held in fitted]
+        found = [(decision.relabelled(t) if len(t) else t, *rest) for t, *rest in found]
+    name = problem.metric.name
+    measured = pd.DataFrame(
+        [evaluation.measure(problem, t, c) if len(t) else {} for t, _, c in found]
+    )
+    constant = pd.DataFrame([each for _, each, _ in found])
+    evaluation.check_metric(problem, measured.columns)
+    means = measured.mean().to_dict(), constant.mean().to_dict()
     scored = Scored(
         metric=name,
         more=problem.metric.more_is_better,
@@ -181,22 +200,23 @@ def _by_folds(problem, pipeline, frame, seed):
         how=f"{TIMES} times {PARTS}-fold cross-validation on {len(frame):,} rows",
         rows=frame,
         kept=kept.reset_index(drop=True),
+        pipeline=pipeline,
+        decision=decision,
     )
 
 
 def _one_fold(problem, model, learned, held):
-    """(metrics, the baseline's, the predictions) of one fold; without any where one side has too few classes."""
+    """(the predictions, the baseline's metrics) of one fold; without any where one side has too few classes."""
     X, y = _sides(problem, learned)
     if problem.task == "classification" and (
         y.nunique() < 2 or not set(held[problem.target]) <= set(y)
     ):
-        return {}, {}, None
+        return pd.DataFrame(), {}
     # one thread: OpenMP's would wait for each other by spinning, longer than so few rows take
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # the model itself, on all rows, has said it before
         table = _predicted(problem, model.fit(X, y), held)
-        measured = evaluation.measure(problem, table, trust.classes(model))
-        return measured, baseline.of(problem, learned).measure(held), table
+        return table, baseline.of(problem, learned).measure(held)
 
 
 def folds(problem: Problem, frame: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
