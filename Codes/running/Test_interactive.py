@@ -5,6 +5,8 @@ import warnings
 
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
 
 from Codes.running import interactive, recording
 from Codes.running.interactive import PLOTLY, WIDGET, WIDGETS
@@ -87,6 +89,13 @@ def test_what_asks_the_network_for_scripts_says_so(tmp_path, text, server):
     page, figures = staged(showing({"text/html": text}), tmp_path)
     for each in (page, figures["interactive.html"]):
         assert f"drawn by scripts from the network: {server}" in each and text in each
+
+
+def test_an_address_in_a_scripts_comment_asks_nothing_of_the_network(tmp_path):
+    shown = make_pipeline(PCA())._repr_html_()
+    assert ".js" in shown and "http" in shown
+    page, _ = staged(showing({"text/html": shown}), tmp_path)
+    assert "drawn by scripts" not in page
 
 
 def test_what_no_page_can_show_is_named(tmp_path):

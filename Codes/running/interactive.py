@@ -20,6 +20,7 @@ text/vnd.mermaid
 """.split()
 PICTURES = tuple(kind for kind in SHOWN if kind.startswith("image/"))
 LOADED = re.compile(r"https?://([\w.-]+)(?=/)[^\s\"'`<>]*(?:\.js\b|/npm/)")
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 LONGEST = 1_000_000  # characters of an output that is searched; those that carry a library within are longer
 BOXES = {"HBoxModel": "display:flex;align-items:center;gap:6px", "VBoxModel": "", "BoxModel": ""}
 
@@ -81,7 +82,7 @@ def loaded_from(data):
     text = data.get("text/html", "")
     if not isinstance(text, str) or len(text) > LONGEST or "script" not in text:
         return []
-    return sorted(set(LOADED.findall(html.unescape(text))))
+    return sorted(set(LOADED.findall(COMMENT.sub("", html.unescape(text)))))
 
 
 def plot(figure, name):
