@@ -29,9 +29,7 @@ from Codes.judgement import validation
 from Codes.running.testbed import FORKS, PATIENCE, fresh_store, visible, wait_for
 
 CANCER = problems.load("breast_cancer")
-PATIENT = CANCER.model_copy(
-    update={"gate": problems.Gate(latency_ms=60_000), "private": ["mean radius"]}
-)  # the machine may be busy
+PRIVATE = CANCER.model_copy(update={"private": ["mean radius"]})
 
 
 @pytest.fixture(name="store", scope="module")
@@ -40,7 +38,7 @@ def fixture_store(tmp_path_factory):
     os.environ.setdefault("WORKBOOK_TESTBED", str(tmp_path_factory.mktemp("testbed")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path_factory.mktemp("store")))
-        patch.setattr(problems, "load", lambda name: PATIENT)
+        patch.setattr(problems, "load", lambda name: PRIVATE)
         yield tracking.use_store()
     mlflow.set_tracking_uri(None)
 
@@ -503,7 +501,7 @@ def test_a_lock_that_was_taken_away_from_a_stopped_process_is_noticed(runs):
 
 def test_a_nan_in_a_metric_fails_the_gate_closed(runs, monkeypatch):
     version = promotion.register(runs["good"], "nan")
-    gate = problems.Gate(latency_ms=60_000, thresholds={"roc_auc": 0.5})
+    gate = problems.Gate(thresholds={"roc_auc": 0.5})
     strict = CANCER.model_copy(update={"gate": gate})
     monkeypatch.setattr(problems, "load", lambda name: strict)
     real = evaluation.measure

@@ -224,9 +224,10 @@ class Refused(WorkbookError):
     """The gate's refusal of a version, with its report and the run that keeps it."""
 
     def __init__(self, version, report, run_id):
+        anyway = f'--version {version.number} --override "the reason"'
         super().__init__(
-            f"{version} is not promoted: {report.refusal}. The report: run {run_id} (make ui); "
-            'what is in production stays. To promote it all the same: --override "the reason".'
+            f"{version} is not promoted: {report.refusal}. The report: run {run_id} (make ui); what is in production "
+            f"stays. To promote it all the same: {anyway}."
         )
         self.version, self.report, self.run_id = version, report, run_id
 
