@@ -66,33 +66,25 @@ def _scores(problem, run):
     name, metrics = problem.metric.name, run.data.metrics
     if f"validation_{name}" not in metrics:
         return f"The run did not log validation_{name}."
-    told = [
-        f"{name} {_measured_on(run)}: **{metrics[f'validation_{name}']:.4f}**{_around(metrics, 'error', name)}"
-    ]
-    if f"gain_{name}" in metrics and f"baseline_{name}" in metrics:
-        amount = metrics[f"gain_{name}"]
-        told.append(
-            f"{'worse' if amount < 0 else 'better'} than the baseline ({metrics[f'baseline_{name}']:.4f}) by "
-            f"{abs(amount):.4f}{_around(metrics, 'gain_error', name)}"
-        )
+    told = f"{name}: **{metrics[f'validation_{name}']:.4f}**"
+    with contextlib.suppress(ValueError):  # a run that was not scored by the workbook
+        told = _with_intervals(name, Scored.from_tag(run.data.tags.get(TAG, "{}")))
     if f"train_{name}" in metrics:
-        told.append(f"on its training rows {metrics[f'train_{name}']:.4f}")
+        told += f", on its training rows {metrics[f'train_{name}']:.4f}"
     others = {m.partition("_")[2]: v for m, v in metrics.items() if m.startswith("validation_")}
     table = pd.DataFrame({"metric": others.keys(), "validation": others.values()})
-    return f"{', '.join(told)}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
+    return f"{told}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
 
 
-def _measured_on(run):
-    with contextlib.suppress(ValueError):
-        found = Scored.from_tag(run.data.tags.get(TAG, "{}"))
-        rows = f"{found.rows:,} rows"
-        return f"on {rows} that validate" if found.how == HOLD_OUT else f"by {found.how} of {rows}"
-    return "of validation"
-
-
-def _around(metrics, which, name):
-    error = metrics.get(f"{which}_{name}")
-    return f" ± {1.96 * error:.4f} (95 %)" if error else ""
+def _with_intervals(name, found):
+    """The score and the gain of a Scored, each with its 95 % interval, and where it was measured."""
+    own, gain, rows = found.own(), found.gain(), f"{found.rows:,} rows"
+    where = f"on {rows} that validate" if found.how == HOLD_OUT else f"by {found.how} of {rows}"
+    return (
+        f"{name} {where}: **{own.value:.4f}** ± {own.reach():.4f} (95 %), "
+        f"{'worse' if gain.value < 0 else 'better'} than the baseline ({found.baseline:.4f}) by "
+        f"{abs(gain.value):.4f} ± {gain.reach():.4f}"
+    )
 
 
 def _weak(problem, slices):
@@ -107,7 +99,7 @@ def _weak(problem, slices):
 
 def _limits(problem, loaded):
     told = [
-        f"- Measured on rows held out by {problem.split.kind}; other times and places are untested."
+        f"- Measured on rows held out by the split `{problem.split.kind}`; other times and places are untested."
     ]
     if problem.time:
         told.append(
