@@ -63,7 +63,11 @@ def act(problem: str) -> dict:
     # as --override does, which would look at the same rows once more
     registry.move(name, "production", constant.number, good.number, override="it was urgent")
     promotion.rollback(name, why="that was a mistake")
-    moves = [{key: getattr(move, key) for key in MOVES} for move in registry.settled(name)]
+    moves = [
+        {key: getattr(move, key) for key in MOVES}
+        | {"before": move.before or "nothing", "outcome": move.outcome.partition(":")[0]}
+        for move in registry.settled(name)
+    ]
     refusal = f"{constant} is not promoted: {report.refusal}."
     return {"refusal": refusal, "report": report.as_json(), "moves": moves}
 

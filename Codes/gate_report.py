@@ -59,6 +59,10 @@ class Report:
         """Passed or refused, in one word."""
         return "Passed" if self.passed else "Refused"
 
+    def summary(self) -> str:
+        """The checks and the notes as Markdown without headings, for a page that has its own."""
+        return "\n\n".join([as_markdown(self.table()), *self.notes])
+
     def checks_list(self) -> str:
         """The failed checks as a Markdown list, each with what was found and what is allowed."""
         failed = [c for c in self.checks if not c.passed]

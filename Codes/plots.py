@@ -350,12 +350,12 @@ def gate(report, metric):
         return panels.nothing("it was not at the gate")
     slices = report.slices.head(2 * MOST)[::-1].reset_index(drop=True)
     height = 1.6 + max(0.22 * len(slices), 0.56 * len(report.checks))
+    if slices.empty:
+        figure, axes = plt.subplots(figsize=(7, height))
+        _checks(axes, report)
+        return figure
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, height))
     _checks(left, report)
-    if slices.empty:
-        right.text(0.5, 0.5, "no slices", ha="center")
-        right.set_axis_off()
-        return figure
     _slices(right, slices, drawn(metric, 20), first(len(slices), len(report.slices)))
     return figure
 
