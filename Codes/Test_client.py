@@ -13,18 +13,10 @@ from mlflow import MlflowClient
 from Codes import client, data, models, problem, registry, tracking, trust
 from Codes.errors import WorkbookError
 from Codes.paths import NOTEBOOKS
-from Codes.running.testbed import fresh_store
+from Codes.running.testbed import fresh_store, write_problem
 from Codes.serving.Test_payload import saved
 from Codes.serving.Test_serving import point, server
 
-YAML = """\
-title: Who will stay?
-task: classification
-source: {path: names.csv}
-target: stays
-split: {kind: random, test_share: 0.2, validation_share: 0.4, key: [name]}
-metric: {name: roc_auc, direction: maximize}
-"""
 
 
 @pytest.fixture(scope="module", name="table")
@@ -35,13 +27,15 @@ def _table(tmp_path_factory):
     frame = pd.DataFrame({"name": [f"n{i}" for i in range(200)]})
     frame["colour"] = chance.choice(["red", "blue"], 200)
     frame["stays"] = np.where(frame["colour"] == "red", "yes", "no")
-    (folder / "names.yaml").write_text(YAML, encoding="utf-8")
+    split = {"kind": "random", "test_share": 0.2, "validation_share": 0.4, "key": ["name"]}
+    metric = {"name": "roc_auc", "direction": "maximize"}
+    path = write_problem(folder, "names", "stays", split=split, metric=metric)
     frame.to_csv(folder / "names.csv", index=False)
-    names = problem.load(folder / "names.yaml")
+    names = problem.load(path)
     _, test = data.split(data.load(names), names)
     frame.loc[test.index[:3], "colour"] = None  # training sees no gap
     frame.to_csv(folder / "names.csv", index=False)
-    return folder / "names.yaml"
+    return path
 
 
 def fitted(table):

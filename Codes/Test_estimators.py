@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import yaml
 from sklearn.utils import all_estimators
 from threadpoolctl import threadpool_limits
 
 from Codes import data, evaluation, models, paths, rehearsal, trust
 from Codes import problem as problems
 from Codes.errors import WorkbookError
+from Codes.running.testbed import write_problem
 from Codes.scoring import workers
 from Codes.serving import payload
 from Codes.serving.following import Served
@@ -119,13 +119,9 @@ def _tables(tmp_path_factory):
     for name, target in targets.items():
         X.assign(y=target).to_csv(folder / f"{name}.csv", index=False)
         sort = "random" if TABLES[name] == "regression" else "stratified"
-        metric = {"name": "rmse", "direction": "minimize"}
-        if TABLES[name] == "classification":
-            metric = {"name": "accuracy", "direction": "maximize"}
-        spec = {"title": name, "task": TABLES[name], "source": {"path": f"{name}.csv"}}
-        spec |= {"target": "y", "split": {"kind": sort, "test_share": 0.25}, "metric": metric}
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(spec), "utf-8")
-        found[name] = problems.load(str(folder / f"{name}.yaml"))
+        kind = {"kind": sort, "test_share": 0.25}
+        path = write_problem(folder, name, "y", TABLES[name], split=kind)
+        found[name] = problems.load(str(path))
     return found
 
 

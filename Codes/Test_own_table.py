@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import sys
 
-import nbformat
 import numpy as np
 import pandas as pd
 
 from Codes import data, models, problem
 from Codes.paths import ROOT
+from Codes.running.testbed import write_notebook
 
 YAML = """\
 title: What will this house sell for?
@@ -58,14 +58,8 @@ def own_checkout(folder):
     file.write_text(
         file.read_text("utf-8").replace("SHORT = {", f"SHORT = {{\n    {SHORT}"), "utf-8"
     )
-    cells = [
-        nbformat.v4.new_code_cell("x: int = 3  # help [0, 10]"),
-        nbformat.v4.new_code_cell("x"),
-    ]
-    cells[0].metadata["tags"] = ["parameters"]
-    spec = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
-    mine = nbformat.v4.new_notebook(cells=cells, metadata=spec)
-    nbformat.write(mine, folder / "notebooks" / "07_mine.ipynb")
+    mine = folder / "notebooks" / "07_mine.ipynb"
+    write_notebook(mine, "x", parameters="x: int = 3  # help [0, 10]")
 
 
 def write_houses(folder):

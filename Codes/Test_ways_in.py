@@ -28,23 +28,15 @@ from Codes import (
 from Codes import problem as problems
 from Codes.errors import WorkbookError
 from Codes.judgement import validation
-from Codes.running.testbed import fresh_store
+from Codes.running.testbed import fresh_store, write_problem
 
 TIME, DAY = pd.Timestamp("2013-01-01 12:00"), pd.Timedelta(days=1)
-YAML = """\
-title: Who stays?
-task: classification
-source: {path: t.csv, na_values: [none given]}
-target: stays
-exclude: {id: identity}
-split: {kind: random, test_share: 0.25}
-metric: {name: accuracy, direction: maximize}
-contract:
-  a: {type: integer, min: 0, max: 500}
-  flag: {type: boolean, missing_share: 1}
-  town: {type: text, allowed: [A, NA]}
-  stays: {type: text}
-"""
+CONTRACT = {
+    "a": {"type": "integer", "min": 0, "max": 500},
+    "flag": {"type": "boolean", "missing_share": 1},
+    "town": {"type": "text", "allowed": ["A", "NA"]},
+    "stays": {"type": "text"},
+}
 
 
 def rows(count=120):
@@ -62,7 +54,8 @@ def fixture_place(tmp_path_factory):
     """A folder with a problem's file, its table and a store, in which version 1 of the model `t` is registered."""
     os.environ.setdefault("WORKBOOK_TESTBED", str(tmp_path_factory.mktemp("testbed")))
     folder = tmp_path_factory.mktemp("ways")
-    (folder / "t.yaml").write_text(YAML)
+    source, left_out = {"path": "t.csv", "na_values": ["none given"]}, {"id": "identity"}
+    write_problem(folder, "t", "stays", source=source, exclude=left_out, contract=CONTRACT)
     (folder / "t.csv").write_text(rows())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))

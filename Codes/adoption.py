@@ -17,6 +17,7 @@ that a run which a cell begins by hand gets the status of the cells (see session
 # MLflow loads this module while it is itself being imported.
 
 import atexit
+import contextlib
 import fcntl
 import functools
 import importlib.util
@@ -32,11 +33,8 @@ from Codes.variables import FOR_ALL, OWNED, STORE  # pylint: disable=unused-impo
 # the tag of a run that the notebook has begun by itself: its next top-level run is another one
 BEGUN = "mlflow.workbook.begun"
 RACE_LOST = "IntegrityError", "UniqueViolation"  # what the drivers of databases call it
-KEPT = (
-    "tags",
-    "description",
-    "log_system_metrics",
-)  # of start_run's arguments, where it resumes a run
+# of start_run's arguments, where it resumes a run
+KEPT = "tags", "description", "log_system_metrics"
 NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"
 LONGEST = 250  # characters of a run's name
 
@@ -155,15 +153,11 @@ def explicit(fluent):
             return by_its_cells(start(*args, **kwargs))
         check_store()
         asked = arguments.bind(*args, **kwargs).arguments
-        stack = fluent._active_run_stack.get()
-        implicits = set_aside(stack)
-        try:
+        with asked_for(fluent) as stack:
             if not stack and is_top_level(asked, owned) and (run := begin(owned)):
                 fluent._active_experiment_id = None
                 asked = {k: v for k, v in asked.items() if k in KEPT} | both_names(run, asked)
             return start(**asked)
-        finally:
-            put_back(stack, implicits)
 
     return start_run
 
@@ -177,16 +171,20 @@ def by_its_cells(run):
     return run
 
 
-def set_aside(stack):
-    """Take a run that is active only because something was logged off the `stack`; returns [it], or []."""
+@contextlib.contextmanager
+def asked_for(fluent):
+    """The stack of active runs without one that is active only because something was logged.
+
+    In the end that one lies under those that have become active, unless it is among them.
+    """
+    stack = fluent._active_run_stack.get()
     is_implicit = len(stack) == 1 and getattr(stack[0], "is_implicit", False)
-    return [stack.pop()] if is_implicit else []
-
-
-def put_back(stack, runs):
-    """Lay `runs` under those that have become active since, unless they are among them."""
-    active = {run.info.run_id for run in stack}
-    stack[:0] = [run for run in runs if run.info.run_id not in active]
+    implicits = [stack.pop()] if is_implicit else []
+    try:
+        yield stack
+    finally:
+        active = {run.info.run_id for run in stack}
+        stack[:0] = [run for run in implicits if run.info.run_id not in active]
 
 
 def is_top_level(asked, owned):
@@ -237,15 +235,10 @@ def each_its_own(fluent, manage):
         def patch_with_managed_run(*args, **kwargs):
             if not (owned := owned_run()) or _has_active_training_session():
                 return managed(*args, **kwargs)
-            stack = fluent._active_run_stack.get()
-            implicits = set_aside(stack)
-            try:
+            with asked_for(fluent) as stack, contextlib.ExitStack() as child:
                 if contradicts(stack[-1].info.run_id if stack else owned, *args[1:2]):
-                    with fluent.start_run(nested=True, tags=tags):
-                        return managed(*args, **kwargs)
+                    child.enter_context(fluent.start_run(nested=True, tags=tags))
                 return managed(*args, **kwargs)
-            finally:
-                put_back(stack, implicits)
 
         return patch_with_managed_run
 
@@ -257,12 +250,10 @@ def contradicts(run_id, fitted=None):
     from mlflow import MlflowClient
 
     given = fitted.get_params() if hasattr(fitted, "get_params") else fitted
-    known = MlflowClient().get_run(run_id).data.params if isinstance(given, dict) else {}
-    return (
-        any(name in known and known[name] != str(value) for name, value in given.items())
-        if known
-        else False
-    )
+    if not isinstance(given, dict):
+        return False
+    known = MlflowClient().get_run(run_id).data.params
+    return any(known.get(name, str(value)) != str(value) for name, value in given.items())
 
 
 def current_experiment(fluent):
@@ -375,11 +366,12 @@ def keep_to_the_store():
 def check_store(uri=None):
     """Refuse what goes to the store `uri`, by default MLflow's present one, where the owned run is in another."""
     import mlflow
-    from mlflow.exceptions import MlflowException
+
+    from Codes.errors import WorkbookError
 
     uri = str(uri or mlflow.get_tracking_uri())
     if not is_store(uri):
-        raise MlflowException.invalid_parameter_value(
+        raise WorkbookError(
             f"this run is kept in {spelt(os.environ[STORE])}, and cannot go on in {spelt(uri)}: "
             "remove the line that sets it (mlflow.set_tracking_uri, MLFLOW_TRACKING_URI), "
             f"or run the notebook with MLFLOW_TRACKING_URI={spelt(uri)}"

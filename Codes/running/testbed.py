@@ -21,6 +21,7 @@ from pathlib import Path
 
 import nbformat
 import psutil
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
@@ -33,8 +34,9 @@ WORKBOOK, PAPERMILL, SWEEP = "workbook", "papermill", "sweep"
 X = "seed: int = 0  # random state\nx: int = 0  # a number"  # the parameters of notebooks that are swept
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 FORKS = multiprocessing.get_context("forkserver")
-# papermill imports our engine
+# papermill imports our engine; a sweep's pictures are drawn by Optuna and matplotlib
 PRELOAD = ["papermill.cli", "Codes.cli", "nbconvert", "Codes.running.sweep_command", "optuna"]
+PRELOAD += ["optuna.visualization.matplotlib", "matplotlib.backends.backend_agg"]
 
 
 def write_notebook(path, *cells, parameters="seed: int = 0  # random state", kernelspec=None):
@@ -45,6 +47,32 @@ def write_notebook(path, *cells, parameters="seed: int = 0  # random state", ker
     notebook.metadata.kernelspec = dict(PYTHON if kernelspec is None else kernelspec)
     nbformat.write(notebook, path)
     return path
+
+
+def write_problem(folder, name, target, task="classification", **fields):
+    """Write the problem `name` of the table `name`.csv to `folder`; `fields` add to it and take the place of these."""
+    metric = {"name": "accuracy", "direction": "maximize"}
+    if task == "regression":
+        metric = {"name": "rmse", "direction": "minimize"}
+    fields = {"source": {"path": f"{name}.csv"}, "metric": metric} | fields
+    split = {"kind": "random", "test_share": 0.25}
+    told = {"title": f"What is {target}?", "task": task, "target": target, "split": split} | fields
+    path = Path(folder) / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(told), "utf-8")
+    return path
+
+
+def asked_once(ask):
+    """`ask`, which asks a model in a process of its own, for seconds, but only once for each model."""
+    found = {}
+
+    def asked(loaded):
+        model = loaded.digest, *loaded.trusted
+        if model not in found:
+            found[model] = ask(loaded)
+        return found[model]
+
+    return asked
 
 
 def fresh_store(folder):

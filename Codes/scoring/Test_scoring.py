@@ -28,7 +28,7 @@ from Codes.client import free_port
 from Codes.errors import WorkbookError
 from Codes.paths import DATA, ROOT
 from Codes.running.Test_cluster import Part as Process
-from Codes.running.testbed import wait_for
+from Codes.running.testbed import wait_for, write_problem
 from Codes.scoring import job, output, workers
 
 FLIGHTS = DATA / "flights.parquet"
@@ -64,17 +64,6 @@ def saved(folder, name, model="hgb", **hyperparameters):
             pip_requirements=models.requirements(),
         )
     return trust.load(folder)
-
-
-def problem_file(folder, source, target, task="classification"):
-    """A problem's file in `folder`, of the `source` (as in YAML)."""
-    metric = "accuracy" if task == "classification" else "r2"
-    path = folder / "p.yaml"
-    path.write_text(
-        f"title: t\ntask: {task}\nsource: {{{source}}}\ntarget: {target}\n"
-        f"split: {{kind: random, test_share: 0.2}}\nmetric: {{name: {metric}, direction: maximize}}\n"
-    )
-    return path
 
 
 @pytest.fixture(scope="module", name="place")
@@ -174,7 +163,8 @@ def test_the_size_of_batches_changes_no_score(place, model, tmp_path):
 )
 def test_predictions_are_those_of_predict_for_every_kind_of_model(tmp_path, name, kind):
     small = {"forest": {"n_estimators": 5}, "hgb": {"max_iter": 5}}.get(kind, {})
-    name = problem_file(tmp_path, "sklearn: iris", "target") if name == "iris" else name
+    if name == "iris":
+        name = write_problem(tmp_path, "iris", "target", source={"sklearn": "iris"})
     model = saved(tmp_path / "model", name, kind, **small)
     table = data.features(data.load(problem.load(name), 500), problem.load(name))
     table.to_parquet(tmp_path / "t.parquet")
@@ -189,7 +179,8 @@ def test_predictions_are_those_of_predict_for_every_kind_of_model(tmp_path, name
 def test_two_classes_as_probable_as_each_other_are_told_apart_as_predict_does(tmp_path):
     frame = pd.DataFrame({"x": [0.0, 0.0, 1.0, 1.0] * 20, "y": [0, 1, 0, 1] * 20})
     frame.to_parquet(tmp_path / "even.parquet")
-    model = saved(tmp_path / "model", problem_file(tmp_path, "path: even.parquet", "y"), max_iter=5)
+    even = write_problem(tmp_path, "even", "y", source={"path": "even.parquet"})
+    model = saved(tmp_path / "model", even, max_iter=5)
     table = frame[["x"]]
     table.to_parquet(tmp_path / "t.parquet")
     run(model, tmp_path / "t.parquet", tmp_path / "s.parquet")
@@ -296,7 +287,7 @@ def test_a_category_that_training_never_saw_is_scored_where_that_is_allowed(mode
 def test_a_column_of_true_false_and_gaps_is_read_as_it_was_learned(tmp_path):
     text = "flag,size,y\n" + "true,1,1\nfalse,2,0\n,3,1\n" * 30
     (tmp_path / "gaps.csv").write_text(text)
-    described = problem_file(tmp_path, "path: gaps.csv", "y", "regression")
+    described = write_problem(tmp_path, "gaps", "y", "regression")
     model = saved(tmp_path / "model", described, max_iter=5)
     done, _ = run(model, tmp_path / "gaps.csv", tmp_path / "s.csv")
     assert done.scored == 90
@@ -308,8 +299,8 @@ def test_a_column_of_true_false_and_gaps_is_read_as_it_was_learned(tmp_path):
 def test_a_table_is_scored_by_the_marks_of_its_training_and_no_row_is_swallowed(tmp_path):
     rows = "".join(f"{n},5;{n % 28 + 1}.03.2013;{n % 3}\n" for n in range(90))
     (tmp_path / "t.csv").write_text("prediction;when;y\n" + rows)
-    marks = 'path: t.csv, sep: ";", decimal: ",", date_format: "%d.%m.%Y"'
-    described = problem_file(tmp_path, marks, "y", "regression")
+    marks = {"path": "t.csv", "sep": ";", "decimal": ",", "date_format": "%d.%m.%Y"}
+    described = write_problem(tmp_path, "t", "y", "regression", source=marks)
     model = saved(tmp_path / "model", described, max_iter=5)
     done, _ = run(model, tmp_path / "t.csv", tmp_path / "s.parquet")
     scored = pd.read_parquet(tmp_path / "s.parquet")
