@@ -18,7 +18,6 @@ from Codes.serving.Test_payload import saved
 from Codes.serving.Test_serving import point, server
 
 
-
 @pytest.fixture(scope="module", name="table")
 def _table(tmp_path_factory):
     """The file of a problem without numbers: a few colours with rare gaps, and a name that each row has alone."""

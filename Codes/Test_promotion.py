@@ -21,12 +21,13 @@ from Codes import (
     models,
     promotion,
     registry,
+    reproduction,
     tracking,
 )
 from Codes import problem as problems
 from Codes.errors import WorkbookError
 from Codes.judgement import validation
-from Codes.running.testbed import FORKS, PATIENCE, fresh_store, visible, wait_for
+from Codes.running.testbed import FORKS, PATIENCE, asked_once, fresh_store, visible, wait_for
 
 CANCER = problems.load("breast_cancer")
 PRIVATE = CANCER.model_copy(update={"private": ["mean radius"]})
@@ -39,6 +40,7 @@ def fixture_store(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path_factory.mktemp("store")))
         patch.setattr(problems, "load", lambda name: PRIVATE)
+        patch.setattr(reproduction, "ask", asked_once(reproduction.ask))
         yield tracking.use_store()
     mlflow.set_tracking_uri(None)
 
@@ -52,6 +54,18 @@ def fixture_runs(store):  # pylint: disable=unused-argument
         "weak": train("hgb", max_iter=1),
         "good": train("hgb", is_scored=True, **good),
     }
+
+
+@pytest.fixture(name="versions", scope="module")
+def fixture_versions(runs):
+    """A function that makes versions 1, 2, 3 of a name: good, weak, dummy, as registered; a card takes seconds."""
+    made = [promotion.register(runs[model], "models") for model in ("good", "weak", "dummy")]
+
+    def copied(name):
+        for each in made:
+            registry.add(name, each.source, each.run_id, each.tags, "a card")
+
+    return copied
 
 
 def train(model, status="FINISHED", seed=0, fingerprint="", is_scored=False, **hyperparameters):
@@ -135,6 +149,18 @@ def test_a_text_of_somebodys_own_stays_on_a_models_page(runs):
     client.update_registered_model("described", "my own words")
     promotion.promote("described", "staging")
     assert client.get_registered_model("described").description == "my own words"
+
+
+def test_problems_whose_files_are_called_alike_share_no_model(store, runs):
+    del store
+    version = promotion.register(runs["good"])
+    MlflowClient().set_model_version_tag(
+        version.name, str(version.number), registry.PROBLEM, f"/elsewhere/{version.name}.yaml"
+    )
+    with pytest.raises(WorkbookError, match="is of the problem /elsewhere/.*not of .*--name") as no:
+        promotion.register(runs["weak"])
+    assert "\n" not in no.value.message
+    assert promotion.register(runs["weak"], version.name).number == 2
 
 
 def test_what_is_no_finished_whole_run_of_this_workbook_is_not_registered(store, runs):
@@ -360,9 +386,8 @@ def race(uri, name, before, others):
     return won[0]
 
 
-def test_of_several_promotions_at_once_one_wins_and_the_others_are_told(store, runs):
-    for model in ("good", "weak", "dummy"):
-        promotion.register(runs[model], "raced")
+def test_of_several_promotions_at_once_one_wins_and_the_others_are_told(store, versions):
+    versions("raced")
     registry.move("raced", "production", 1, None)
     before = 1
     for _ in range(2):
@@ -397,11 +422,10 @@ def move_and_stop(uri, name, after, before, stop_at):
     ],
 )
 def test_a_killed_promotion_leaves_a_sound_registry_and_the_next_one_converges(
-    store, runs, stop_at, moved
+    store, versions, stop_at, moved
 ):
     name = f"killed-{stop_at}"
-    for model in ("good", "weak", "dummy"):
-        promotion.register(runs[model], name)
+    versions(name)
     registry.move(name, "production", 1, None)
     process = FORKS.Process(target=move_and_stop, args=(store, name, 2, 1, stop_at))
     process.start()
@@ -450,9 +474,8 @@ def test_a_model_in_production_that_is_damaged_does_not_stay_there_for_ever(runs
     assert registry.pointed("damaged", "production") == 2
 
 
-def test_only_what_was_in_production_is_rolled_back_to(runs):
-    for model in ("good", "weak", "dummy"):
-        promotion.register(runs[model], "back")
+def test_only_what_was_in_production_is_rolled_back_to(versions):
+    versions("back")
     registry.move("back", "production", 1, None)
     registry.move("back", "production", 2, 1)
     with pytest.raises(WorkbookError, match="version 3 was never in production; .*--version 3"):
@@ -462,9 +485,8 @@ def test_only_what_was_in_production_is_rolled_back_to(runs):
     assert promotion.rollback("back") == (2, 1)
 
 
-def test_transitions_are_in_their_order_whatever_the_clocks_and_time_zones(runs, monkeypatch):
-    for model in ("good", "weak", "dummy"):
-        promotion.register(runs[model], "zones")
+def test_transitions_are_in_their_order_whatever_the_clocks_and_time_zones(versions, monkeypatch):
+    versions("zones")
     moves = [("Asia/Tokyo", 1, None), ("America/New_York", 2, 1), ("Europe/Berlin", 3, 2)]
     for zone, after, before in moves:
         monkeypatch.setenv("TZ", zone)
@@ -517,9 +539,8 @@ def test_a_nan_in_a_metric_fails_the_gate_closed(runs, monkeypatch):
 # --- what is served
 
 
-def test_a_promotion_and_a_rollback_are_live_in_seconds_and_an_altered_model_is_not(runs):
-    for model in ("good", "weak", "dummy"):
-        promotion.register(runs[model], "live")
+def test_a_promotion_and_a_rollback_are_live_in_seconds_and_an_altered_model_is_not(versions):
+    versions("live")
     registry.move("live", "production", 1, None)
     rows = registry.load(registry.find("live/1")).example
 

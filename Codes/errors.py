@@ -19,6 +19,11 @@ def first_line(error, named=False):
     return f"{kind}: {told}" if named and told else told or kind
 
 
+def counted(number, noun):
+    """'1 run', '2 runs', '1,000 runs': the `number` of what `noun` names in the singular."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def nearest(name, known, form=" Did you mean '{}'?", cutoff=0.6):
     """`form` filled with that of `known` (names) which is nearest to `name`; an empty text where none is near."""
     near = difflib.get_close_matches(str(name), map(str, known), n=1, cutoff=cutoff)

@@ -60,7 +60,9 @@ def register(run_id, name="", trusted=()):
     trusted = sorted({*trusted, *json.loads(run.data.tags.get(trust.VOUCHED, "[]"))})
     solved = problems.lasting(run.data.params.get("problem", ""))
     problem = problems.load(solved)
-    name = name or problem.name
+    if not name:
+        name = problem.name
+        _check_free(name, solved)
     registry.check_name(name)
     if found := registry.of_run(name, run.info.run_id):
         return found  # its card would only be written again
@@ -103,6 +105,16 @@ def _repeated(name, run, loaded):
             ):
                 return version
     return None
+
+
+def _check_free(name, solved):
+    """Refuse the model's `name`, taken of the problem `solved`, where its versions solve a problem of another file."""
+    versions = registry.versions(name) if name in registry.names() else []
+    if others := {v.tags.get(PROBLEM, solved) for v in versions} - {solved}:
+        raise WorkbookError(
+            f"the model {name} is of the problem {min(others)}, not of {solved}: name another one by --name "
+            f"(or --name {name}, where the two are the same), or call the problem's file otherwise."
+        )
 
 
 def _card(problem, run, loaded):

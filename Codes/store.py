@@ -11,7 +11,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from Codes import moved
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, counted
 from Codes.paths import DATABASE
 
 URI = "MLFLOW_TRACKING_URI"
@@ -264,7 +264,10 @@ def settle(old=""):
         changed, copied = moved.repair(path, root, before)
     if not changed:
         return f"{path} names no files in {before}"
-    return f"{changed} places of files changed from {before} to {root}; {copied} files copied from there"
+    return (
+        f"{counted(changed, 'place')} of files changed from {before} to {root}; "
+        f"{counted(copied, 'file')} copied from there"
+    )
 
 
 def description():
@@ -276,11 +279,11 @@ def description():
     if root := artifact_root(uri):
         files = [file for file in Path(root).rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in files) + sqlite_file(uri).stat().st_size
-        yield f"files in {root}: {len(files):,}; {size / 1e6:,.1f} MB with the database"
+        yield f"{counted(len(files), 'file')} in {root}; {size / 1e6:,.1f} MB with the database"
     client = MlflowClient(uri)
     for experiment in client.search_experiments():
         count = sum(1 for _ in all_runs(client, "", [experiment.experiment_id]))
-        yield f"  {experiment.name}: {count} runs"
+        yield f"  {experiment.name}: {counted(count, 'run')}"
 
 
 def all_runs(client, where="", experiments=None, tags=None):

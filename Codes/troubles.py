@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from Codes import cell_values, tables
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, counted
 
 DATE_FORMATS = [
     f"{date}{clock}"
@@ -204,7 +204,7 @@ def _feature(name, values, problem, odd):
             where = ", ".join(str(row + 1) for row in rows)
             yield Trouble(
                 shown,
-                f"has {count} infinite values (or beyond 3.4e38), as in row {where} of those with a target",
+                f"has {counted(count, 'infinite value')} (or beyond 3.4e38), as in row {where} of those with a target",
                 "replace them, or make gaps of them (na_values: [inf, -inf])",
                 count,
                 True,

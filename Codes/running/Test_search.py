@@ -12,7 +12,7 @@ from Codes.errors import WorkbookError
 from Codes.running import engine, runner, search
 from Codes.running import space as spaces
 from Codes.running.family import POINT, TASK, TRIAL, Family
-from Codes.running.plan import Plan
+from Codes.running.plan import Plan, Trial
 from Codes.running.search import OWNER, Search
 from Codes.running.sweep import Sweep
 from Codes.running.testbed import X, wait_for, write_notebook
@@ -44,6 +44,11 @@ def sweep_of(plan):
     found = Sweep(plan, None, SimpleNamespace(say=print))
     found.family.open()
     return found
+
+
+def test_a_trial_is_told_as_it_is_typed_and_named_briefly():
+    trial = Trial(1, {"h.a": 0.00123456, "x": 2})
+    assert (trial.typed(), trial.name()) == ("h.a=0.001235 x=2", "a=0.001235 x=2")
 
 
 def test_a_failed_trial_counts_as_long_as_its_process_lives(plan):

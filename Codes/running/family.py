@@ -12,7 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from Codes import identity, liveness, parameters, paths, tracking
 from Codes.adoption import OWNED
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, counted
 from Codes.running import engine, fingerprint, worker
 from Codes.store import all_runs
 
@@ -98,7 +98,7 @@ class Family:
         end, said = time.monotonic() + worker.PARTING + 5, False
         while (living := self.children("RUNNING")) and time.monotonic() < end:
             if not said:
-                self.say(f"{len(living)} trials of the earlier attempt are still ending")
+                self.say(f"{counted(len(living), 'trial')} of the earlier attempt still to end")
             said = True
             time.sleep(0.5)
             liveness.close_dead_runs()
@@ -115,7 +115,7 @@ class Family:
         varied = ", ".join(name.rpartition(".")[2] for name in plan.space.varies) or "seeds"
         run = engine.create(f"{plan.path.stem} sweep: {varied}"[:250], experiment, tags)
         told = {"sampler": plan.sampler, "seeds": plan.seeds, "pruner": plan.pruner or "none"}
-        told |= {"notebook": plan.path.stem, "points": plan.space.size() or "endless"}
+        told |= {"notebook": plan.path.stem, "points": plan.space.size() or "infinitely many"}
         told |= {f"objective {metric}": direction for metric, direction in plan.objectives}
         facts = [Param(k, str(v)) for k, v in told.items()]
         self.client.log_batch(run.info.run_id, params=facts)

@@ -115,10 +115,13 @@ class Trial:  # pylint: disable=too-many-instance-attributes
     reported: int = -1
 
     def name(self):
-        """The varied values, by their short names, as they would be typed."""
-        short = short_names(self.point)
-        pairs = [(short[k], tracking.text_of(_rounded(v))) for k, v in self.point.items()]
-        return " ".join(f"{name}={text}" for name, text in pairs)
+        """The varied values by their short names, which a table of runs has room for."""
+        return self.typed(short_names(self.point))
+
+    def typed(self, names=None):
+        """The varied values by their `names`, as a rule as they are typed."""
+        pairs = [(k, tracking.text_of(_rounded(v))) for k, v in self.point.items()]
+        return " ".join(f"{(names or {}).get(name, name)}={text}" for name, text in pairs)
 
 
 def short_names(names):

@@ -32,7 +32,7 @@ class Progress:
         if not self.live or trial.state == "FAILED":
             self.facts["done"] = self.facts.get("done", 0) + 1
             count = f"[{self.facts['done']}/{self.facts.get('total', '?')}]"
-            self.say(f"{count} {trial.name()}: {how}{told}{known}{self._left()}")
+            self.say(f"{count} {trial.typed()}: {how}{told}{known}{self._left()}")
 
     def show(self, done, total, running, failed, best):
         """Show the counts as they are now."""

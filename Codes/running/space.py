@@ -153,11 +153,11 @@ class Space:
         return None if None in counts else math.prod(counts)
 
     def grid(self):
-        """Every point, the last name varying fastest; a WorkbookError where they are endless or over the limit."""
-        endless = [name for name, spread in self.varies.items() if spread.count() is None]
-        if endless:
+        """Every point, the last name varying fastest; a WorkbookError where they are too many."""
+        continuous = [name for name, spread in self.varies.items() if spread.count() is None]
+        if continuous:
             raise WorkbookError(
-                f"{endless[0]} is a continuous range, which has no grid: give it a step, or choose --sampler random."
+                f"{continuous[0]} is a continuous range, which has no grid: give it a step, or choose --sampler random."
             )
         if self.size() > GRID_LIMIT:
             raise WorkbookError(

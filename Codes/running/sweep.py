@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from Codes import liveness, manifest, notebook_file, tracking
-from Codes.errors import WorkbookError, first_line, nearest
+from Codes.errors import WorkbookError, counted, first_line, nearest
 from Codes.running import (
     engine,
     family,
@@ -117,7 +117,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         if history:
             again = len(self.trials) - done
             self.progress.say(
-                f"going on: {done} trials are done" + f", {again} are run again" * bool(again)
+                f"going on: {counted(done, 'trial')} done" + f", {again} to run again" * bool(again)
             )
 
     def _is_known(self, print_):
@@ -277,7 +277,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             and trial.tries[i] - trial.losses[i] <= self.plan.retries
         ):
             self.progress.say(
-                f"trial {trial.number} ({trial.name()}): {facts['error']}; it is tried again"
+                f"trial {trial.number} ({trial.typed()}): {facts['error']}; it is tried again"
             )
             if lost:
                 liveness.close_dead_runs()

@@ -8,7 +8,7 @@ from collections import Counter
 import click
 
 from Codes import paths
-from Codes.errors import WorkbookError
+from Codes.errors import WorkbookError, counted
 from Codes.running import search, sweep
 from Codes.running.plan import Plan
 from Codes.running.progress import Progress
@@ -106,7 +106,7 @@ def told(plan, pool):
     seeds = f" × {plan.seeds} seeds" if plan.seeds > 1 else ""
     where = f"{pool.capacity()} at once"
     goal = ", ".join(f"{direction} {metric}" for metric, direction in plan.objectives)
-    return f"sweep of {plan.path.stem}: {plan.wanted()} trials{seeds} by {plan.sampler}, {where}, to {goal}"
+    return f"sweep of {plan.path.stem}: {counted(plan.wanted(), 'trial')}{seeds} by {plan.sampler}, {where}, to {goal}"
 
 
 def summary(done):
@@ -115,7 +115,7 @@ def summary(done):
     known = sum(t.reused for t in done.trials)
     parts = [f"{counts[s]} {s.lower()}" for s in ("FINISHED", "PRUNED", "FAILED") if counts[s]]
     click.echo(
-        f"{len(done.trials)} trials: {', '.join(parts)}"
+        f"{counted(len(done.trials), 'trial')}: {', '.join(parts)}"
         + (f"; {known} were known already" if known else "")
     )
     if plan.pruner and counts["FINISHED"] and done.longest < 2:
@@ -134,6 +134,6 @@ def summary(done):
         pairs = zip(plan.objectives, best.values)
         scores = ", ".join(f"{metric} {value:.5g}" for (metric, _), value in pairs)
         runs = " ".join(f["run_id"] for f in best.facts.values())
-        click.echo(f"best: {scores} with {best.name() or 'the fixed values'} (run {runs})")
+        click.echo(f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})")
     click.echo(f"sweep: run {done.family.run_id}; look at it: make ui (leaderboard.html, pictures)")
     return 1 if counts["FAILED"] else 0

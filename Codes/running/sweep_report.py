@@ -12,6 +12,7 @@ import pandas as pd
 from mlflow.entities import RunTag
 
 from Codes import liveness, manifest
+from Codes.errors import counted
 
 BEST = "mlflow.workbook.sweep.best."
 FEW = 2  # finished trials that a picture needs
@@ -79,7 +80,7 @@ def page(plan, frame):
         if plan.seeds > 1
         else ""
     )
-    about = f"{len(frame)} trials by the {plan.sampler} sampler; {told}{seeds}."
+    about = f"{counted(len(frame), 'trial')} by the {plan.sampler} sampler; {told}{seeds}."
     shown = frame.drop(columns=[c for c in ("reused", "why") if c in frame and not frame[c].any()])
     html = shown.to_html(
         index=False, border=0, na_rep="", float_format=lambda v: f"{v:.5g}", justify="right"
@@ -98,7 +99,7 @@ def tags(client, plan, trials):
     run = client.get_run(run_id)
     found |= {f"{BEST}{name}": value for name, value in best.point.items()}
     found |= {f"{BEST}run": run_id}
-    note = f"Best of {count} finished trials: **{metric} {best.values[0]:.5g}** with {best.name()}"
+    note = f"Best of {counted(count, 'finished trial')}: **{metric} {best.values[0]:.5g}** with {best.typed()}"
     note += f", [run {run_id}](#/experiments/{run.info.experiment_id}/runs/{run_id})"
     if model_id := manifest.newest_model(client, run):
         found[f"{BEST}model"] = f"models:/{model_id}"
