@@ -19,6 +19,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from Codes import data, gate, models, plots, reproduction, trust
 from Codes import problem as problems
 from Codes.errors import WorkbookError
+from Codes.running.testbed import asked_once
 
 CANCER = problems.load("breast_cancer")
 DIABETES = problems.load("diabetes")
@@ -43,6 +44,14 @@ def saved(problem, folder, model="hgb", **hyperparameters):
         metadata={trust.PREDICTED: np.asarray(answer(example)).tolist()},
     )
     return trust.load(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _asked_once():
+    """What a model answers in a process of its own is asked once of each: it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduction, "ask", asked_once(reproduction.ask))
+        yield
 
 
 @pytest.fixture(name="good", scope="module")

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import mlflow
 import pytest
@@ -13,10 +11,10 @@ from mlflow import MlflowClient
 from Codes import cli
 from Codes import client as clients
 from Codes import problem as problems
-from Codes import promotion, registry, tracking
+from Codes import promotion, registry, reproduction, tracking
 from Codes.errors import WorkbookError
 from Codes.paths import ROOT
-from Codes.running.testbed import Server, fresh_store, wait_for
+from Codes.running.testbed import Server, asked_once, fresh_store, wait_for
 from Codes.Test_promotion import PATIENT, race, train
 
 CACHE = ROOT / ".cache" / "models"
@@ -33,6 +31,7 @@ def fixture_remote(tmp_path_factory):
         patch.setenv("MLFLOW_TRACKING_URI", server.uri)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         patch.setattr(problems, "load", lambda name: PATIENT)
+        patch.setattr(reproduction, "ask", asked_once(reproduction.ask))
         tracking.use_store()
         for parameters in ({"max_iter": 1}, {"max_depth": 3, "max_iter": 60}):
             promotion.register(train("hgb", **parameters), "remote")
@@ -45,10 +44,8 @@ def fixture_remote(tmp_path_factory):
 
 def command(*words):
     """What `workbook WORDS…` says, and its exit code."""
-    done = subprocess.run(
-        [sys.executable, "-m", "Codes.cli", *words], capture_output=True, text=True, check=False
-    )
-    return done.stdout + done.stderr, done.returncode
+    done = CliRunner().invoke(cli.main, words)
+    return done.output, done.exit_code
 
 
 def test_files_are_fetched_once_and_used_only_as_they_were_registered(remote):
@@ -108,7 +105,7 @@ def test_a_store_that_goes_away_in_the_middle_of_a_command_is_one_line(remote, m
         return real(*args, **kwargs)
 
     monkeypatch.setattr(MlflowClient, "search_model_versions", gone)
-    done = CliRunner().invoke(cli.main, ["models", "remote"])
+    said, code = command("models", "remote")
     remote.start()
-    assert done.exit_code == 1 and done.output.startswith("Error: the store failed: "), done.output
-    assert len(done.output.strip().splitlines()) == 1
+    assert code == 1 and said.startswith("Error: the store failed: "), said
+    assert len(said.strip().splitlines()) == 1

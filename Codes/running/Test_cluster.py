@@ -188,8 +188,8 @@ class Desk:
 
 
 def test_trials_run_on_all_workers_into_the_shared_server(sweep, dask):
-    desk = sweep("spread", "-v", "x=1..6")
-    finished = desk.check(list(range(1, 7)))
+    desk = sweep("spread", "-v", "x=1..4")
+    finished = desk.check(list(range(1, 5)))
     assert {r.data.tags["place"] for r in finished} == set(dask.workers)
     assert "best: score 0 with x=3" in desk.printed
     names = {f.path for f in desk.store.client.list_artifacts(finished[0].info.run_id)}
@@ -197,18 +197,18 @@ def test_trials_run_on_all_workers_into_the_shared_server(sweep, dask):
 
 
 def test_a_worker_that_is_killed_loses_no_trial(sweep, dask):
-    desk = sweep("killed", "-v", "x=1..6")
+    desk = sweep("killed", "-v", "x=1..4")
     running = desk.begun(2)
     dask.kill_worker("south")
     try:
-        desk.check(list(range(1, 7)))
+        desk.check(list(range(1, 5)))
         assert running
     finally:
         dask.start_worker("south")
 
 
 def test_a_worker_that_comes_late_takes_part(sweep, dask):
-    desk = sweep("late", "-v", "x=1..12")
+    desk = sweep("late", "-v", "x=1..8")
     desk.begun(1)
     os.kill(
         desk.part.process.pid, signal.SIGSTOP
@@ -217,14 +217,14 @@ def test_a_worker_that_comes_late_takes_part(sweep, dask):
     try:
         wait_for(lambda: "Registered to" in (dask.folder / "east.log").read_text("utf-8"))
         os.kill(desk.part.process.pid, signal.SIGCONT)
-        finished = desk.check(list(range(1, 13)))
+        finished = desk.check(list(range(1, 9)))
         assert "east" in {r.data.tags["place"] for r in finished}
     finally:
         dask.kill_worker("east")
 
 
 def test_a_scheduler_that_is_restarted_is_waited_for(sweep, dask):
-    desk = sweep("restarted", "-v", "x=1..8")
+    desk = sweep("restarted", "-v", "x=1..4")
     desk.begun(2)
     dask.scheduler.kill()
     time.sleep(1)
@@ -232,16 +232,16 @@ def test_a_scheduler_that_is_restarted_is_waited_for(sweep, dask):
     for name in list(dask.workers):  # as a cluster's manager does: they end with their scheduler
         dask.kill_worker(name)
         dask.start_worker(name)
-    desk.check(list(range(1, 9)))
+    desk.check(list(range(1, 5)))
     assert re.search(r"the scheduler .* is away; waiting for it", desk.printed), desk.printed
 
 
 def test_a_tracking_server_that_is_restarted_loses_and_doubles_nothing(sweep, server):
-    desk = sweep("untracked", "-v", "x=1..8", "--retries", "1")
+    desk = sweep("untracked", "-v", "x=1..4", "--retries", "1")
     desk.begun(2)
     server.kill()
     server.start()
-    desk.check(list(range(1, 9)))
+    desk.check(list(range(1, 5)))
 
 
 def test_a_worker_with_other_code_is_refused_by_what_differs(sweep, dask):
@@ -273,7 +273,7 @@ def test_an_error_on_a_worker_fails_its_trial_and_is_no_lost_scheduler(tmp_path,
 
 
 def test_ctrl_c_ends_the_trials_on_the_cluster(sweep):
-    desk = sweep("stopped", "-v", "x=1..8")
+    desk = sweep("stopped", "-v", "x=1..4")
     desk.begun(2)
     os.kill(desk.part.process.pid, signal.SIGINT)
     desk.part.process.wait(120)

@@ -11,8 +11,8 @@ import pytest
 from Codes.running.testbed import processes_of
 from Codes.running.Test_sweep import GOAL, check_ended, children_of, parent_of, table_of
 
-MOMENTS = 50
-POINTS = 16
+MOMENTS = 20
+POINTS = 12
 STEPS = 8
 CODE = f"""
 import mlflow, time
@@ -58,7 +58,7 @@ def check_whole(execution):
 
 
 @pytest.mark.timeout(900)
-def test_fifty_random_moments_of_sigkill_lose_and_double_nothing(own_store):
+def test_twenty_random_moments_of_sigkill_lose_and_double_nothing(own_store):
     chance, kills, sweeps = random.Random(4), 0, 0
     while kills < MOMENTS:
         sweeps += 1
