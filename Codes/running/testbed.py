@@ -66,11 +66,11 @@ def asked_once(ask):
     """`ask`, which asks a model in a process of its own, for seconds, but only once for each model."""
     found = {}
 
-    def asked(loaded):
-        model = loaded.digest, *loaded.trusted
-        if model not in found:
-            found[model] = ask(loaded)
-        return found[model]
+    def asked(loaded, **options):
+        question = loaded.digest, *loaded.trusted, *options.items()
+        if question not in found:
+            found[question] = ask(loaded, **options)
+        return found[question]
 
     return asked
 
