@@ -60,14 +60,14 @@ REFUSED = {
     "GammaRegressor": "out of the valid range of the loss",
     "PoissonRegressor": "out of the valid range of the loss",
     "IsotonicRegression": "should be a 1d array",
-    "MultiTaskElasticNet": "mono-task",
-    "MultiTaskElasticNetCV": "mono-task",
-    "MultiTaskLasso": "mono-task",
-    "MultiTaskLassoCV": "mono-task",
-    "ClassifierChain": "IndexError",
-    "MultiOutputClassifier": "at least two dimensions",
-    "MultiOutputRegressor": "at least two dimensions",
-    "RegressorChain": "IndexError",
+    "MultiTaskElasticNet": "several targets at once",
+    "MultiTaskElasticNetCV": "several targets at once",
+    "MultiTaskLasso": "several targets at once",
+    "MultiTaskLassoCV": "several targets at once",
+    "ClassifierChain": "several targets at once",
+    "MultiOutputClassifier": "several targets at once",
+    "MultiOutputRegressor": "several targets at once",
+    "RegressorChain": "several targets at once",
     "FixedThresholdClassifier-several": "Only binary",
     "FixedThresholdClassifier-numbered": "Only binary",
     "TunedThresholdClassifierCV-several": "Only binary",
@@ -299,6 +299,47 @@ def test_what_could_not_be_loaded_again_is_refused_before_it_trains(own, name, s
     path = f"{own}.{name}"
     with pytest.raises(WorkbookError, match=said):
         trained(path, tables["several"], [path, f"{own}.<lambda>"])
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "said"),
+    [
+        ("sklearn.ensemble.VotingClassifier", {}, "needs estimators among"),
+        ("sklearn.ensemble.VotingClassifier", {"estimators": ["linear", "linaer"]}, "'linear'"),
+        ("sklearn.ensemble.VotingClassifier", {"estimators": []}, "should be a non-empty list"),
+        ("sklearn.ensemble.BaggingClassifier", {"estimator": "linaer"}, "did you mean 'linear'"),
+        ("xgboost.XGBClassifier", {"max_dpeth": 3}, "did you mean 'max_depth'"),
+        ("lightgbm.LGBMClassifier", {"n_estimator": 3}, "did you mean 'n_estimators'"),
+        ("catboost.CatBoostClassifier", {"loss_function": "nope"}, "nope loss is not supported"),
+        ("xgboost.XGBClassifier", {"objective": "nope"}, "0, 1, 2: .*objective function: `nope`"),
+        (
+            "sklearn.model_selection.GridSearchCV",
+            {"estimator": "linear", "param_grid": {"C": [-1]}},
+            "C.* must be a float in the range",
+        ),
+    ],
+)
+def test_hyperparameters_that_do_not_do_are_told_in_one_line(path, given, said, tables):
+    train, test = split(tables["binary"].source.path)
+    with pytest.raises(WorkbookError, match=said) as caught:
+        pipeline = models.build(
+            tables["binary"], data.features(train, tables["binary"]), path, given
+        )
+        rehearsal.rehearse(tables["binary"], pipeline, train, test, vouched(path))
+    assert "\n" not in caught.value.message
+
+
+def test_estimators_of_one_class_are_all_there_and_each_takes_its_own_settings(tables):
+    given = {"estimators": ["linear", "linear"], "linear2__C": 9.0}
+    X = data.features(split(tables["binary"].source.path)[0], tables["binary"])
+    found = models.build(tables["binary"], X, "sklearn.ensemble.VotingClassifier", given)[-1]
+    assert [each.C for _, each in found.estimators] == [1.0, 9.0]
+
+
+def test_a_name_that_another_package_knows_by_its_own_is_let_through(tables):
+    X = data.features(split(tables["binary"].source.path)[0], tables["binary"])
+    for path, given in (("lightgbm.LGBMClassifier", "num_leaf"), ("xgboost.XGBClassifier", "eta")):
+        assert models.build(tables["binary"], X, path, {given: 1})
 
 
 def test_a_metric_from_probabilities_is_refused_of_an_estimator_that_gives_none(tables):

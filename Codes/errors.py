@@ -4,6 +4,8 @@ import difflib
 
 import click
 
+from Codes.labels import short
+
 
 class WorkbookError(click.ClickException):
     """A mistake that the user can mend; click's commands print it without a traceback and exit 1."""
@@ -15,8 +17,14 @@ class WorkbookError(click.ClickException):
 def first_line(error, named=False):
     """The first line of what `error` (an exception, or a text) says, not endless; with its type's name if `named`."""
     kind = type(error).__name__ if isinstance(error, BaseException) else ""
-    told = str(error).strip().partition("\n")[0][:300]
-    return f"{kind}: {told}" if named and told else told or kind
+    text = str(error).strip().partition("\n")[0][:300]
+    return f"{kind}: {text}" if named and text else text or kind
+
+
+def told(error, most=300):
+    """All that the exception `error` says, on one line: its kind, and of a long text its beginning and its end."""
+    text = str(error).partition("Stack trace:")[0]  # of a library in C++
+    return f"{type(error).__name__}: {short(text, most)}".rstrip(". :")
 
 
 def counted(number, noun):

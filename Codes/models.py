@@ -19,6 +19,7 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.utils import get_tags
 
 from Codes import answers, data, dotted, errors, trust
 from Codes.dates import Dates
@@ -47,6 +48,10 @@ SHORT = {
 }
 # Hyperparameters that hold other estimators, which may be given by their names.
 INNER = ("estimator", "final_estimator", "regressor", "base_estimator")
+WORDS = ("drop", "passthrough", "deprecated")  # which scikit-learn takes in an estimator's place
+# How near a name that a class takes by **kwargs must be to one that it has to be a misspelt one: what LightGBM and
+# XGBoost call by other names, as num_leaf for num_leaves, is less near.
+MISSPELT = 0.85
 # Gradient boosting bins a category into one byte, and some of the 256 values are taken.
 MAX_CATEGORIES = 250
 EXAMPLE_ROWS = 5
@@ -252,67 +257,110 @@ def _estimator(path, hyperparameters, task):
     cls = load_class(path)
     needed = ("fit", "predict", "get_params", "set_params")
     if not inspect.isclass(cls) or not all(hasattr(cls, name) for name in needed):
-        raise WorkbookError(f"model '{path}' is not a scikit-learn-compatible estimator class.")
-    _check_names(path, cls, hyperparameters)
-    given = {k: _inner(k, v, task) for k, v in hyperparameters.items() if "__" not in k}
-    if "allow_writing_files" in inspect.signature(cls).parameters:
-        given = {
-            "allow_writing_files": False
-        } | given  # CatBoost would keep its logs beside the notebook
-    try:
-        estimator = cls(**given)
-        estimator.set_params(**{k: v for k, v in hyperparameters.items() if "__" in k})
-        if hasattr(estimator, "_parameter_constraints"):
-            estimator._validate_params()  # pylint: disable=protected-access  # fit would find it later
-    except (TypeError, ValueError, AttributeError) as error:
         raise WorkbookError(
-            f"model '{path}': hyperparameters {hyperparameters}: {error}"
+            f"model '{path}' is not a scikit-learn-compatible estimator class that predicts: it needs "
+            f"{', '.join(needed)}."
+        )
+    given = {name: _inner(name, value, task) for name, value in hyperparameters.items()}
+    _check_names(path, cls, given)
+    try:
+        estimator = _made(cls, given)
+        _check_kind(path, estimator, task)
+    except WorkbookError:
+        raise
+    except (
+        Exception
+    ) as error:  # pylint: disable=broad-exception-caught  # of other packages: many kinds
+        raise WorkbookError(
+            f"model '{path}': hyperparameters {hyperparameters}: {errors.told(error, 1000)}."
         ) from error
-    _check_kind(path, estimator, task)
+    return estimator
+
+
+def _made(cls, hyperparameters):
+    """The estimator of the class `cls`, its hyperparameters checked where it can check them before it learns."""
+    given = {name: value for name, value in hyperparameters.items() if "__" not in name}
+    if "allow_writing_files" in inspect.signature(cls).parameters:
+        # CatBoost would keep its logs beside the notebook
+        given = {"allow_writing_files": False} | given
+    estimator = cls(**given)
+    estimator.set_params(**{k: v for k, v in hyperparameters.items() if k not in given})
+    if hasattr(estimator, "_parameter_constraints"):
+        estimator._validate_params()  # pylint: disable=protected-access  # fit would find it later
     return estimator
 
 
 def _inner(name, value, task):
     """The `value` of the hyperparameter `name`, estimators in it made of their names."""
-    if name in INNER and isinstance(value, str) and ("." in value or value in SHORT):
+    if name in INNER and isinstance(value, str) and value not in WORDS:
         path, defaults = _resolve(value, task)
         try:
             return load_class(path)(**defaults)
-        except (TypeError, ValueError) as error:
-            raise WorkbookError(f"{name} '{value}': {errors.first_line(error)}") from error
+        except WorkbookError:
+            raise
+        except Exception as error:  # pylint: disable=broad-exception-caught
+            raise WorkbookError(f"{name} '{value}': {errors.told(error)}.") from error
     if name == "estimators" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        value = {each.rpartition(".")[2].lower(): each for each in value}
+        value = _called(value)
     if name == "estimators" and isinstance(value, dict):
         return [(key, _inner("estimator", each, task)) for key, each in value.items()]
     return value
 
 
+def _called(models):
+    """{name: model} of these `models`, by the names of their classes, with a number where one is there twice."""
+    last = [each.rpartition(".")[2].lower() for each in models]
+    return {
+        f"{name}{i}" if last.count(name) > 1 else name: models[i - 1]
+        for i, name in enumerate(last, 1)
+    }
+
+
 def _check_names(path, cls, hyperparameters):
-    """Refuse a hyperparameter that `cls` doesn't have, with the nearest one that it has."""
-    parameters = inspect.signature(cls).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
+    """Refuse a hyperparameter that `cls` doesn't have, with the nearest one that it has, and one that is not given."""
+    parameters = inspect.signature(cls).parameters.values()
+    own = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    named, is_open = list(own), any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if is_open:  # XGBoost's are named by the classes that it is derived from
+        named += itertools.chain(*(inspect.signature(c.__init__).parameters for c in cls.__mro__))
+    inner = [each[0] for each in hyperparameters.get("estimators") or () if isinstance(each, tuple)]
     for name in hyperparameters:
-        if name.partition("__")[0] not in parameters:
-            raise WorkbookError(
-                f"model '{path}' has no hyperparameter '{name}'{nearest(name, parameters)}; "
-                f"it has {', '.join(parameters) or 'none'}."
-            )
+        if (first := name.partition("__")[0]) in (*named, *inner):
+            continue
+        near = nearest(first, named, MISSPELT if is_open else 0.6)
+        if near or not is_open:
+            there = near or f"; it has {', '.join(named) or 'none'}"
+            raise WorkbookError(f"model '{path}' has no hyperparameter '{name}'{there}.")
+    needed = [name for name, each in own.items() if each.default is each.empty]
+    if lacking := [name for name in needed if name not in hyperparameters]:
+        raise WorkbookError(
+            f"model '{path}' needs {' and '.join(lacking)} among its hyperparameters{_example(lacking)}."
+        )
+
+
+def _example(lacking):
+    """How to give the estimators that are `lacking` among the hyperparameters, in words; '' of other ones."""
+    values = {"estimators": '["linear", "hgb"]'} | dict.fromkeys(INNER, '"linear"')
+    shown = next((f'{{"{n}": {values[n]}}}' for n in lacking if n in values), "")
+    return f"; estimators are given by their names, as in '{shown}'" if shown else ""
 
 
 def _check_kind(path, estimator, task):
-    """Refuse a regressor for a classification problem, and the reverse."""
-    is_kind = {"classification": base.is_classifier, "regression": base.is_regressor}[task]
+    """Refuse a regressor for a classification problem, and the reverse, and what answers several targets only."""
+    kind = {"classification": "classifier", "regression": "regressor"}[task]
     try:
-        fits = is_kind(estimator)
+        tags = get_tags(estimator)
     except AttributeError as error:
-        mixin = {"classification": "ClassifierMixin", "regression": "RegressorMixin"}[task]
         raise WorkbookError(
-            f"model '{path}' tells scikit-learn not what it is: let the class inherit from sklearn.base.{mixin} and "
-            "sklearn.base.BaseEstimator, in this order."
+            f"model '{path}' tells scikit-learn not what it is: let the class inherit from sklearn.base."
+            f"{kind.capitalize()}Mixin and sklearn.base.BaseEstimator, in this order."
         ) from error
-    if not fits:
+    if tags.estimator_type != kind:
         raise WorkbookError(f"model '{path}' does no {task}, and the problem's task is {task}.")
+    if not tags.target_tags.single_output:
+        raise WorkbookError(
+            f"model '{path}' answers several targets at once, and a problem has one: choose another estimator."
+        )
 
 
 def settings(estimator) -> dict:
@@ -341,7 +389,7 @@ def _checked_dict(hyperparameters):
 def name_of(pipeline) -> str:
     """The name of the class of the estimator in `pipeline`, also inside what `adapted` puts around it."""
     estimator = answers.inside(pipeline[-1])
-    if isinstance(estimator, VotingClassifier) and len(estimator.estimators) == 1:
+    if isinstance(estimator, VotingClassifier) and [*dict(estimator.estimators)] == ["estimator"]:
         estimator = estimator.estimators[0][1]
     elif isinstance(estimator, TransformedTargetRegressor) and estimator.regressor is not None:
         estimator = estimator.regressor
@@ -372,6 +420,6 @@ def saved(pipeline, trusted=()) -> tuple[bytes, list[str]]:
     return content, found
 
 
-def nearest(name, known):
+def nearest(name, known, cutoff=0.6):
     """' (did you mean 'x'?)' for the nearest of `known`, else ''."""
-    return errors.nearest(name, known, " (did you mean '{}'?)")
+    return errors.nearest(name, known, " (did you mean '{}'?)", cutoff)

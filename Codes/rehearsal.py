@@ -11,7 +11,7 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from Codes import data, evaluation, models, own_metric, trust
-from Codes.errors import WorkbookError, first_line
+from Codes.errors import WorkbookError, told
 
 # Training rows, tried one after the other where fewer do not suffice; 0: all, which is the training itself.
 ROWS = (200, 2000, 0)
@@ -44,8 +44,8 @@ def rehearse(problem, pipeline, train, test, trusted=()):
     """
     if _is_known(pipeline[-1]):
         return pipeline
-    failed = None
     for size in ROWS:
+        failed = []
         rows = _few(data.target(train, problem), size, problem.task == "classification")
         for each in (pipeline, models.adapted(pipeline)):
             try:
@@ -54,14 +54,23 @@ def rehearse(problem, pipeline, train, test, trusted=()):
             except WorkbookError:
                 raise
             except Exception as error:  # pylint: disable=W0718  # of an estimator, many kinds
-                # the estimator's own word, not that of what was put around it
-                failed = error if each is pipeline else failed
+                failed.append(error)
         if len(rows) == len(train):
             break
-    name = models.name_of(pipeline)
-    raise WorkbookError(
-        f"{name} cannot learn from this table and answer: {first_line(failed, named=True)}"
-    ) from failed
+    raise WorkbookError(_why(pipeline, problem, failed)) from failed[0]
+
+
+def _why(pipeline, problem, failed):
+    """In one line, why the estimator does not go: what `failed`, as it is and inside what models.adapted makes."""
+    plain, inside = map(told, failed)
+    how = {"classification": "its labels as 0, 1, 2", "regression": "its answers flat"}[
+        problem.task
+    ]
+    more = "" if inside == plain else f"; with {how}: {inside}"
+    return (
+        f"{models.name_of(pipeline)} cannot learn from this table and answer: {plain}{more}. Choose another estimator, "
+        "or other hyperparameters."
+    )
 
 
 def _is_known(estimator):
