@@ -4,8 +4,6 @@ import difflib
 
 import click
 
-from Codes.labels import short
-
 
 class WorkbookError(click.ClickException):
     """A mistake that the user can mend; click's commands print it without a traceback and exit 1."""
@@ -19,12 +17,6 @@ def first_line(error, named=False):
     kind = type(error).__name__ if isinstance(error, BaseException) else ""
     text = str(error).strip().partition("\n")[0][:300]
     return f"{kind}: {text}" if named and text else text or kind
-
-
-def told(error, most=300):
-    """All that the exception `error` says, on one line: its kind, and of a long text its beginning and its end."""
-    text = str(error).partition("Stack trace:")[0]  # of a library in C++
-    return f"{type(error).__name__}: {short(text, most)}".rstrip(". :")
 
 
 def counted(number, noun):

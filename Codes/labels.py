@@ -1,4 +1,4 @@
-"""How names and numbers are written where there is little room: in pictures, tables and the names of runs."""
+"""How names, numbers and errors are written where there is little room: in pictures, tables, runs' names, one line."""
 
 
 def number(value, digits=3):
@@ -15,6 +15,12 @@ def short(text, most=40):
         half = (most - 1) // 2
         text = f"{text[: most - 1 - half]}…{text[len(text) - half :]}"
     return text
+
+
+def told(error, most=300):
+    """All that the exception `error` says, on one line: its kind, and of a long text its beginning and its end."""
+    text = str(error).partition("Stack trace:")[0]  # of a library in C++
+    return f"{type(error).__name__}: {short(text, most)}".rstrip(". :")
 
 
 def drawn(text, most=40):

@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from Codes import answers, data, dotted, errors, trust
+from Codes import answers, data, dotted, errors, labels, trust
 from Codes.dates import Dates
 from Codes.errors import WorkbookError
 
@@ -272,7 +272,7 @@ def _estimator(path, hyperparameters, task):
         Exception
     ) as error:  # pylint: disable=broad-exception-caught  # of other packages: many kinds
         raise WorkbookError(
-            f"model '{path}': hyperparameters {hyperparameters}: {errors.told(error, 1000)}."
+            f"model '{path}': hyperparameters {hyperparameters}: {labels.told(error, 1000)}."
         ) from error
     return estimator
 
@@ -299,7 +299,7 @@ def _inner(name, value, task):
         except WorkbookError:
             raise
         except Exception as error:  # pylint: disable=broad-exception-caught
-            raise WorkbookError(f"{name} '{value}': {errors.told(error)}.") from error
+            raise WorkbookError(f"{name} '{value}': {labels.told(error)}.") from error
     if name == "estimators" and isinstance(value, list) and all(isinstance(v, str) for v in value):
         value = _called(value)
     if name == "estimators" and isinstance(value, dict):

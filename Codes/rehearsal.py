@@ -11,7 +11,8 @@ from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
 from Codes import data, evaluation, models, own_metric, trust
-from Codes.errors import WorkbookError, told
+from Codes.errors import WorkbookError
+from Codes.labels import told
 
 # Training rows, tried one after the other where fewer do not suffice; 0: all, which is the training itself.
 ROWS = (200, 2000, 0)
