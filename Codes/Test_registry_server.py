@@ -15,7 +15,7 @@ from Codes import promotion, registry, reproduction, tracking
 from Codes.errors import WorkbookError
 from Codes.paths import ROOT
 from Codes.running.testbed import Server, asked_once, fresh_store, wait_for
-from Codes.Test_promotion import PATIENT, race, train
+from Codes.Test_promotion import PRIVATE, race, train
 
 CACHE = ROOT / ".cache" / "models"
 
@@ -30,7 +30,7 @@ def fixture_remote(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", server.uri)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        patch.setattr(problems, "load", lambda name: PATIENT)
+        patch.setattr(problems, "load", lambda name: PRIVATE)
         patch.setattr(reproduction, "ask", asked_once(reproduction.ask))
         tracking.use_store()
         for parameters in ({"max_iter": 1}, {"max_depth": 3, "max_iter": 60}):
