@@ -143,13 +143,31 @@ def test_a_repair_that_is_killed_anywhere_is_finished_by_the_same_command(used, 
     assert not list(there.rglob("*.part"))
 
 
+def test_tags_of_an_earlier_workbook_are_told_and_renamed_at_once(used):
+    _, run_id = used
+    client = MlflowClient()
+    digest = client.get_run(run_id).data.tags[manifest.DIGEST]
+    client.delete_tag(run_id, manifest.DIGEST)
+    client.set_tag(run_id, "workbook.manifest", digest)
+    client.set_tag(run_id, "workbook.notebook", "old")
+    client.set_tag(run_id, "mlflow.workbook.notebook", "new")
+    client.set_registered_model_tag("v", "workbook.transition.1", "{}")
+    assert manifest.verify(client, run_id)
+    assert "3 tags are those of an earlier workbook" in type_store()
+    assert type_store("--rename-tags").startswith("3 tags renamed")
+    assert manifest.verify(client, run_id) == []
+    assert client.get_run(run_id).data.tags["mlflow.workbook.notebook"] == "new"
+    assert list(client.get_registered_model("v").tags) == ["mlflow.workbook.transition.1"]
+    assert "earlier workbook" not in type_store()
+
+
 def test_what_cannot_be_settled_is_one_line(used, monkeypatch):
     assert "names no files in /elsewhere/mlruns" in type_store("--moved", "/elsewhere")
     (used[0] / "other.db").write_text("no database, but text of some length " * 100)
     for uri, said in (
         (f"sqlite:///{used[0]}/none.db", "there is no store"),
         (f"sqlite:///{used[0]}/other.db", "not a usable SQLite file"),
-        ("http://127.0.0.1:9", "no SQLite file, which alone moves"),
+        ("http://127.0.0.1:9", "is no SQLite file"),
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with pytest.raises(WorkbookError, match=said):

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import click
 
-from Codes import model_commands, parameters, plain_yaml, problem_commands, run_commands
+from Codes import (
+    languages,
+    model_commands,
+    notebook_file,
+    parameters,
+    plain_yaml,
+    problem_commands,
+    run_commands,
+)
 from Codes import problem as problems_
 from Codes.adoption import FOR_ALL, OWNED
 from Codes.errors import WorkbookError, first_line
@@ -496,6 +504,9 @@ def describe(notebook):
             + "  "
             + about
         )
+    computed = [p.name for p in found if isinstance(p.value, parameters.Computed) and p.default]
+    if line := languages.not_recorded(notebook_file.read(path), computed):
+        click.echo(f"\n{line}")
 
 
 @main.command()
@@ -507,11 +518,16 @@ def describe(notebook):
     metavar="[OLD]",
     help="The store's folder was moved or copied here (from OLD): let its files be found here.",
 )
-def store(old):
+@click.option(
+    "--rename-tags", is_flag=True, help="Let the tags of an earlier workbook be known to this one."
+)
+def store(old, rename_tags):
     """Say where runs go and how much there is; or make good that the store was moved."""
     from Codes import store as stores
 
-    for line in stores.description() if old is None else [stores.settle(old)]:
+    done = [] if old is None else [stores.settle(old)]
+    done += [stores.rename_tags()] if rename_tags else []
+    for line in done or stores.description():
         click.echo(line)
 
 

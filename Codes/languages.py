@@ -21,12 +21,20 @@ def language_of(notebook, kernel=None):
     from Codes import notebook_file
 
     kernel = kernel or notebook_file.kernel_of(notebook)
-    return notebook_file.language_of(notebook, kernel) or notebook_file.PYTHON
+    return (notebook_file.language_of(notebook, kernel) or notebook_file.PYTHON).lower()
 
 
 def is_python(notebook, kernel=None):
     """Whether `notebook` holds Python."""
     return language_of(notebook, kernel) in ("python", "ipython")
+
+
+def not_recorded(notebook, names, kernel=None):
+    """A line about the parameters `names`, if any, where only a kernel in another language than Python knows them."""
+    if not names or is_python(notebook, kernel):
+        return ""
+    language = language_of(notebook, kernel)
+    return f"not recorded, since only the {language} kernel knows the value: {', '.join(names)}"
 
 
 def assignments(source, language):

@@ -211,16 +211,33 @@ def close(client, run):
 
 
 def close_children(client, run_id, status):
-    """Give the running runs that are nested in the run its own `status`, and end their kernels.
+    """Give the running runs below the run its own `status`, and end their kernels.
 
-    Those that have an owner, such as the trials of a sweep, live or die by themselves.
+    Those that have an owner, such as the trials of a sweep, live or die by themselves, with what is below them.
     """
-    where, nested = "attributes.status = 'RUNNING'", {MLFLOW_PARENT_RUN_ID: run_id}
-    for child in list(all_runs(client, where, tags=nested)):
-        if OWNER not in child.data.tags:
-            end_processes(child.info.run_id)
-            close_children(client, child.info.run_id, status)
-            set_status(client, child.info.run_id, status)
+    for run in list(all_runs(client, "attributes.status = 'RUNNING'")):
+        if OWNER not in run.data.tags and run_id in _above(client, run):
+            end_processes(run.info.run_id)
+            set_status(client, run.info.run_id, status)
+
+
+def _above(client, run):
+    """The ids of the runs that `run` is nested in, from its parent on, up to the first that has an owner."""
+    seen = [run.info.run_id]
+    while run and OWNER not in run.data.tags:
+        parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        if not parent or parent in seen:
+            break
+        seen.append(parent)
+        run = _run(client, parent)
+    return seen[1:]
+
+
+def _run(client, run_id):
+    """The run, deleted or not; None where there is none."""
+    with contextlib.suppress(MlflowException):
+        return client.get_run(run_id)
+    return None
 
 
 def set_status(client, run_id, status, name=None):

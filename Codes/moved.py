@@ -1,4 +1,6 @@
-"""A SQLite store that was moved or copied to another folder: MLflow keeps absolute paths of all files."""
+"""A SQLite store that comes from elsewhere: from another folder, of which MLflow keeps absolute paths of all files,
+or from an earlier workbook, which called its tags otherwise.
+"""
 
 import shutil
 import sqlite3
@@ -12,6 +14,9 @@ PLACES = {
     "model_versions": ("source", "storage_location"),
     "trace_tags": ("value",),
 }
+# the tables of tags, and how their names began once and do now
+TAGS = "tags", "registered_model_tags", "model_version_tags"
+OLD_PREFIX, PREFIX = "workbook.", "mlflow.workbook."
 WITNESSES = 20  # runs that are looked at
 # a run of the workbook's, which has kept files
 WITH_FILES = "run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'mlflow.workbook.manifest')"
@@ -90,3 +95,27 @@ def _bring(place, old, root):
         shutil.copy2(file, part)
         part.rename(target)
     return len(new)
+
+
+def old_tags(connection):
+    """How many tags have a name as an earlier workbook wrote it."""
+    counts = "SELECT count(*) FROM {} WHERE substr(key, 1, ?) = ?"
+    asked = len(OLD_PREFIX), OLD_PREFIX
+    return sum(connection.execute(counts.format(table), asked).fetchone()[0] for table in TAGS)
+
+
+def rename_tags(database):
+    """Give the old tags in the `database` their new names, all or none; one that has both keeps the new. How many."""
+    with sqlite3.connect(database, timeout=60, isolation_level=None) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        count = old_tags(connection)
+        for table in TAGS:
+            there = (len(OLD_PREFIX), OLD_PREFIX)
+            connection.execute(
+                f"UPDATE OR IGNORE {table} SET key = ? || substr(key, ?) WHERE substr(key, 1, ?) = ?",
+                (PREFIX, len(OLD_PREFIX) + 1, *there),
+            )
+            connection.execute(f"DELETE FROM {table} WHERE substr(key, 1, ?) = ?", there)
+        connection.execute("COMMIT")
+    connection.close()
+    return count

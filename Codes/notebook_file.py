@@ -9,6 +9,7 @@ from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 from Codes.errors import WorkbookError
 
 PYTHON = "python"  # as language, and jupyter's other name for this Python's own kernel
+SPELT = {"r": "R"}  # all others are in small letters
 INVALID = nbformat.ValidationError
 
 
@@ -50,15 +51,19 @@ def kernel_of(notebook):
 
 
 def language_of(notebook, kernel):
-    """The language that `notebook` names, else that of the kernel spec `kernel`; None where neither tells."""
+    """The language that `notebook` names, else that of the kernel spec `kernel`; None where neither tells.
+
+    It is spelt as papermill does, which looks by it how to write parameters.
+    """
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    if named := _language(notebook):
-        return named
-    try:
-        return KernelSpecManager().get_kernel_spec(kernel).language.lower() or None
-    except NoSuchKernel:
-        return None
+    named = _language(notebook)
+    if not named:
+        try:
+            named = KernelSpecManager().get_kernel_spec(kernel).language.lower()
+        except NoSuchKernel:
+            return None
+    return SPELT.get(named, named) or None
 
 
 def _language(notebook):

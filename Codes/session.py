@@ -211,6 +211,7 @@ class Session:  # pylint: disable=too-many-instance-attributes
         with contextlib.suppress(MlflowException):
             while mlflow.active_run():
                 mlflow.end_run(status)
+            liveness.close_children(self.client, self.run_id, status)
             liveness.forget(self.client, self.client.get_run(self.run_id))
 
 

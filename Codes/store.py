@@ -242,21 +242,28 @@ def _silence(uri, error):
     )
 
 
+@contextlib.contextmanager
+def _alone(wait=60):
+    """The file of the SQLite store, of which no other process makes, settles or renames anything meanwhile."""
+    uri = os.environ.get(URI, f"sqlite:///{DATABASE}")
+    if not uri.startswith("sqlite:"):
+        raise WorkbookError(f"the store {redacted(uri)} is no SQLite file: this is for its server.")
+    path = sqlite_file(uri)
+    with _told_in_a_line(path, wait), FileLock(_lock(path), timeout=wait):
+        if not path.is_file() or not _is_ready(path, wait):
+            raise WorkbookError(f"there is no store {path}; set {URI} to the one that is meant.")
+        yield path
+
+
 def settle(old=""):
     """Let a moved SQLite store find its files where it is now, and say what was done.
 
     Args:
         old: the folder that the store was in; by default the one that it names itself.
     """
-    uri = os.environ.get(URI, f"sqlite:///{DATABASE}")
-    if not uri.startswith("sqlite:"):
-        raise WorkbookError(f"the store {redacted(uri)} is no SQLite file, which alone moves.")
-    path, wait = sqlite_file(uri), 60
-    root = path.parent / "mlruns"
-    with _told_in_a_line(path, wait), FileLock(_lock(path), timeout=wait):
-        if not path.is_file() or not _is_ready(path, wait):
-            raise WorkbookError(f"there is no store {path}; set {URI} to the one that was moved.")
-        with sqlite3.connect(path, timeout=wait) as connection:
+    with _alone() as path:
+        root = path.parent / "mlruns"
+        with sqlite3.connect(path, timeout=60) as connection:
             before = Path(old).absolute() / "mlruns" if old else moved.old_root(connection, root)
         connection.close()
         if not before:
@@ -270,6 +277,24 @@ def settle(old=""):
     )
 
 
+def rename_tags():
+    """Let the tags that an earlier workbook wrote be known to this one, and say how many."""
+    with _alone() as path:
+        return f"{moved.rename_tags(path)} tags renamed: {moved.OLD_PREFIX}… is {moved.PREFIX}…"
+
+
+def _old_tags(path):
+    """A line about tags of an earlier workbook in the store at `path`, where it has some."""
+    with sqlite3.connect(path) as connection:
+        count = moved.old_tags(connection)
+    connection.close()
+    if count:
+        yield (
+            f"{count} tags are those of an earlier workbook ({moved.OLD_PREFIX}…), which sweeps, --if-changed and the "
+            "registry do not know; type: workbook store --rename-tags"
+        )
+
+
 def description():
     """Lines that say where the store is, how large, and how many runs its experiments have."""
     from mlflow import MlflowClient
@@ -280,6 +305,7 @@ def description():
         files = [file for file in Path(root).rglob("*") if file.is_file()]
         size = sum(file.stat().st_size for file in files) + sqlite_file(uri).stat().st_size
         yield f"{counted(len(files), 'file')} in {root}; {size / 1e6:,.1f} MB with the database"
+        yield from _old_tags(sqlite_file(uri))
     client = MlflowClient(uri)
     for experiment in client.search_experiments():
         count = sum(1 for _ in all_runs(client, "", [experiment.experiment_id]))

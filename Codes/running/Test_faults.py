@@ -157,12 +157,22 @@ def test_forked_children_log_to_the_same_run(execution):
     assert {"before", "child", "pool_a", "pool_b", "after"} <= set(run.data.metrics)
 
 
-@injected("import mlflow; mlflow.start_run(); mlflow.start_run(nested=True)", "1/0")
-def test_a_nested_run_that_was_left_open_ends_with_its_parent(execution):
-    runs = {("mlflow.parentRunId" in run.data.tags): run for run in execution.runs}
-    assert len(execution.runs) == 2
-    assert [runs[False].info.status, runs[True].info.status] == ["FAILED", "FAILED"]
-    assert runs[True].data.tags["mlflow.parentRunId"] == runs[False].info.run_id
+LEFT_OPEN = """
+import mlflow
+mlflow.start_run()
+mlflow.start_run(nested=True, run_name="left open")
+with mlflow.start_run(nested=True, run_name="ended") as child:
+    below = {"mlflow.parentRunId": child.info.run_id}
+    mlflow.MlflowClient().create_run(child.info.experiment_id, run_name="below", tags=below)
+"""
+
+
+@injected(LEFT_OPEN, "1/0")
+def test_runs_below_it_that_were_left_open_end_with_the_notebooks(execution):
+    runs = {run.info.run_name: run for run in execution.runs}
+    wanted = {"left open": "FAILED", "ended": "FINISHED", "below": "FAILED"}
+    assert {name: runs.pop(name).info.status for name in wanted} == wanted
+    assert [run.info.status for run in runs.values()] == ["FAILED"]
 
 
 # --- cells that fail

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 from Codes import parameters
+from Codes.cli import main
 from Codes.running.testbed import PAPERMILL, check_nothing_left, check_refused
 
 CELL = """debug: bool = True
@@ -82,6 +84,10 @@ def test_a_notebook_in_another_language_is_a_whole_run(store, bash, command):
     run = check_nothing_left(done)
     assert run.info.status == "FINISHED" and run.data.params == {"x": "7"}, done.printed
     assert "x is 7" in done.artifact("notebook.ipynb")
+    said = "not recorded, since only the bash kernel knows the value: year"
+    assert said in done.printed
+    described = CliRunner().invoke(main, ["describe", str(done.output)])
+    assert described.output.rstrip().endswith(said), described.output
 
 
 def test_a_secret_by_reference_in_another_language_is_refused(store, bash):

@@ -376,7 +376,9 @@ def begin(run, source, values):
 def asked(run, nb, source, values, kernel_name):
     """What the kernel of the `run` of `nb` is to be asked, where only it will know some of `values`; else None."""
     names = [n for n, value in values.items() if isinstance(value, parameters.Computed)]
-    if not names or not languages.is_python(nb, kernel_name):
+    if line := languages.not_recorded(nb, names, kernel_name):
+        logger.warning("%s: %s", source.name, line)
+    if not names or line:
         return None
     declared = parameters.of(nb, source.name, kernel_name)
     tags = {"parameters", "injected-parameters"}
