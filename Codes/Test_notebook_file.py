@@ -5,8 +5,11 @@ import warnings
 
 import nbformat
 import pytest
+from papermill.translators import papermill_translators
 
 from Codes import notebook_file
+from Codes.errors import WorkbookError
+from Codes.running import runner
 
 CELL = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": "1"}
 OLD = {"cell_type": "code", "language": "python", "collapsed": False, "metadata": {}}
@@ -48,9 +51,9 @@ def test_every_form_is_read_in_silence_into_the_newest_and_stays_as_it_is(tmp_pa
         ({}, "python3", "python"),
         ({"kernelspec": {"name": "python3", "display_name": "Python 3"}}, "python3", "python"),
         ({"kernelspec": {"name": "python", "display_name": "P"}}, "python3", "python"),
-        ({"language_info": {"name": "R"}}, None, "r"),
-        ({"jupytext": {"main_language": "R"}}, None, "r"),
-        ({"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}}, "ir", "r"),
+        ({"language_info": {"name": "R"}}, None, "R"),
+        ({"jupytext": {"main_language": "R"}}, None, "R"),
+        ({"kernelspec": {"name": "ir", "language": "R", "display_name": "R"}}, "ir", "R"),
         ({"kernelspec": {"name": "gone", "display_name": "gone"}}, "gone", None),
     ],
 )
@@ -60,3 +63,16 @@ def test_a_kernel_and_a_language_are_known_where_the_notebook_does_not_say(
     notebook = notebook_file.read(written(tmp_path, metadata))
     assert notebook_file.kernel_of(notebook) == kernel
     assert notebook_file.language_of(notebook, kernel) == language
+
+
+def test_papermill_writes_parameters_in_the_languages_as_they_are_spelt(tmp_path):
+    for name in ("R", "r", "Python", "bash", "Scala", "Julia"):
+        notebook = notebook_file.read(written(tmp_path, {"language_info": {"name": name}}))
+        language = notebook_file.language_of(notebook, None)
+        assert papermill_translators.find_translator("some kernel", language), name
+
+
+def test_parameters_in_a_language_that_papermill_does_not_write_are_one_line(tmp_path):
+    path = written(tmp_path, {"language_info": {"name": "rust"}})
+    with pytest.raises(WorkbookError, match="is in rust, in which papermill writes no parameters"):
+        runner.run(path, {"x": 1}, None, kernel="python3")

@@ -146,19 +146,28 @@ def kernel_of(path):
 def run(path, values, output, kernel=None, progress=True, **limits):
     """Run the notebook at `path` with `values` as one MLflow run, into the file `output` (None: into none)."""
     import papermill
+    from papermill.exceptions import PapermillException
 
     logging.getLogger("papermill").addFilter(_is_news)
     kernel = kernel or kernel_of(path)
-    papermill.execute_notebook(
-        _literally(path),
-        output and _literally(output),
-        parameters=values,
-        engine_name="mlflow",
-        kernel_name=kernel,
-        language=notebook_file.language_of(notebook_file.read(path), kernel),
-        progress_bar=progress,
-        **limits,
-    )
+    language = notebook_file.language_of(notebook_file.read(path), kernel)
+    try:
+        papermill.execute_notebook(
+            _literally(path),
+            output and _literally(output),
+            parameters=values,
+            engine_name="mlflow",
+            kernel_name=kernel,
+            language=language,
+            progress_bar=progress,
+            **limits,
+        )
+    except PapermillException as error:
+        if not str(error).startswith("No parameter translator"):
+            raise
+        raise WorkbookError(
+            f"{path.name} is in {language}, in which papermill writes no parameters: run it without any."
+        ) from error
 
 
 def _is_news(record):
