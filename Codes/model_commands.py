@@ -42,9 +42,21 @@ def register(run, best, problem, name, trust):
 
     if run and best:
         raise WorkbookError("give RUN or --best SWEEP, not both.")
-    given = promotion.source(run or best or promotion.best_run(problem))[0].info.run_id
+    if not run and not best:
+        run = recommended(problem)
+    given = promotion.source(run or best)[0].info.run_id
     version = promotion.register(given, name, trust)
     click.echo(f"{promotion.news(version, given)}; {promotion.next_step(version)}")
+
+
+def recommended(problem):
+    """The id of the run on `problem` that is recommended; prints the table that says why."""
+    from Codes import promotion, standings
+    from Codes.judgement import board
+
+    choice = standings.of(problem)
+    click.echo(f"{board.text(choice)}\n" if choice.contestants else "", nl=bool(choice.contestants))
+    return promotion.best_run(problem, choice=choice)
 
 
 @click.command()

@@ -128,9 +128,9 @@ def _card(problem, run, loaded):
     return card.write(problem, run, loaded, slices)
 
 
-def best_run(problem, notebook=""):
-    """The id of the run that 03_compare recommends for the problem of that name or path."""
-    found = standings.of(problem, notebook)
+def best_run(problem, notebook="", choice=None):
+    """The id of the run that is recommended for the problem of that name or path; of a `choice` that is known, its."""
+    found = choice or standings.of(problem, notebook)
     if found.recommended is None:
         raise WorkbookError(" ".join(found.reasons).replace("`", "").replace("**", ""))
     return found.recommended

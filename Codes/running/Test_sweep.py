@@ -17,7 +17,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from Codes import comparison, labels, liveness, manifest, problem
+from Codes import labels, liveness, manifest, problem
+from Codes.judgement import board
 from Codes.paths import NOTEBOOKS, ROOT
 from Codes.running import workers
 from Codes.running.Test_liveness import stop
@@ -342,8 +343,9 @@ def test_without_a_problem_the_metric_must_be_named_and_with_one_it_is_known(sto
     tags = parent_of(done).data.tags
     assert tags["mlflow.workbook.sweep.best.model"].startswith("models:/m-")
     assert tags["mlflow.workbook.sweep.best.model"] in tags["mlflow.note.content"]
-    trials = comparison.trials(problem.load("breast_cancer"), as_table(done.runs))
-    assert trials.model.tolist() == ["linear", "dummy"] and trials.test.is_monotonic_decreasing
+    trials = board.trials(problem.load("breast_cancer"), as_table(done.runs))
+    assert trials.model.tolist() == ["linear", "dummy"] and trials.score.is_monotonic_decreasing
+    assert "★ linear trial 0" in done.printed and "cross-validation" in done.printed
 
 
 def as_table(runs):

@@ -9,7 +9,7 @@ import click
 
 from Codes import paths
 from Codes.errors import WorkbookError, counted
-from Codes.running import search, sweep
+from Codes.running import search, sweep, sweep_report
 from Codes.running.plan import Plan
 from Codes.running.progress import Progress
 from Codes.running.workers import Cluster, Local, processors
@@ -135,5 +135,7 @@ def summary(done):
         scores = ", ".join(f"{metric} {value:.5g}" for (metric, _), value in pairs)
         runs = " ".join(f["run_id"] for f in best.facts.values())
         click.echo(f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})")
+    if board := sweep_report.standing(plan, done.trials):
+        click.echo(f"\n{board}\n")
     click.echo(f"sweep: run {done.family.run_id}; look at it: make ui (leaderboard.html, pictures)")
     return 1 if counts["FAILED"] else 0

@@ -6,22 +6,25 @@ import math
 import statistics
 import tempfile
 import warnings
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import RunTag
 
-from Codes import liveness, manifest
+from Codes import liveness, manifest, parameters, tracking
 from Codes.errors import counted
+from Codes.judgement import board, verdict
 
 BEST = "mlflow.workbook.sweep.best."
 FEW = 2  # finished trials that a picture needs
 MOST = 8  # varied parameters in one picture
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
 body {{font: 14px/1.5 system-ui, sans-serif; margin: 2em; color: #24292f}}
+pre {{background: #f6f8fa; padding: 1em; overflow-x: auto}}
 table {{border-collapse: collapse}} th, td {{padding: .3em .8em; text-align: right; border-bottom: 1px solid #d8dee4}}
 th {{background: #f6f8fa; position: sticky; top: 0}} tr:hover td {{background: #f6f8fa}}
-</style><h1>{title}</h1><p>{about}</p>{table}"""
+</style><h1>{title}</h1><p>{about}</p>{verdict}{table}"""
 
 
 def keep(client, parent, plan, trials, search):
@@ -30,7 +33,9 @@ def keep(client, parent, plan, trials, search):
     frame = table(plan, trials)
     with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
         frame.to_csv(Path(folder, "trials.csv"), index=False)
-        Path(folder, "leaderboard.html").write_text(page(plan, frame), "utf-8")
+        Path(folder, "leaderboard.html").write_text(
+            page(plan, frame, standing(plan, trials)), "utf-8"
+        )
         pictures(plan, trials, search, Path(folder, "pictures"))
         client.log_artifacts(run_id, folder)
     client.log_batch(
@@ -72,8 +77,35 @@ def half_width(values):
     )
 
 
-def page(plan, frame):
-    """`frame` as one HTML page."""
+def standing(plan, trials):
+    """How `trials` stand as board.shown tells it; empty where they were not scored on the same validation rows."""
+    metric, _ = plan.objectives[0]
+    records = [_record(plan, t, i) for t in trials if t.values for i in t.facts]
+    runs, apart = verdict.read(records, metric.removeprefix("validation_"))
+    if not runs or not metric.startswith("validation_"):
+        return ""
+    problem = plan.space.fixed.get("problem") or _default(plan, "problem")
+    return board.shown(verdict.judge(runs, problem, runs[0].scored.metric, apart))
+
+
+def _record(plan, trial, number):
+    """The run of a repetition of `trial`, as tracking.runs tells of one."""
+    facts = trial.facts[number]
+    values = parameters.check(plan.space.declared, plan.values(trial.point, number), plan.path.name)
+    start = pd.Timestamp(0)
+    times = {"start_time": start, "end_time": start + pd.Timedelta(facts.get("seconds", 0), "s")}
+    told = {f"params.{name}": tracking.text_of(value) for name, value in values.items()}
+    told |= {f"metrics.{name}": value for name, value in facts["metrics"].items()}
+    told |= {f"tags.{name}": value for name, value in facts["tags"].items()}
+    return told | times | {"run_id": facts["run_id"], board.TRIAL: str(trial.number)}
+
+
+def _default(plan, name):
+    return next((p.default for p in plan.space.declared if p.name == name), "")
+
+
+def page(plan, frame, told=""):
+    """`frame` as one HTML page, under what is `told` of how the trials stand."""
     told = ", ".join(f"{metric} ({direction})" for metric, direction in plan.objectives)
     seeds = (
         f", each point the mean of {plan.seeds} seeds with its 95 % interval"
@@ -85,7 +117,10 @@ def page(plan, frame):
     html = shown.to_html(
         index=False, border=0, na_rep="", float_format=lambda v: f"{v:.5g}", justify="right"
     )
-    return PAGE.format(title=f"{plan.path.stem}: leaderboard", about=about, table=html)
+    told = f"<pre>{escape(told)}</pre>" if told else ""
+    return PAGE.format(
+        title=f"{plan.path.stem}: leaderboard", about=about, verdict=told, table=html
+    )
 
 
 def tags(client, plan, trials):
