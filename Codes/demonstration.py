@@ -80,16 +80,14 @@ def trained(problem: str, question, model: str) -> str:
 
     tracking.use_store()
     train = data.to_train(data.load(question, ROWS), question)
-    X = data.features(train, question)
-    pipeline = models.build(question, X, model).fit(X, data.target(train, question))
-    experiment = tracking.ensure_experiment(question.name)
-    tags = {identity.NOTEBOOK: "demonstration"}
-    with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
+    X, y = data.features(train, question), data.target(train, question)
+    pipeline = models.build(question, X, model).fit(X, y)
+    fields = {"experiment_id": tracking.ensure_experiment(question.name)}
+    with mlflow.start_run(tags={identity.NOTEBOOK: "demonstration"}, **fields) as run:
         mlflow.log_params({"problem": problem, "model": model, "rows": ROWS, "seed": 0})
         mlflow.log_input(data.dataset(train, question), context="training")
         models.log(pipeline, X)
-    client = mlflow.MlflowClient()
-    manifest.write(client, client.get_run(run.info.run_id))
+    manifest.write(mlflow.MlflowClient(), mlflow.get_run(run.info.run_id))
     return run.info.run_id
 
 
