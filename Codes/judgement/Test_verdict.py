@@ -143,12 +143,19 @@ def test_a_run_that_was_made_again_counts_once():
 
 
 def test_another_code_is_another_contestant_another_value_of_seed_is_none():
-    scores = measured([0.5] * 3, np.random.default_rng(0))
+    scores = measured([0.5, 0.5, 0.5], np.random.default_rng(0))
     code = [
         json.dumps({"the notebook's code": c, "the parameters": p}) for c, p in ("a1", "a2", "b1")
     ]
     choice = chosen(scores, code=code, seed=["0", "1", "0"])
     assert sorted(len(c.runs) for c in choice.contestants) == [1, 2]
+
+
+def test_code_that_changed_nothing_makes_no_other_contestant():
+    scores = measured([0.5], np.random.default_rng(0)) * 2
+    code = [json.dumps({"the notebook's code": c}) for c in "ab"]
+    (only,) = chosen(scores, code=code).contestants
+    assert only.run.run_id == f"{0:032x}"
 
 
 def test_of_two_runs_the_worse_stands_for_both():

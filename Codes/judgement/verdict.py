@@ -178,11 +178,15 @@ def _number(value):
 
 
 def _contestants(runs):
-    """A Contestant for each setting of `runs`, the newest of exact repetitions only."""
+    """A Contestant for each setting of `runs`, the newest of exact repetitions only: also where code changed nothing."""
     groups: dict[tuple, dict[str, Run]] = defaultdict(dict)
+    seen = set()
     for run in runs:
         key = json.dumps(run.setting, sort_keys=True, default=repr)
-        groups[run.notebook, run.code, run.rows, key].setdefault(run.seed, run)
+        same = (run.notebook, run.rows, key, run.seed, run.scored.scores.tobytes())
+        if same not in seen:
+            groups[run.notebook, run.code, run.rows, key].setdefault(run.seed, run)
+        seen.add(same)
     return [_contestant(tuple(seeds.values())) for seeds in groups.values()]
 
 
