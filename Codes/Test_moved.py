@@ -177,4 +177,4 @@ def test_what_cannot_be_settled_is_one_line(used, monkeypatch):
 def test_a_store_that_was_not_moved_is_described_and_left_alone(used):
     assert "was not moved" in type_store("--moved")
     told = type_store()
-    assert f"sqlite:///{used[0]}/mlflow.db" in told and "e: 1 runs" in told
+    assert f"sqlite:///{used[0]}/mlflow.db" in told and "e: 1 run\n" in told
