@@ -146,4 +146,4 @@ def around(value: float, reach: float, places: int) -> str:
     if math.isnan(value):
         return UNKNOWN
     side = f"± {reach:.{places}f}" if math.isfinite(reach) else "± ?"
-    return f"{value:.{places}f} {side}"
+    return f"{round(value, places) + 0.0:.{places}f} {side}"  # no -0
