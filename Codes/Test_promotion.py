@@ -28,6 +28,7 @@ from Codes import problem as problems
 from Codes.errors import WorkbookError
 from Codes.judgement import validation
 from Codes.running.testbed import FORKS, PATIENCE, asked_once, fresh_store, visible, wait_for
+from Codes.serving import server
 
 CANCER = problems.load("breast_cancer")
 PRIVATE = CANCER.model_copy(update={"private": ["mean radius"]})
@@ -483,6 +484,38 @@ def test_only_what_was_in_production_is_rolled_back_to(versions):
     MlflowClient().set_registered_model_alias("back", "production", "3")  # by hand, in the UI
     assert promotion.rollback("back") == (3, 2)
     assert promotion.rollback("back") == (2, 1)
+
+
+def test_what_others_do_to_the_registry_is_seen_told_and_judged_by_the_files(
+    versions, capsys, caplog
+):
+    versions("others")
+    promotion.promote("others", "production", 2)
+    client = MlflowClient()
+    client.copy_model_version("models:/others/2", "others")  # with its tags
+    table = promotion.story("others")[0].set_index("version")
+    assert (table.gate[2], table.stage[2]) == ("passed", "production")
+    assert (table.gate[4], table.stage[4]) == ("", "")
+    original, copy = registry.find("others/2"), registry.find("others/4")
+    assert registry.STAGE not in copy.tags
+    assert registry.load(copy).digest == registry.load(original).digest
+    client.set_registered_model_alias("others", "production", "1")
+    server.tell_outside("others@production", registry.find("others/1"))
+    told = "others: production was moved from version 2 to version 1 outside the workbook"
+    assert f"{told}, past the gate" in caplog.text
+    seen = registry.settled("others")[-1]
+    assert (seen.who, seen.before, seen.after) == (registry.OUTSIDE, 2, 1)
+    assert told in capsys.readouterr().err and len(registry.settled("others")) == 2
+    registry.move("others", "production", 3, 1)
+    assert promotion.rollback("others") == (3, 1), "what others had put there is not skipped"
+    client.delete_registered_model_alias("others", "production")
+    with pytest.raises(WorkbookError, match="nothing in production.*put back .*: --to 1"):
+        promotion.rollback("others")
+    assert promotion.rollback("others", 2) == (None, 2)
+    registry.move("others", "production", 3, 2)
+    client.delete_model_version("others", "2")
+    with pytest.raises(WorkbookError, match="before version 3 nothing"):
+        promotion.rollback("others")
 
 
 def test_transitions_are_in_their_order_whatever_the_clocks_and_time_zones(versions, monkeypatch):

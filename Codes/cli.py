@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import json
 import logging
 import os
 import shlex
@@ -22,7 +23,7 @@ from Codes import (
 )
 from Codes import problem as problems_
 from Codes.adoption import FOR_ALL, OWNED
-from Codes.errors import WorkbookError, first_line
+from Codes.errors import NOTE, WorkbookError, first_line
 from Codes.paths import NOTEBOOKS, ROOT
 from Codes.running import project, rendezvous, runner
 
@@ -386,6 +387,7 @@ def execute(path, values, place, **options):
 
     try:
         runner.run(path, values, place, **options)
+        say_notes(place)
     except PapermillExecutionError as error:
         say_failed(path, f"cell {error.cell_index + 1}: {error.ename}: {error.evalue}", place)
     except (CellTimeoutError, DeadKernelError) as error:
@@ -399,6 +401,16 @@ def execute(path, values, place, **options):
         sys.exit(130)
 
 
+def say_notes(place):
+    """Say what the executed notebook at `place` has noted of its table."""
+    cells = json.loads(Path(place).read_text("utf-8"))["cells"]
+    outputs = [each for cell in cells for each in cell.get("outputs", ())]
+    for output in (each for each in outputs if each.get("name") == "stderr"):
+        for line in "".join(output["text"]).splitlines():
+            if line.startswith(NOTE):
+                click.echo(f"  {line}", err=True)
+
+
 def say_run(record, opened):
     """Say which run was `opened`, here and in the `record` of a command of `mlflow run`."""
     click.echo(f"  run {opened.info.run_id}", err=True)
@@ -409,6 +421,8 @@ def say_run(record, opened):
 def say_failed(path, reason, place):
     """Say why `path` failed and where to look, and exit with 1."""
     look = f"\nThe executed notebook: {place}" if place else ""
+    if place and Path(place).exists():
+        say_notes(place)
     click.echo(f"{path.stem} FAILED: {reason}{look}", err=True)
     sys.exit(1)
 

@@ -1,9 +1,12 @@
 """The data contract: what a problem asks of each column of its table, held against a frame."""
 
+import click
 import pandas as pd
 
-from Codes.errors import WorkbookError
+from Codes import tables
+from Codes.errors import NOTE, WorkbookError
 
+FEW = 10  # rows of a class: with fewer, a score says little
 # MLflow's type of a model's column -> the contract's words that may be asked of it
 ASKED = {
     "boolean": ("boolean",),
@@ -20,12 +23,27 @@ def check(frame, problem):
 
 
 def require(frame, problem):
-    """Raise a WorkbookError that names the first broken rule of the contract, if one is broken."""
+    """Raise a WorkbookError that names the first broken rule of the contract, else say the `notes`."""
     table = check(frame, problem)
     for row in table[~table["ok"].astype(bool)].itertuples():
         raise WorkbookError(
             f"{problem.name}: contract: {row.column}: needs {row.required}; saw {row.seen}"
         )
+    for line in notes(frame, problem):
+        click.echo(f"{NOTE}{problem.name}: {line}", err=True)
+
+
+def notes(frame, problem):
+    """What whoever trains on `frame` (see data.load) ought to know, a sentence each: columns left out, rare classes."""
+    for name in frame.attrs.get("columns", ()):
+        if name not in frame and name not in problem.exclude:
+            yield f"column '{name or tables.UNNAMED}' is the index of a data frame, or empty: it is left out"
+    if problem.task == "classification":
+        counts = frame[problem.target].value_counts()
+        rare = counts[(counts > 0) & (counts < FEW)]
+        told = ", ".join(f"{count} of {label}" for label, count in rare.head(5).items())
+        if told:
+            yield f"so few rows to train and to validate on that scores are mostly luck: {told}"
 
 
 def _row(frame, column, rule):

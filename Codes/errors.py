@@ -4,6 +4,8 @@ import difflib
 
 import click
 
+NOTE = "Note: "  # begins a line that a notebook's helper writes to stderr for whoever runs it
+
 
 class WorkbookError(click.ClickException):
     """A mistake that the user can mend; click's commands print it without a traceback and exit 1."""

@@ -94,7 +94,9 @@ def promote(name, alias, number, why, override):
         raise
     if report is not None:
         click.echo(in_lines(report))
-    click.echo(f"{version} is in {alias}{f' (overridden: {override})' if override else ''}")
+    passed = report is None or report.passed
+    told = "there was nothing to override" if passed else f"overridden: {override}"
+    click.echo(f"{version} is in {alias}{f' ({told})' if override else ''}")
 
 
 @click.command()
@@ -126,6 +128,7 @@ def models(name):
         return
     there = registry.names()
     for each in there:
+        registry.settled(each)  # says what others have moved
         pointed = registry.aliases(each)
         told = ", ".join(f"{a}: version {pointed[a]}" for a in registry.ALIASES if a in pointed)
         click.echo(f"{each:24} {len(registry.versions(each)):3} versions  {told}")
@@ -141,7 +144,7 @@ def history(name):
 
     moves = registry.settled(name)
     for move in moves:
-        step = f"{move.before or 'nothing'} → {move.after}"
+        step = f"{move.before or 'nothing'} → {move.after or 'nothing'}"
         outcome, _, why_not = move.outcome.partition(": ")
         click.echo(f"{move.time[:19]}  {move.who}  {move.kind} {move.alias} {step}: {outcome}")
         notes = {

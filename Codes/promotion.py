@@ -215,6 +215,7 @@ def promote(name, alias, number=None, override="", why=""):
     if not report.passed and not override:
         registry.record_refused(name, alias, version.number, before, report.refusal, **facts)
         raise Refused(version, report, run_id)
+    override = "" if report.passed else override  # given in vain
     registry.move(name, alias, version.number, before, override=override, **facts)
     return version, report
 
@@ -255,15 +256,19 @@ def smoke(version):
 def rollback(name, number=None, why=""):
     """Let production point to the version that was there before, or to `number`; returns (from, to)."""
     before = registry.pointed(name, "production")
-    if before is None:
-        raise WorkbookError(f"{name} has nothing in production, so there is nothing to take back.")
-    earlier = registry.stack(name)
-    if number is not None and number not in registry.was_in(name, "production"):
+    earlier, were = registry.stack(name), registry.was_in(name, "production")
+    if before is None and not (number and were):
+        told = f"; put back what was there: --to {earlier[-1]}" if earlier else ""
+        raise WorkbookError(
+            f"{name} has nothing in production, so there is nothing to take back{told}."
+        )
+    if number is not None and number not in were:
         raise WorkbookError(
             f"{name} version {number} was never in production; let it pass the gate: "
             f"workbook promote {name} production --version {number}"
         )
-    while earlier and earlier[-1] == before:
+    there = {version.number for version in registry.versions(name)}  # others may delete some
+    while earlier and (earlier[-1] == before or earlier[-1] not in there):
         earlier.pop()
     if number is None and not earlier:
         raise WorkbookError(
@@ -275,7 +280,12 @@ def rollback(name, number=None, why=""):
             f"{name} version {after} is in production already; nothing was changed."
         )
     version = registry.find(f"{name}/{after}")
-    smoke(version)
+    try:
+        smoke(version)
+    except WorkbookError as error:
+        others = ", ".join(map(str, sorted((were & there) - {after, before})))
+        more = f"; of those that were there before, there are {others}: --to N" if others else ""
+        raise WorkbookError(f"{error.message.rstrip('.')}{more}.") from error
     registry.move(name, "production", after, before, kind="rollback", why=why)
     return before, after
 
@@ -292,6 +302,16 @@ def standing(name):
     return f"Nothing is in production: version {tried[-1].after} was {tried[-1].outcome}."
 
 
+def gate_said(version):
+    """What the gate said of `version`: passed, refused, or nothing; a copy has the tags of another, and no report."""
+    try:
+        tags = MlflowClient().get_run(version.tags[GATE]).data.tags
+    except (KeyError, MlflowException):
+        return ""
+    own = tags.get(GATE) == f"{version.name}/{version.number}"
+    return {"true": "passed", "false": "refused"}.get(tags.get(PASSED), "") if own else ""
+
+
 def story(name):
     """(the versions, the transitions) of the model `name`, as two frames for a page; empty where there is none."""
     if name not in registry.names():
@@ -299,13 +319,16 @@ def story(name):
     moves = pd.DataFrame(
         [{k: v for k, v in vars(t).items() if k != "key"} for t in registry.settled(name)]
     )
-    there = registry.aliases(name)
+    there, stages = registry.aliases(name), registry.stages(name)
+    if any(v.tags.get(registry.STAGE) != stages.get(v.number) for v in registry.versions(name)):
+        with registry.locked(name):
+            registry.mend_stages(name)
     rows = [
         {
             "version": v.number,
             "aliases": ", ".join(a for a, n in there.items() if n == v.number),
-            "stage": v.tags.get(registry.STAGE, ""),
-            "gate": {"true": "passed", "false": "refused"}.get(v.tags.get(PASSED), ""),
+            "stage": stages.get(v.number, ""),
+            "gate": gate_said(v),
             "run": v.run_id,
         }
         for v in registry.versions(name)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import click
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -36,6 +37,7 @@ LOCK = "mlflow.workbook.lock"  # marks the registered model that is a lock for a
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 PATIENCE = 30.0  # seconds to wait for another's change of an alias, which takes less than one
 BEGUN, DONE = "begun", "done"
+OUTSIDE = "outside the workbook"  # who moved an alias that no command of ours has moved
 KEPT_UP = (
     "*The workbook keeps this text up to date; a text of your own in its place is left alone.*"
 )
@@ -232,13 +234,18 @@ def describe(name):
 
 def files(version):
     """The local folder of the files of `version`; those on a server are fetched once, and kept by their digest."""
-    return fetch(version.source, version.tags.get(DIGEST))
+    where = None
+    if re.fullmatch(r"models:/[^/]+/\d+", version.source):  # MLflow has copied it from that version
+        where = MlflowClient().get_model_version_download_uri(version.name, str(version.number))
+    return fetch(version.source, version.tags.get(DIGEST), where)
 
 
-def fetch(source, digest=None):
-    """The local folder of the model `source` (models:/m-…), whose files have `digest`, if that is known."""
+def fetch(source, digest=None, where=None):
+    """The local folder of the model `source` (models:/m-…), whose files lie at `where` and have `digest`, if known."""
     try:
-        where = MlflowClient().get_logged_model(source.rpartition("/")[2]).artifact_location
+        where = (
+            where or MlflowClient().get_logged_model(source.rpartition("/")[2]).artifact_location
+        )
     except MlflowException as error:
         raise WorkbookError(f"the files of {source} are gone ({error.message}).") from error
     if where.startswith(("file:", "/")):
@@ -331,10 +338,10 @@ class Transition:  # pylint: disable=too-many-instance-attributes
     key: str
     time: str
     who: str
-    kind: str  # promote or rollback
+    kind: str  # promote or rollback; set: by others, seen at `time`
     alias: str
     before: int | None
-    after: int
+    after: int | None
     why: str = ""
     gate: str = ""  # the run that holds the gate's report
     override: str = ""
@@ -343,8 +350,12 @@ class Transition:  # pylint: disable=too-many-instance-attributes
 
 def transitions(name):
     """Every Transition of the model `name`, the oldest first."""
+    return _transitions(model(name))
+
+
+def _transitions(registered):
     found = []
-    for key, text in model(name).tags.items():
+    for key, text in registered.tags.items():
         if key.startswith(TRANSITION):
             found.append(Transition(key=key, **json.loads(text)))
     return sorted(found, key=lambda t: (datetime.fromisoformat(t.time), t.key))
@@ -383,7 +394,24 @@ def record_refused(name, alias, after, before, reason, **facts):
     _write(name, _transition(name, kind="promote", outcome=f"refused: {reason}"[:1000], **fields))
 
 
-def _transition(name, **fields):
+def moved_outside(name):
+    """{alias: (the version that our commands left it at, the one it points to)}, of those that others have moved."""
+    registered = model(name)
+    moves = [t for t in _transitions(registered) if t.outcome in (BEGUN, DONE)]
+    left = {t.alias: t.after for t in moves}
+    under_way = {t.alias for t in moves if t.outcome == BEGUN}
+    there = {a: int(registered.aliases[a]) if a in registered.aliases else None for a in ALIASES}
+    changed = {a: (left.get(a), n) for a, n in there.items() if n != left.get(a)}
+    return {a: both for a, both in changed.items() if a not in under_way}
+
+
+def told_outside(name, alias, before, after):
+    """In words, that others have moved the `alias` of the model `name`."""
+    steps = [f"version {number}" if number else "nothing" for number in (before, after)]
+    return f"{name}: {alias} was moved from {steps[0]} to {steps[1]} {OUTSIDE}"
+
+
+def _transition(name, who=None, **fields):
     """A Transition of the model `name` by this user, now, and after all that there are, whatever their clocks say."""
     moment = datetime.now().astimezone()
     if there := transitions(name):
@@ -391,32 +419,55 @@ def _transition(name, **fields):
         moment = max(moment, last + timedelta(milliseconds=1))
     now = moment.isoformat(timespec="milliseconds")
     key = f"{TRANSITION}{now[:19]}-{secrets.token_hex(4)}".replace(":", "")
-    return Transition(key=key, time=now, who=identity.user(), **fields)
+    return Transition(key=key, time=now, who=who or identity.user(), **fields)
 
 
 def _finish(name, transition):
     """Mark the versions that `transition` has moved, and it as done."""
-    client, there = MlflowClient(), aliases(name)
-    for number in {transition.after, transition.before} - {None}:
-        stage = next((a for a in reversed(ALIASES) if there.get(a) == number), "archived")
-        client.set_model_version_tag(name, str(number), STAGE, stage)
     _write(name, replace(transition, outcome=DONE))
+    mend_stages(name)
+
+
+def mend_stages(name):
+    """Let the tag of each version say its stage: others copy a version with its tags, and move aliases without."""
+    client, wanted = MlflowClient(), stages(name)
+    for version in versions(name):
+        stage, told = wanted.get(version.number), version.tags.get(STAGE)
+        if stage and stage != told:
+            client.set_model_version_tag(name, str(version.number), STAGE, stage)
+        elif told and not stage:
+            client.delete_model_version_tag(name, str(version.number), STAGE)
+
+
+def stages(name):
+    """{number: what it is in, or archived} of the versions of the model `name` that are or were in something."""
+    moves = [t for t in transitions(name) if t.outcome == DONE]
+    found = {number: "archived" for t in moves for number in (t.before, t.after)}
+    there = aliases(name)
+    return found | {there[alias]: alias for alias in ALIASES if alias in there}
 
 
 def settle(name):
-    """Bring to an end what killed commands began: the alias itself tells how far they came. Needs the lock."""
+    """End what killed commands began, and record what others have moved: the alias tells. Needs the lock."""
     for transition in transitions(name):
         if transition.outcome == BEGUN:
             if pointed(name, transition.alias) == transition.after:
                 _finish(name, transition)
             else:
                 _write(name, replace(transition, outcome="interrupted: nothing was changed"))
+    for alias, (before, after) in moved_outside(name).items():
+        told = told_outside(name, alias, before, after)
+        click.echo(f"{told}; its history says so now", err=True)
+        fields = {"alias": alias, "before": before, "after": after}
+        why = "no command of the workbook did it, so no gate was asked; it was seen at this time"
+        _finish(name, _transition(name, who=OUTSIDE, kind="set", why=why, **fields))
+        describe(name)
 
 
 def settled(name):
-    """The transitions of the model `name`, the oldest first, once those of killed commands have been settled."""
+    """The transitions of the model `name`, the oldest first, once those of killed commands, and of others, are there."""
     found = transitions(name)
-    if any(t.outcome == BEGUN for t in found):
+    if any(t.outcome == BEGUN for t in found) or moved_outside(name):
         with locked(name):
             settle(name)
         found = transitions(name)
@@ -425,14 +476,15 @@ def settled(name):
 
 def was_in(name, alias):
     """The numbers of all versions that `alias` of the model `name` ever pointed to."""
-    return {t.after for t in settled(name) if t.alias == alias and t.outcome == DONE}
+    moves = [t for t in settled(name) if t.alias == alias and t.outcome == DONE]
+    return {t.after for t in moves} - {None}
 
 
 def stack(name, alias="production"):
     """The versions that were in `alias`, one upon the other: a rollback takes the uppermost off."""
     found = []
     for transition in settled(name):
-        if transition.alias != alias or transition.outcome != DONE:
+        if transition.alias != alias or transition.outcome != DONE or not transition.after:
             continue
         if transition.kind == "rollback" and transition.after in found:
             del found[len(found) - found[::-1].index(transition.after) :]

@@ -571,6 +571,36 @@ def test_what_libraries_read_as_they_load_is_in_a_templates_name_and_they_start_
     assert all(name.startswith("Codes") for name in own.split())
 
 
+STARTS = """
+import sys
+from Codes.running import preload, template
+preload.IMPORTED_LATE, preload.FIRST_USES, preload.is_installed = [], {}, lambda name: True
+never = sys.argv[1:]
+found = preload.preload(["json", "starter"], [], never)
+print(template.threads_told(found) if preload.thread_count() > 1 else found)
+"""
+
+
+def test_a_package_that_starts_threads_as_it_is_imported_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "starter.py").write_text("import _starter_runtime\nimport this\n", "utf-8")
+    thread = (
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    (tmp_path / "_starter_runtime.py").write_text(thread, "utf-8")
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+
+    def told(*never):
+        command = [sys.executable, "-c", STARTS, *never]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()[-1]
+
+    assert told() == (
+        "starter starts threads while it is imported, and no process with threads is forked; kernels are warm where "
+        "warm.yaml names it under `never`"
+    )
+    assert told("starter") == "[]"
+
+
 @pytest.fixture(name="own_tracking")
 def fixture_own_tracking(tmp_path, monkeypatch):
     """A tracking store for what runs in this process, which the tests after it do not see."""

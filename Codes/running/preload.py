@@ -50,7 +50,7 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
         with self.guise.worn():
             self.settings = settings()
             self.wanted = self.imports()
-            preload(self.wanted, self.settings.also, self.settings.never)
+            self.starters = preload(self.wanted, self.settings.also, self.settings.never)
         # what libraries set as they load, such as scikit-learn for OpenMP
         self.environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
         self.foreign = foreign_modules()
@@ -162,13 +162,53 @@ def kernel_modules():
 
 
 def preload(wanted, also, never):
-    """Import `wanted` and `also`, but for `never` and what is not installed here: the user's own code changes."""
-    refusing = Refusing(never)
-    sys.meta_path.insert(0, refusing)
+    """Import `wanted` and `also`, but for `never` and what is not installed here: the user's own code changes.
+
+    Returns the names of the packages that have started threads.
+    """
+    refusing, watching = Refusing(never), Watching()
+    sys.meta_path[:0] = [refusing, watching]
     try:
         load(wanted, also, never)
+        watching.look()
     finally:
         sys.meta_path.remove(refusing)
+        sys.meta_path.remove(watching)
+    leave_constructors([name for name in never if is_installed(name)])
+    return sorted(watching.starters)
+
+
+class Watching:
+    """Finds no module, but sees which package starts threads: the one that was last imported when there are more."""
+
+    def __init__(self):
+        self.count, self.last, self.starters = thread_count(), "", set()
+
+    def find_spec(self, name, path=None, target=None):  # pylint: disable=unused-argument
+        """None; whose code has run since the last module was looked for has started the threads since then."""
+        self.look()
+        self.last = _package(name)
+
+    def look(self):
+        """See whether there are more threads than before."""
+        before, self.count = self.count, thread_count()
+        if self.count > before:
+            self.starters.add(self.last)
+
+
+def thread_count():
+    """How many threads this process has, those of libraries not written in Python, too."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def _package(name):
+    """The package of the module `name`; of a hidden one, such as _polars_runtime, the one that imports it."""
+    top, frame = name.partition(".")[0], sys._getframe(2)
+    while top.startswith("_") and frame:
+        importer = str(frame.f_globals.get("__name__")).partition(".")[0]
+        top = top if importer in ("importlib", "Codes", "__main__") else importer
+        frame = frame.f_back
+    return top
 
 
 class Refusing:
@@ -203,6 +243,25 @@ def load(wanted, also, never):
                 first_use()
         except Exception:  # pylint: disable=broad-exception-caught
             traceback.print_exc()  # into the log: kernels are slower without, no more
+
+
+def leave_constructors(packages):
+    """Let `mlflow.data` have from_polars and the like, of the `packages` that are not loaded here, once it is asked.
+
+    MLflow makes them as it is imported, where it can import their packages.
+    """
+    there = sys.modules.get("mlflow.data")
+    modules = {f"from_{name}": f"mlflow.data.{name}_dataset" for name in packages if there}
+    modules = {name: each for name, each in modules.items() if importlib.util.find_spec(each)}
+
+    def late(name):
+        if name not in modules:
+            raise AttributeError(f"module 'mlflow.data' has no attribute '{name}'")
+        made = getattr(importlib.import_module(modules[name]), name)
+        return getattr(there, there.dataset_registry.register_constructor(made))
+
+    if modules:
+        there.__getattr__ = late
 
 
 def load_one(module):

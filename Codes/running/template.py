@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from Codes.running import forked, rendezvous
-from Codes.running.preload import Preloaded
+from Codes.running.preload import CONFIGURATION, Preloaded, thread_count
 
 DATA = re.compile(r"--(IPKernelApp\.log_level|HistoryManager\.(hist_file|enabled))=[^\n]*")
 PATIENCE = 5.0  # seconds that a client has to send its request
@@ -41,6 +41,17 @@ def refusal(request, files):
         return "its connection file is not named"
     unknown = [part for part in argv[5:] if not DATA.fullmatch(part)]
     return f"a template takes no option {unknown[0]}" if unknown else ""
+
+
+def threads_told(starters):
+    """Why a template with threads forks nothing: the packages that are the `starters` of them, and what to do."""
+    if not starters:
+        return "one of the template's modules starts threads"
+    names = ", ".join(starters)
+    return (
+        f"{names} starts threads while it is imported, and no process with threads is forked; kernels are warm where "
+        f"{CONFIGURATION.name} names it under `never`"
+    )
 
 
 class Server:
@@ -111,10 +122,8 @@ class Server:
             return {"stale": reason}
         if reason := refusal(request, files):
             return {"refused": reason}
-        if (threads := len(os.listdir("/proc/self/task"))) > 1:
-            return {
-                "refused": f"the template has {threads} threads; one of its modules starts them"
-            }
+        if thread_count() > 1:
+            return {"refused": threads_told(self.preloaded.starters)}
         return None
 
     def fork(self, connection):

@@ -97,14 +97,17 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     """
     if onnx:
         onnx_form.check_installed()
-    if store is None:
-        from Codes import registry as store
+    from Codes import registry
+
+    store = store or registry
     listening = _bound(host, port)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     metrics, own = Metrics(), Path(folder) / spec.replace("/", "-")
 
     def make(version, loaded):
+        if store is registry:
+            tell_outside(spec, version)
         reader = payload.Reader(loaded, limits.rows, allow_unknown)
         fast = (_by_onnx if onnx else quick)(loaded, reader)
         hidden = frozenset((*private, *version.private))
@@ -124,6 +127,17 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         application = app(source, limits, capture, metrics, (*hosts, host))
         number, (place, port) = source.current.version.number, listening.getsockname()[:2]
         _run(application, listening, limits, f"{spec} (version {number}) at http://{place}:{port}")
+
+
+def tell_outside(spec, version):
+    """Log that others let the alias of `spec` point to `version`: no gate was asked."""
+    from Codes import registry
+
+    moved = registry.moved_outside(version.name)
+    alias = spec.partition("@")[2]
+    if alias in moved and moved[alias][1] == version.number:
+        told = registry.told_outside(version.name, alias, *moved[alias])
+        LOG.warning("%s, past the gate; its files are those that were registered.", told)
 
 
 def _contract(name, reader):
