@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from Codes import card, data, gate, identity, manifest, registry, remote, standings, tracking, trust
 from Codes import problem as problems
 from Codes.errors import WorkbookError
-from Codes.examination import PASSED, examine, trained_on
+from Codes.examination import GATE, PASSED, examine, trained_on
 from Codes.judgement import paired
 from Codes.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED
 
