@@ -93,6 +93,12 @@ def test_a_rare_class_is_on_every_side_of_a_stratified_split(few):
         assert wanted <= set(part)
 
 
+@pytest.mark.parametrize("few", [3, 4, 8])
+def test_a_table_of_few_rows_has_some_on_every_side(few):
+    for seed in range(20):
+        assert set(assigned(table(few, seed), problem())) == {TRAIN, VALIDATION, TEST}
+
+
 def test_blocks_are_groups_or_days_or_rows():
     frame = table()
     assert len(set(rows.blocks(frame, problem()))) == len(frame)

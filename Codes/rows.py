@@ -69,22 +69,26 @@ def assigned(table: pa.Table, problem: Problem) -> np.ndarray:
     found = np.full(len(table), TRAIN, np.int8)
     found[unit < rule.test_share + rule.validation_share] = VALIDATION
     found[unit < rule.test_share] = TEST
-    if rule.kind == "stratified":
-        _spread(found, unit, table[problem.target], rule)
+    if rule.kind != "group":
+        is_class = rule.kind == "stratified"
+        target = (
+            table[problem.target].to_pandas().astype(object) if is_class else np.zeros(len(table))
+        )
+        _spread(found, unit, pd.factorize(target)[0], rule)
     return found
 
 
-def _spread(found, unit, target, rule):
+def _spread(found, unit, classes, rule):
     """Move rows so that each class is in training and test, and of three rows and more in the validation, too.
 
-    Of a class with so few rows chance may put all on one side; those nearest to the missing side go there.
+    Of a class (of a whole table) with so few rows chance may put all on one side; those nearest to the missing side go.
     """
     middle = {
         TEST: rule.test_share / 2,
         VALIDATION: rule.test_share + rule.validation_share / 2,
         TRAIN: 1.0,
     }
-    classes = pd.Series(pd.factorize(target.to_pandas().astype(object))[0])
+    classes = pd.Series(classes)
     for _, rows in classes.groupby(classes).groups.items():
         rows = np.asarray(rows)
         wanted = (TRAIN, TEST, VALIDATION)[: len(rows)]
