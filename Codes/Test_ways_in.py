@@ -119,7 +119,7 @@ def asked(url, body, kind="text/csv"):
 
 
 def test_a_served_model_reads_as_training_did_and_keeps_the_contract(place):
-    frame = data.load(problems.load(place / "t.yaml"))
+    frame = data.whole(problems.load(place / "t.yaml"))
     loaded = registry.load(registry.find("t/1"))
     expected = loaded.predict(frame).tolist()
     features = frame[loaded.schema.input_names()]

@@ -232,18 +232,13 @@ def to_train(frame, problem):
         return split(frame, problem)[0]
     train = frame[frame.index.isin(parts.drawn)]
     _require_classes(problem, {"to train on": train[problem.target], "to test": parts.test})
-    if problem.task == "classification" and (rest := _but_the_largest(frame[problem.target])) < 2:
+    rest = len(frame) - frame[problem.target].value_counts().max()
+    if problem.task == "classification" and rest < 2:
         raise WorkbookError(
             f"{problem.name}: split: of {len(frame)} rows to train and validate all but {rest} are of one class: "
             "nothing could be both learned and measured; more rows, another split, or another target"
         )
     return train
-
-
-def _but_the_largest(values):
-    """How many rows the second largest class of `values` has."""
-    counts = values.value_counts()
-    return int(counts.iloc[1]) if len(counts) > 1 else 0
 
 
 def is_small(frame, problem):

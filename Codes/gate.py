@@ -139,7 +139,7 @@ def answered(rows: Rows, model) -> Answers:
 def measured(problem, answers: dict) -> pd.DataFrame:
     """A row for each metric, a column for each of `answers` ({name: Answers})."""
     found = {n: evaluation.measure(problem, a.table, a.labels) for n, a in answers.items()}
-    table = pd.DataFrame(found).dropna(subset=["candidate"])
+    table = pd.DataFrame(found)
     return table.rename_axis("metric").reset_index()
 
 
