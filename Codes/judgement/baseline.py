@@ -93,7 +93,7 @@ class Baseline:
         )
 
     def _given(self, table, given, constant):
-        """`table`, with the values `given` for it where there are some: amounts, labels, or a positive's probability."""
+        """`table`, with the values `given` where there are some: amounts, labels, or a positive's probability."""
         if self.labels is None:
             if not pd.api.types.is_numeric_dtype(given):
                 raise WorkbookError(

@@ -44,7 +44,7 @@ class Estimate(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class Scored:  # pylint: disable=too-many-instance-attributes
     """The deciding metric of a run (or of several seeds of one setting), and of the baseline, on the same rows.
 
     Args:

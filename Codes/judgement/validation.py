@@ -7,7 +7,7 @@ that any two runs can be compared on the same rows (see `scored`).
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -31,7 +31,7 @@ FILE = "validation.parquet"
 
 
 @dataclass(frozen=True, eq=False)
-class Validated:
+class Validated:  # pylint: disable=too-many-instance-attributes
     """What `score` finds.
 
     Args:
@@ -83,7 +83,8 @@ class Validated:
         """The score with its 95 % interval, and how it was measured."""
         own, gain = self.scored.own(), self.scored.gain()
         name, reach = self.scored.metric, _told(own.reach())
-        better = f"{_told(abs(gain.value))} {'better' if gain.value >= 0 else 'worse'} than the baseline (± {_told(gain.reach())})"
+        side = "better" if gain.value >= 0 else "worse"
+        better = f"{_told(abs(gain.value))} {side} than the baseline (± {_told(gain.reach())})"
         return f"{name} {_told(own.value)} ± {reach} (95 %), {better}; by {self.how}"
 
 
@@ -115,34 +116,23 @@ def digest(problem: Problem) -> str:
 def _by_hold_out(problem, pipeline, frame):
     train, held = data.split(frame, problem)
     labels, base = trust.classes(pipeline), baseline.fit(problem, frame)
-    table, answers = _predicted(problem, pipeline, held), base.predictions(held)
+    table, blocks = _predicted(problem, pipeline, held), rows.blocks(held, problem)
     if decision := decisions.choose(problem, table, labels):
         pipeline, table = decision.applied(pipeline), decision.relabelled(table)
-    blocks = rows.blocks(held, problem)
+    means = evaluation.measure(problem, table, labels), base.measure(held)
     drawn = resampling.weights(blocks)
-    name = problem.metric.name
-    measured, constant = evaluation.measure(problem, table, labels), base.measure(held)
-    evaluation.check_metric(problem, measured)
-    scored = Scored(
-        metric=name,
-        more=problem.metric.more_is_better,
-        how=HOLD_OUT,
-        rows=len(held),
-        digest=rows.digest(held, problem, "validation"),
-        ratio=0.0,
-        score=measured[name],
-        baseline=constant.get(name, np.nan),
-        scores=resampling.replicates(problem, table, labels, drawn),
-        baselines=resampling.replicates(problem, answers, base.labels, drawn),
+    values = (
+        resampling.replicates(problem, table, labels, drawn),
+        resampling.replicates(problem, base.predictions(held), base.labels, drawn),
     )
-    learned = evaluation.score(problem, pipeline, *_sides(problem, train))
-    how = f"{len(held):,} held-out rows"
-    if len(np.unique(blocks)) < len(held):
-        how += f" in {len(np.unique(blocks)):,} {'groups' if problem.split.kind == 'group' else 'stretches of time'}"
+    how, count = f"{len(held):,} held-out rows", len(np.unique(blocks))
+    if count < len(held):
+        kind = "groups" if problem.split.kind == "group" else "stretches of time"
+        how += f" in {count:,} {kind}"
     return Validated(
         problem=problem,
-        scored=scored,
-        table=_side_by_side(problem, learned, measured, constant),
+        scored=_scored(problem, HOLD_OUT, held, means, values),
+        table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=table,
         fitted=((pipeline, held),),
         how=how,
@@ -155,54 +145,89 @@ def _by_hold_out(problem, pipeline, frame):
 
 def _by_folds(problem, pipeline, frame, seed):
     train = data.to_train(frame, problem)
-    limit = len(train) if len(train) < len(frame) else 0
-    found, answers, fitted = [], [], []
-    for number, (learned, held) in enumerate(folds(problem, frame)):
-        repeat = number // PARTS
-        model, some = clone(pipeline), _drawn(learned, limit, seed + number)
-        table, constant = _one_fold(problem, model, some, held)
-        found.append((table, constant, trust.classes(model) if len(table) else None))
-        if len(table):
-            answers.append(_keyed(problem, held, table.assign(repeat=repeat)).set_axis(held.index))
-            fitted += [(model, held)] if repeat == 0 else []
-    kept = pd.concat(answers)
-    first = kept[kept.repeat == 0].sort_index().drop(columns=["repeat", "key"])
+    found = list(_each_fold(problem, pipeline, frame, len(train), seed))
+    first = pd.concat([each.table for each in found if each.repeat == 0]).sort_index()
     if decision := decisions.choose(problem, first, trust.classes(pipeline)):
-        pipeline, first, kept = decision.applied(pipeline), *map(decision.relabelled, (first, kept))
-        fitted = [(decision.applied(model), held) for model, held in fitted]
-        found = [(decision.relabelled(t) if len(t) else t, *rest) for t, *rest in found]
+        pipeline, first = decision.applied(pipeline), decision.relabelled(first)
+        found = [each.decided(decision) for each in found]
+    tables = [
+        pd.DataFrame([each.measured(problem) for each in found]),
+        pd.DataFrame([each.constant for each in found]),
+    ]
+    means = tuple(table.mean().to_dict() for table in tables)
     name = problem.metric.name
-    measured = pd.DataFrame(
-        [evaluation.measure(problem, t, c) if len(t) else {} for t, _, c in found]
-    )
-    constant = pd.DataFrame([each for _, each, _ in found])
-    evaluation.check_metric(problem, measured.columns)
-    means = measured.mean().to_dict(), constant.mean().to_dict()
-    scored = Scored(
-        metric=name,
-        more=problem.metric.more_is_better,
-        how=FOLDS,
-        rows=len(frame),
-        digest=rows.digest(frame, problem, "folds"),
-        ratio=1 / (PARTS - 1),
-        score=means[0][name],
-        baseline=means[1].get(name, np.nan),
-        scores=measured[name].to_numpy(float),
-        baselines=constant.get(name, pd.Series(np.nan, measured.index)).to_numpy(float),
-    )
-    learned = evaluation.score(problem, pipeline, *_sides(problem, train))
+    values = [table.get(name, pd.Series(np.nan, table.index)).to_numpy(float) for table in tables]
+    kept = [_keyed(problem, e.held, e.table.assign(repeat=e.repeat)) for e in found if len(e.table)]
     return Validated(
         problem=problem,
-        scored=scored,
-        table=_side_by_side(problem, learned, *means),
+        scored=_scored(problem, FOLDS, frame, means, values),
+        table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=first,
-        fitted=tuple(fitted),
+        fitted=tuple((e.model, e.held) for e in found if e.repeat == 0 and len(e.table)),
         how=f"{TIMES} times {PARTS}-fold cross-validation on {len(frame):,} rows",
         rows=frame,
-        kept=kept.reset_index(drop=True),
+        kept=pd.concat(kept, ignore_index=True),
         pipeline=pipeline,
         decision=decision,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """A model of a fold, the rows that it has not seen, what it predicts for them, the baseline's metrics there.
+
+    Without any where one side has too few classes.
+    """
+
+    repeat: int
+    model: Pipeline
+    held: pd.DataFrame
+    table: pd.DataFrame
+    constant: dict[str, float]
+
+    def decided(self, decision):
+        """This fold with the labels that `decision` gives."""
+        if not len(self.table):
+            return self
+        model, table = decision.applied(self.model), decision.relabelled(self.table)
+        return replace(self, model=model, table=table)
+
+    def measured(self, problem):
+        """Its metrics."""
+        if not len(self.table):
+            return {}
+        return evaluation.measure(problem, self.table, trust.classes(self.model))
+
+
+def _each_fold(problem, pipeline, frame, size, seed):
+    """A _Fold for each fold of `frame`, whose models learn from the share that `size` rows are of all."""
+    for number, (learned, held) in enumerate(folds(problem, frame)):
+        some = _drawn(learned, size if size < len(frame) else 0, seed + number)
+        model = clone(pipeline)
+        yield _Fold(number // PARTS, model, held, *_one_fold(problem, model, some, held))
+
+
+def _scored(problem, how, frame, means, values):
+    """The Scored from the metrics (`means`: the model's and the baseline's) and the deciding one's `values`."""
+    name = problem.metric.name
+    evaluation.check_metric(problem, means[0])
+    return Scored(
+        metric=name,
+        more=problem.metric.more_is_better,
+        how=how,
+        rows=len(frame),
+        digest=rows.digest(frame, problem, "validation" if how == HOLD_OUT else "folds"),
+        ratio=0.0 if how == HOLD_OUT else 1 / (PARTS - 1),
+        score=means[0][name],
+        baseline=means[1].get(name, np.nan),
+        scores=values[0],
+        baselines=values[1],
+    )
+
+
+def _learned(problem, pipeline, train):
+    """The metrics on the rows that the model was trained on."""
+    return evaluation.score(problem, pipeline, *_sides(problem, train))
 
 
 def _one_fold(problem, model, learned, held):

@@ -178,7 +178,7 @@ def _number(value):
 
 
 def _contestants(runs):
-    """A Contestant for each setting of `runs`, the newest of exact repetitions only: also where code changed nothing."""
+    """A Contestant for each setting of `runs`; of repetitions, also where other code changed nothing, the newest."""
     groups: dict[tuple, dict[str, Run]] = defaultdict(dict)
     seen = set()
     for run in runs:

@@ -7,6 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import estimator_html_repr
 
 from Codes.running import interactive, recording
 from Codes.running.interactive import PLOTLY, WIDGET, WIDGETS
@@ -92,7 +93,7 @@ def test_what_asks_the_network_for_scripts_says_so(tmp_path, text, server):
 
 
 def test_an_address_in_a_scripts_comment_asks_nothing_of_the_network(tmp_path):
-    shown = make_pipeline(PCA())._repr_html_()
+    shown = estimator_html_repr(make_pipeline(PCA()))
     assert ".js" in shown and "http" in shown
     page, _ = staged(showing({"text/html": shown}), tmp_path)
     assert "drawn by scripts" not in page

@@ -384,7 +384,7 @@ with mlflow.start_run(run_name='one') as run:
     fitted = LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True))
 mlflow.sklearn.autolog(disable=True)
 data, files = mlflow.get_run(run.info.run_id).data, mlflow.MlflowClient().list_artifacts(run.info.run_id)
-tags = {k: v for k, v in data.tags.items() if k != 'mlflow.log-model.history'}
+tags = {k: v for k, v in data.tags.items() if k not in ('mlflow.log-model.history', 'mlflow.workbook.owner')}
 (data.params, data.metrics, tags, sorted(f.path for f in files), fitted.coef_.tobytes())"""
 
 

@@ -157,12 +157,15 @@ def _is_shipped(path):
 
 @functools.cache
 def shipped(package):
-    """The modules and packages in `package` that the workbook's command reaches.
+    """The modules and packages in `package` that the workbook's commands reach.
 
     What they read is known by the problem, the store and the registry. A module that notebooks alone import, whose
     ever it is, is read as they are.
     """
-    found, waiting = {"__init__"}, {"cli"}
+    found, waiting = {"__init__"}, {
+        "cli",
+        "demonstration",
+    }  # which 04 starts as a command of its own
     while waiting:
         place = package / (name := waiting.pop())
         files = [place.with_suffix(".py"), *place.glob("[a-z]*.py")]

@@ -304,7 +304,7 @@ def test_a_table_is_scored_by_the_marks_of_its_training_and_no_row_is_swallowed(
     model = saved(tmp_path / "model", described, max_iter=5)
     done, _ = run(model, tmp_path / "t.csv", tmp_path / "s.parquet")
     scored = pd.read_parquet(tmp_path / "s.parquet")
-    frame = data.load(problem.load(described))
+    frame = data.whole(problem.load(described))
     found = model.predict(frame)
     assert done.scored == 90 and np.allclose(scored["prediction (scored)"], found)
     frame.to_parquet(tmp_path / "t.parquet", index=False)
