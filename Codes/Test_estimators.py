@@ -333,7 +333,7 @@ def test_estimators_of_one_class_are_all_there_and_each_takes_its_own_settings(t
     given = {"estimators": ["linear", "linear"], "linear2__C": 9.0}
     X = data.features(split(tables["binary"].source.path)[0], tables["binary"])
     found = models.build(tables["binary"], X, "sklearn.ensemble.VotingClassifier", given)[-1]
-    assert [each.C for _, each in found.estimators] == [1.0, 9.0]
+    assert [found.get_params()[f"linear{i}__C"] for i in (1, 2)] == [1.0, 9.0]
 
 
 def test_a_name_that_another_package_knows_by_its_own_is_let_through(tables):

@@ -28,7 +28,7 @@ from Codes import problem as problems
 from Codes.errors import WorkbookError
 from Codes.judgement import validation
 from Codes.running.testbed import FORKS, PATIENCE, asked_once, fresh_store, visible, wait_for
-from Codes.serving import server
+from Codes.serving import server as serving
 
 CANCER = problems.load("breast_cancer")
 PRIVATE = CANCER.model_copy(update={"private": ["mean radius"]})
@@ -500,7 +500,7 @@ def test_what_others_do_to_the_registry_is_seen_told_and_judged_by_the_files(
     assert registry.STAGE not in copy.tags
     assert registry.load(copy).digest == registry.load(original).digest
     client.set_registered_model_alias("others", "production", "1")
-    server.tell_outside("others@production", registry.find("others/1"))
+    serving.tell_outside("others@production", registry.find("others/1"))
     told = "others: production was moved from version 2 to version 1 outside the workbook"
     assert f"{told}, past the gate" in caplog.text
     seen = registry.settled("others")[-1]

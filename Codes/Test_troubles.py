@@ -241,11 +241,11 @@ def test_any_table_trains_or_is_refused_in_a_line(asked, columns, as_csv, model)
     frame = table().drop(columns="x").assign(**columns)
     found = asked(frame, name="t.csv" if as_csv else "t.parquet")
     try:
-        loaded = data.load(found)
+        train = data.to_train(data.load(found), found)
+        X = data.features(train, found)
+        pipeline = models.build(found, X, model, {"max_iter": 2})
     except WorkbookError as error:
         assert "\n" not in error.message
         return
-    train = data.to_train(loaded, found)
-    X = data.features(train, found)
-    pipeline = models.build(found, X, model, {"max_iter": 2}).fit(X, train["y"])
+    pipeline.fit(X, train["y"])
     assert set(pipeline.predict(data.features(data.test(found), found))) <= {"a", "b"}

@@ -58,7 +58,7 @@ def test(problem):
     """The test rows of `problem` as a frame, at most rows.MOST_TEST, always the same: for the gate alone."""
     table = _Whole.of(problem)
     kept = rows_.capped(np.flatnonzero(table.part == rows_.TEST), rows_.MOST_TEST)
-    if not len(kept):
+    if kept.size == 0:
         raise WorkbookError(f"{problem.name}: split: no row to test; another test_share or cutoff")
     return table.frame(table.numbers[kept], table.parts())
 
@@ -98,17 +98,17 @@ class _Whole:
             for which in (self.part != rows_.TEST, self.part == rows_.VALIDATION)
         )
         is_few = self.problem.split.kind != "time" and len(ours) < rows_.SMALL
-        to_train = ours if is_few else np.flatnonzero(self.part == rows_.TRAIN)
-        drawn = to_train
-        if 0 < rows < len(to_train):
-            drawn = np.sort(np.random.default_rng(seed).choice(to_train, rows, replace=False))
+        trained = ours if is_few else np.flatnonzero(self.part == rows_.TRAIN)
+        drawn = trained
+        if 0 < rows < len(trained):
+            drawn = np.sort(np.random.default_rng(seed).choice(trained, rows, replace=False))
         if most and not is_few:
             validation = rows_.capped(validation, most)
         return rows_.Parts.of(
             drawn=self.numbers[drawn],
             validation=self.numbers[validation],
             is_small=is_few,
-            baseline=self._columns(to_train),
+            baseline=self._columns(trained),
             test=self._columns(np.flatnonzero(self.part == rows_.TEST))[self.problem.target],
         )
 
@@ -262,15 +262,15 @@ def _parts(frame, problem):
 def _require_classes(problem, sides):
     """Refuse `sides` of a split ({use: targets}) of which one is empty or holds a single class."""
     for use, values in sides.items():
-        if not len(values):
+        if values.empty:
             raise WorkbookError(
                 f"{problem.name}: split: no row {use}; another share or cutoff, or more rows"
             )
         if problem.task == "classification" and values.nunique() < 2:
             nothing = "learned" if use == "to train on" else "measured"
             raise WorkbookError(
-                f"{problem.name}: split: all {len(values)} rows {use} are {values.iloc[0]}: nothing could be {nothing}; "
-                "split otherwise (stratified, another share or cutoff), or take more rows"
+                f"{problem.name}: split: all {len(values)} rows {use} are {values.iloc[0]}: nothing could be {nothing};"
+                " split otherwise (stratified, another share or cutoff), or take more rows"
             )
 
 

@@ -77,7 +77,11 @@ def build(problem, X, model="hgb", hyperparameters=None, seed=0):
     path, defaults = _resolve(model, problem.task)
     estimator = _estimator(path, {**defaults, **_checked_dict(hyperparameters)}, problem.task)
     _seed(estimator, seed, hyperparameters or {})
-    prepare = _preparation(model, estimator, *columns(problem, X))
+    if not any(kinds := columns(problem, X)):
+        raise WorkbookError(
+            f"{problem.name}: no feature has a value in the {len(X)} rows to train on: there is nothing to learn from"
+        )
+    prepare = _preparation(model, estimator, *kinds)
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
 
 

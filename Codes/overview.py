@@ -33,7 +33,8 @@ def facts(frame, problem):
     values = data.target(frame, problem)
     train, validation = data.split(frame, problem)
     rest = len(frame) - len(train) - len(validation)
-    yield f"{len(frame):,} rows with a target; {len(train):,} to train, {len(validation):,} to validate, {rest:,} to test ({problem.split.kind})"
+    sides = f"{len(train):,} to train, {len(validation):,} to validate, {rest:,} to test"
+    yield f"{len(frame):,} rows with a target; {sides} ({problem.split.kind})"
     if data.is_small(frame, problem):
         yield "so few are scored by repeated cross-validation on those to train and to validate"
     if problem.task == "regression":

@@ -465,7 +465,7 @@ def settle(name):
 
 
 def settled(name):
-    """The transitions of the model `name`, the oldest first, once those of killed commands, and of others, are there."""
+    """The transitions of the model `name`, the oldest first, with those of killed commands and of others."""
     found = transitions(name)
     if any(t.outcome == BEGUN for t in found) or moved_outside(name):
         with locked(name):

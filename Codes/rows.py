@@ -1,7 +1,7 @@
 """Which rows of a table are for training, for validation and for the test: by the problem's file alone.
 
-By chance a row goes where its key says, a hash of its values, so that a table that grows, or is ordered otherwise, keeps
-each row where it was, and equal rows are on one side. By time the cutoffs say it.
+By chance a row goes where its key says, a hash of its values, so that a table that grows, or is ordered otherwise,
+keeps each row where it was, and equal rows are on one side. By time the cutoffs say it.
 """
 
 import hashlib

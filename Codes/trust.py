@@ -113,7 +113,7 @@ class Loaded:
     @cached_property
     def categories(self):
         """{column: the set of values that training saw} of each categorical column."""
-        if not isinstance(self.pipeline, Pipeline):  # a remote.Remote, which was told them
+        if hasattr(self.pipeline, "facts"):  # a remote.Remote, which was told them
             return {name: set(known) for name, known in self.pipeline.facts["categories"].items()}
         found = {}
         for _, encoder, columns in getattr(self.pipeline[0], "transformers_", ()):

@@ -187,14 +187,14 @@ class _Fold:
 
     def decided(self, decision):
         """This fold with the labels that `decision` gives."""
-        if not len(self.table):
+        if self.table.empty:
             return self
         model, table = decision.applied(self.model), decision.relabelled(self.table)
         return replace(self, model=model, table=table)
 
     def measured(self, problem):
         """Its metrics."""
-        if not len(self.table):
+        if self.table.empty:
             return {}
         return evaluation.measure(problem, self.table, trust.classes(self.model))
 

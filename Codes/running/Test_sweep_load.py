@@ -73,10 +73,10 @@ def burn():
 def test_none_of_200_live_runs_is_declared_dead_under_full_load(own_store, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store.uri)
     FORKS.set_forkserver_preload(PRELOAD)
-    ready = FORKS.Barrier(9)
+    ready = FORKS.Barrier(21)
     owners = [
-        FORKS.Process(target=own_runs, args=(own_store.uri, 25, i % 2 == 0, ready))
-        for i in range(8)
+        FORKS.Process(target=own_runs, args=(own_store.uri, 10, i % 2 == 0, ready))
+        for i in range(20)
     ]
     burners = [FORKS.Process(target=burn) for _ in range(2 * os.cpu_count())]
     for process in owners:
@@ -93,7 +93,7 @@ def test_none_of_200_live_runs_is_declared_dead_under_full_load(own_store, monke
         assert len(runs) == 200 and {r.info.status for r in runs} == {"RUNNING"}
         owners[1].kill()
         owners[1].join()
-        assert len(liveness.close_dead_runs()) == 25, "and the dead are"
+        assert len(liveness.close_dead_runs()) == 10, "and the dead are"
     finally:
         mlflow.set_tracking_uri(None)
         for process in owners + burners:

@@ -35,8 +35,10 @@ X = "seed: int = 0  # random state\nx: int = 0  # a number"  # the parameters of
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
 FORKS = multiprocessing.get_context("forkserver")
 # papermill imports our engine; a sweep's pictures are drawn by Optuna and matplotlib
-PRELOAD = ["papermill.cli", "Codes.cli", "nbconvert", "Codes.running.sweep_command", "optuna"]
-PRELOAD += ["optuna.visualization.matplotlib", "matplotlib.backends.backend_agg"]
+PRELOAD = [
+    *("papermill.cli", "Codes.cli", "nbconvert", "Codes.running.sweep_command", "optuna"),
+    *("optuna.visualization.matplotlib", "matplotlib.backends.backend_agg"),
+]
 
 
 def write_notebook(path, *cells, parameters="seed: int = 0  # random state", kernelspec=None):
