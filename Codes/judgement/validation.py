@@ -120,15 +120,13 @@ def _by_hold_out(problem, pipeline, frame):
     if decision := decisions.choose(problem, table, labels):
         pipeline, table = decision.applied(pipeline), decision.relabelled(table)
     means = evaluation.measure(problem, table, labels), base.measure(held)
-    drawn = resampling.weights(blocks)
-    values = (
-        resampling.replicates(problem, table, labels, drawn),
-        resampling.replicates(problem, base.predictions(held), base.labels, drawn),
-    )
+    values = [
+        resampling.replicates(problem, each, known, resampling.weights(blocks))
+        for each, known in ((table, labels), (base.predictions(held), base.labels))
+    ]
     how, count = f"{len(held):,} held-out rows", len(np.unique(blocks))
     if count < len(held):
-        kind = "groups" if problem.split.kind == "group" else "stretches of time"
-        how += f" in {count:,} {kind}"
+        how += f" in {count:,} {'groups' if problem.split.kind == 'group' else 'stretches of time'}"
     return Validated(
         problem=problem,
         scored=_scored(problem, HOLD_OUT, held, means, values),
