@@ -33,7 +33,7 @@ def report(folder):
     yield f"saved by    {flavors['sklearn']['serialization_format']}"
     first = model.metadata.signature.inputs.inputs[0]
     yield f"signature   {len(model.metadata.signature.inputs)} columns in, {first.name}: {first.type.name}"
-    frame = data.features(data.load(question), question)
+    frame = data.features(data.whole(question), question)
     rows = frame.iloc[[19, 20, 21]]
     yield f"pyfunc      {list(model.predict(rows))}"
     with client.Server(f"{NAME}/1", "--capture", "0") as server:
