@@ -11,11 +11,7 @@ from Codes import models, own_metric, trust
 from Codes.errors import WorkbookError
 from Codes.problem import METRICS
 
-# metric -> is more better
-CLASSIFICATION, REGRESSION = (
-    {name: direction == "maximize" for name, direction in METRICS[task].items()}
-    for task in ("classification", "regression")
-)
+CLASSIFICATION, REGRESSION = METRICS["classification"], METRICS["regression"]
 RANKING = {
     "roc_auc": metrics.roc_auc_score,
     "average_precision": metrics.average_precision_score,

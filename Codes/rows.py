@@ -140,8 +140,7 @@ def keys(table: pa.Table, problem: Problem) -> np.ndarray:
 
     It does not depend on the order of rows and columns, nor on whether a column of numbers has gaps.
     """
-    names = problem.split.key or table.column_names
-    found = _hashes(table, names)
+    found = row_keys(table, problem)
     if problem.split.kind != "group":
         return found
     group = table[problem.split.group]

@@ -20,10 +20,11 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from Codes import data, evaluation, rows, trust
-from Codes.judgement import baseline, resampling
+from Codes.judgement import baseline
 from Codes.judgement import decision as decisions
 from Codes.judgement.decision import Decision
-from Codes.judgement.scored import FOLDS, HOLD_OUT, TAG, Scored
+from Codes.judgement.paired import Answers, Rows
+from Codes.judgement.scored import FOLDS, TAG, Scored
 from Codes.problem import Problem
 
 TIMES, PARTS = 3, 5  # a small table is cut into so many parts, so many times
@@ -120,16 +121,14 @@ def _by_hold_out(problem, pipeline, frame):
     if decision := decisions.choose(problem, table, labels):
         pipeline, table = decision.applied(pipeline), decision.relabelled(table)
     means = evaluation.measure(problem, table, labels), base.measure(held)
-    values = [
-        resampling.replicates(problem, each, known, resampling.weights(blocks))
-        for each, known in ((table, labels), (base.predictions(held), base.labels))
-    ]
+    evaluation.check_metric(problem, means[0])
+    seen = Rows(problem, held, blocks, rows.digest(held, problem, "validation"))
     how, count = f"{len(held):,} held-out rows", len(np.unique(blocks))
     if count < len(held):
         how += f" in {count:,} {'groups' if problem.split.kind == 'group' else 'stretches of time'}"
     return Validated(
         problem=problem,
-        scored=_scored(problem, HOLD_OUT, held, means, values),
+        scored=seen.measure(Answers(table, labels), Answers(base.predictions(held), base.labels)),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=table,
         fitted=((pipeline, held),),
@@ -158,7 +157,7 @@ def _by_folds(problem, pipeline, frame, seed):
     kept = [_keyed(problem, e.held, e.table.assign(repeat=e.repeat)) for e in found if len(e.table)]
     return Validated(
         problem=problem,
-        scored=_scored(problem, FOLDS, frame, means, values),
+        scored=_scored(problem, frame, means, values),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=first,
         fitted=tuple((e.model, e.held) for e in found if e.repeat == 0 and len(e.table)),
@@ -205,17 +204,17 @@ def _each_fold(problem, pipeline, frame, size, seed):
         yield _Fold(number // PARTS, model, held, *_one_fold(problem, model, some, held))
 
 
-def _scored(problem, how, frame, means, values):
-    """The Scored from the metrics (`means`: the model's and the baseline's) and the deciding one's `values`."""
+def _scored(problem, frame, means, values):
+    """The Scored of folds: from the metrics (`means`, the baseline's the second) and the deciding one's `values`."""
     name = problem.metric.name
     evaluation.check_metric(problem, means[0])
     return Scored(
         metric=name,
         more=problem.metric.more_is_better,
-        how=how,
+        how=FOLDS,
         rows=len(frame),
-        digest=rows.digest(frame, problem, "validation" if how == HOLD_OUT else "folds"),
-        ratio=0.0 if how == HOLD_OUT else 1 / (PARTS - 1),
+        digest=rows.digest(frame, problem, "folds"),
+        ratio=1 / (PARTS - 1),
         score=means[0][name],
         baseline=means[1].get(name, np.nan),
         scores=values[0],

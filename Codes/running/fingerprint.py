@@ -162,10 +162,8 @@ def shipped(package):
     What they read is known by the problem, the store and the registry. A module that notebooks alone import, whose
     ever it is, is read as they are.
     """
-    found, waiting = {"__init__"}, {
-        "cli",
-        "demonstration",
-    }  # which 04 starts as a command of its own
+    found = {"__init__"}
+    waiting = {"cli", "demonstration"}  # the latter is a command that 04 starts
     while waiting:
         place = package / (name := waiting.pop())
         files = [place.with_suffix(".py"), *place.glob("[a-z]*.py")]
