@@ -136,6 +136,18 @@ def test_each_metric_of_redrawn_rows_is_the_metric_of_the_repeated_rows(labels):
             assert value == pytest.approx(whole), metric
 
 
+def test_scores_that_are_no_probabilities_have_no_log_loss():
+    table = predicted([False, True])
+    ranks = table.rename(columns=lambda name: name.replace("probability of", "score of"))
+    drawn = resampling.weights(np.arange(len(table)), 3)
+    for metric in ("log_loss", "brier"):
+        assert metric not in evaluation.measure(FLIGHTS, ranks, [False, True])
+        found = [
+            resampling.replicates(FLIGHTS, t, [False, True], drawn, metric) for t in (table, ranks)
+        ]
+        assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+
+
 def test_a_draw_of_one_class_is_not_known():
     table = predicted([False, True], count=4).assign(actual=[True, False, False, False])
     drawn = np.array([[0, 2, 1, 1], [1, 1, 1, 1]])

@@ -43,10 +43,11 @@ def _measure(problem, table, labels, metric) -> Callable[[np.ndarray], float]:
     """The function that gives the `metric` of the rows of `table` by how often each is drawn."""
     if metric in ("rmse", "mae", "r2"):
         return _of_amounts(table, metric)
-    scores = table.filter(regex="^(probability|score) of ").to_numpy() if labels else None
+    shown = table.filter(regex="^(probability|score) of ")
+    scores, exact = shown.to_numpy(), any(name.startswith("probability of ") for name in shown)
     if metric in evaluation.RANKING and scores.size:
         return _of_ranks(problem, table, list(labels), scores, metric)
-    if metric in ("log_loss", "brier") and scores.size:
+    if metric in ("log_loss", "brier") and exact:
         return _of_probabilities(table, labels, scores, metric)
     if metric in ("accuracy", "balanced_accuracy", "f1", "cost"):
         return _of_labels(problem, table, list(labels), metric)
