@@ -359,10 +359,27 @@ def test_more_rows_are_tried_where_few_do_not_suffice(tables):
     assert rehearsal.rehearse(tables["binary"], pipeline, train, train) is pipeline
 
 
-def test_a_text_column_without_a_value_in_its_first_rows_has_its_type(tables):
+@pytest.mark.parametrize("kind", ["object", "category"])
+def test_a_text_column_without_a_value_in_its_first_rows_has_its_type(kind, tables):
     X = data.features(data.load(tables["binary"]), tables["binary"])
-    X = X.assign(word=pd.Series([None] * 100 + ["a"] * (len(X) - 100), dtype=object))
+    X = X.assign(word=pd.Series([None] * 70 + ["a"] * (len(X) - 70), X.index).astype(kind))
     y = data.target(data.load(tables["binary"]), tables["binary"])
     pipeline = models.build(tables["binary"], X, "linear").fit(X, y)
     column = models.fields_of(pipeline, X)["signature"].inputs.input_dict()["word"]
     assert column.type.name == "string" and not column.required
+
+
+def test_a_model_of_dates_goes_the_whole_way(tables, tmp_path):
+    table = pd.read_csv(tables["amount"].source.path)
+    table["when"] = pd.date_range("2024-01-01", periods=len(table), freq="7h")
+    table.loc[::9, "when"] = pd.NaT
+    table.to_csv(tmp_path / "dated.csv", index=False, date_format="%d.%m.%Y %H:%M")
+    source = {"path": "dated.csv", "date_format": "%d.%m.%Y %H:%M"}
+    path = write_problem(tmp_path, "dated", "y", "regression", source=source)
+    problem = problems.load(str(path))
+    train, test = data.split(data.load(problem), problem)
+    X = data.features(train, problem)
+    pipeline = models.build(problem, X, "hgb").fit(X, data.target(train, problem))
+    mlflow.sklearn.save_model(pipeline, tmp_path / "m", **models.fields_of(pipeline, X))
+    X = data.features(test, problem)
+    answers_everywhere(trust.load(tmp_path / "m"), X, pipeline.predict(X).tolist())

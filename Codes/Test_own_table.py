@@ -1,6 +1,7 @@
 """What is one's own takes what the README says, and nothing else: a table, a model's short name, a notebook."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,10 +64,10 @@ def own_checkout(folder):
 
 
 def write_houses(folder):
-    """The problem `houses` and its table, in `folder`."""
+    """The problem `houses` and its table, as pandas writes it by default, in `folder`."""
     area = np.linspace(40, 200, 80)
     frame = pd.DataFrame({"id": range(80), "area": area, "town": ["A", "B"] * 40})
-    frame.assign(price=area * 3000).to_csv(folder / "houses.csv", index=False)
+    frame.assign(price=area * 3000).to_csv(folder / "houses.csv")
     (folder / "houses.yaml").write_text(YAML, encoding="utf-8")
 
 
@@ -95,4 +96,5 @@ def test_ones_own_notebook_problem_and_short_name_take_what_the_readme_says(tmp_
         "Codes.cli", "describe", "02_train"
     )
     train = ["run", "02_train", "-p", "problem", "houses", "-p", "model", "stump"]
-    assert "houses" in told("Codes.cli", *train, "-p", "hyperparameters", "{max_depth: 2}")
+    said = told("Codes.cli", *train, "-p", "hyperparameters", "{max_depth: 2}")
+    assert re.search(r"^ *Note: houses: column '.*' is the index of a data frame", said, re.M), said

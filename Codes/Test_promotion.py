@@ -240,7 +240,8 @@ def test_the_gate_stands_before_production_and_a_refusal_names_both_numbers(runs
     ):
         promotion.promote("gated", "production", dummy.number)
     assert registry.pointed("gated", "production") == 2 and outcome("gated").startswith("refused:")
-    _, report = promotion.promote("gated", "production", good.number)
+    _, report = promotion.promote("gated", "production", good.number, override="in vain")
+    assert registry.settled("gated")[-1].override == "", "there was nothing to override"
     assert report.passed and report.metrics.low.dropna().iloc[0] > 0
     stages = {v.number: v.tags.get(registry.STAGE) for v in registry.versions("gated")}
     assert stages == {1: "production", 2: "archived", 3: None}

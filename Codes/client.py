@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 
 import pandas as pd
 import requests
@@ -83,9 +84,8 @@ def free_port():
 def body(frame):
     """`frame` as the JSON text that MLflow's protocol takes: dataframe_split, null for what is missing."""
     cells = frame.astype(object).where(frame.notna(), None)
-    return json.dumps(
-        {"dataframe_split": {"columns": list(frame), "data": cells.to_numpy().tolist()}}
-    )
+    split = {"columns": list(frame), "data": cells.to_numpy().tolist()}
+    return json.dumps({"dataframe_split": split}, default=datetime.isoformat)
 
 
 def ask(url, rows):

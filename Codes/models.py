@@ -159,7 +159,8 @@ def _signature(pipeline, X):
 
 def _with_values(sample, X):
     """`sample`, where a column of words that has no value in it gets its first ones of `X`: they tell its type."""
-    empty = [n for n, v in sample.items() if v.dtype == object and v.isna().all()]
+    words = sample.select_dtypes(["object", "category"])
+    empty = [n for n, v in words.items() if v.isna().all()]
     values = {n: X[n].dropna().head(len(sample)).tolist() or [""] for n in empty}
     return sample.assign(**{n: np.resize(v, len(sample)) for n, v in values.items()})
 
