@@ -272,12 +272,21 @@ def test_the_gate_stands_before_production_and_a_refusal_names_both_numbers(runs
 
 def test_without_a_number_the_newest_is_taken_that_no_gate_refused_and_nobody_took_back(runs):
     good, dummy = (promotion.register(runs[n], "unnamed") for n in ("good", "dummy"))
+    assert promotion.where_it_stands("unnamed")[0].endswith(
+        "no version was promoted. `workbook promote unnamed production` does it."
+    )
     with pytest.raises(promotion.Refused, match="it answers every row alike"):
         promotion.promote("unnamed", "production", dummy.number)
+    assert (
+        "version 2 was refused: better than the baseline" in promotion.where_it_stands("unnamed")[0]
+    )
     version, why = promotion.candidate("unnamed", "staging")
     assert version.number == good.number and why.endswith("(version 2 was refused by the gate)")
     assert promotion.next_step(good).endswith("promote unnamed staging --version 1")
     assert "has refused it" in promotion.next_step(registry.find("unnamed/2"))
+    MlflowClient().copy_model_version("models:/unnamed/2", "copied")
+    assert promotion.candidate("copied", "staging")[0].number == 1, "the tags are another's"
+    assert "has refused" not in promotion.next_step(registry.find("copied/1"))
     promotion.promote("unnamed", "staging")
     assert promotion.next_step(good).endswith("promote unnamed production --version 1")
     registry.move("unnamed", "production", good.number, None)

@@ -480,15 +480,18 @@ def is_installed(model):
 
 
 def show_table(solved):
-    """Print how the runs on the problems `solved` stand, and how to look at them."""
-    from Codes import standings
+    """Print how the runs on the problems `solved` stand, what is in production, and how to look at them."""
+    from Codes import promotion, standings
     from Codes.judgement import board
 
     for name in sorted(solved):
         choice = standings.of(name)
         if choice.contestants:
             click.echo(f"\n{board.shown(choice)}")
-    click.echo("\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models)")
+            told = promotion.where_it_stands(choice.problem, choice.recommended)
+            click.echo(f"\n{board.wrapped(told)}" if told else "", nl=bool(told))
+    click.echo("\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models;")
+    click.echo("             'Views' over an experiment's runs has the table above)")
 
 
 @main.command()

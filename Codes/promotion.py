@@ -171,7 +171,7 @@ def next_step(version):
     there, name = registry.aliases(version.name), version.name
     if there.get("production") == version.number:
         return f"it is in production: workbook serve {name}@production"
-    if version.tags.get(PASSED) == "false":
+    if gate_said(version) == "refused":
         return f"the gate has refused it: workbook history {name}"
     stage = "production" if there.get("staging") == version.number else "staging"
     return f"next: workbook promote {name} {stage} --version {version.number}"
@@ -184,7 +184,7 @@ def _left_out(name, versions):
         if move.outcome == registry.DONE and move.kind == "rollback" and move.before:
             found[move.before] = "was taken back from production"
     for version in versions:
-        if version.tags.get(PASSED) == "false":
+        if gate_said(version) == "refused":
             found[version.number] = "was refused by the gate"
     found.pop(current, None)
     return found
@@ -300,6 +300,45 @@ def standing(name):
     if not tried:
         return f"Nothing is in production: no version was promoted. `workbook promote {name} production` does it."
     return f"Nothing is in production: version {tried[-1].after} was {tried[-1].outcome}."
+
+
+def where_it_stands(name, run_id=None):
+    """Where the model `name` stands, in sentences: production, staging, what the gate refused last, and why.
+
+    `run_id`: of the recommended run, of which it is said where it only repeats a version.
+    """
+    found = [standing(name)]
+    if name not in registry.names():
+        return found
+    there, newest = registry.aliases(name), registry.versions(name)
+    if "staging" in there:
+        found.append(f"{name} version {there['staging']} is in staging.")
+    refused = next((v for v in newest if gate_said(v) == "refused"), None)
+    moves = [m for m in registry.settled(name) if refused and m.after == refused.number]
+    why = next((m.override or m.outcome for m in reversed(moves) if m.gate), "")
+    if refused and "production" in there:  # else `standing` has said it
+        how = "overridden" if there["production"] == refused.number else "refused"
+        found.append(
+            f"The gate has refused version {refused.number} ({how}: {why.removeprefix('refused: ')})."
+        )
+    if run_id and (same := _of_same_run(run_id, newest)):
+        found.append(
+            f"The recommended run is the same model as version {same.number}: no new version."
+        )
+    return found
+
+
+def _of_same_run(run_id, versions):
+    """That of the `versions` whose run the run `run_id` repeats; None without."""
+    client = MlflowClient()
+    if not (mine := client.get_run(run_id).data.tags.get(FINGERPRINT)):
+        return None
+    for version in versions:
+        with contextlib.suppress(MlflowException):  # its run is gone
+            other = client.get_run(version.run_id)
+            if other.info.run_id != run_id and other.data.tags.get(FINGERPRINT) == mine:
+                return version
+    return None
 
 
 def gate_said(version):

@@ -1,15 +1,21 @@
 """How the runs on a problem stand: those in the store, on the validation rows as the table has them now."""
 
 from Codes import problem as problems
-from Codes import tracking
+from Codes import saved_view, tracking
 from Codes.judgement import validation, verdict
 from Codes.judgement.contest import Choice
 
 
 def of(problem: str, notebook: str = "") -> Choice:
-    """The Choice among the finished runs of `notebook` (empty: of all) on the problem of that name or path."""
+    """The Choice among the finished runs of `notebook` (empty: of all) on the problem of that name or path.
+
+    Of all notebooks the UI's saved view follows.
+    """
     question, whole = problems.load(problem), problems.lasting(problem)
     runs = tracking.runs(problem, notebook or None)
     if runs.empty and whole != problem:
         runs = tracking.runs(whole, notebook or None)
-    return verdict.choose(question, runs, validation.digest(question))
+    choice = verdict.choose(question, runs, validation.digest(question))
+    if not notebook:
+        saved_view.keep(choice, runs)
+    return choice

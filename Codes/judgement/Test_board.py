@@ -38,7 +38,7 @@ def test_it_has_ten_lines_and_eighty_columns_at_most(count):
     lines = board.text(shown).splitlines()
     assert len(lines) <= 10 and max(map(len, lines)) <= 80
     assert len(board.text(shown, None).splitlines()) == count + 1
-    assert all(len(line) <= 80 for line in board.wrapped(shown).splitlines())
+    assert all(len(line) <= 80 for line in board.wrapped(shown.reasons).splitlines())
 
 
 def test_the_one_to_take_and_the_last_are_always_shown():

@@ -3,6 +3,7 @@
 import json
 import math
 import textwrap
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,6 +61,11 @@ def table(choice: Choice) -> list[Row]:
 def frame(choice: Choice) -> pd.DataFrame:
     """`table` as a frame."""
     return pd.DataFrame([asdict(row) for row in table(choice)], columns=list(Row.__annotations__))
+
+
+def metrics(deciding: str) -> list[str]:
+    """The metrics of a run that the columns of the table are made of, the score first."""
+    return [f"{part}_{deciding}" for part in ("validation", "error", "gain")]
 
 
 def _row(choice, each, name):
@@ -181,7 +187,7 @@ def _line(cells, widths):
 
 def shown(choice: Choice, most: int | None = MOST) -> str:
     """`text` under a line that says what it is about, and `wrapped`: what a terminal shows."""
-    parts = [text(choice, most), wrapped(choice)]
+    parts = [text(choice, most), wrapped(choice.reasons)]
     if choice.contestants:
         first = choice.contestants[0].scored
         way = "more" if first.more else "less"
@@ -200,9 +206,9 @@ def markdown(choice: Choice) -> str:
     return "  \n".join([f"**{first}**", *others])
 
 
-def wrapped(choice: Choice) -> str:
-    """The reasons of `choice` for a terminal, each on lines of its own."""
+def wrapped(reasons: Iterable[str]) -> str:
+    """The `reasons` of a Choice, or other sentences, for a terminal, each on lines of its own."""
     return "\n".join(
         textwrap.fill(each, WIDTH, break_on_hyphens=False, subsequent_indent="  ")
-        for each in choice.reasons
+        for each in reasons
     )
