@@ -78,8 +78,12 @@ lint: install ## check code, notebooks, workflows and the Dockerfile
 	@exec $(BIN)/python -m Codes.stages lint
 
 .PHONY: test
-test: install ## run everything that proves the workbook; ONLY="unit" or "lifecycle notebooks" chooses stages
+test: install ## run what proves the workbook, one case of each kind; ONLY="unit" or "lifecycle notebooks" chooses stages
 	@exec $(BIN)/python -m Codes.stages test
+
+.PHONY: soak
+soak: install ## the same with every case, kill point and round of the tests, as each night; ONLY="unit" chooses stages
+	@exec $(BIN)/python -m Codes.stages soak
 
 .PHONY: proof
 proof: install ## run papermill's own test suite under our engine and compare (fetches it)

@@ -16,6 +16,7 @@ from Codes.judgement import board as boards
 from Codes.judgement import verdict
 from Codes.judgement.testbed import measured, question
 from Codes.judgement.testbed import table as runs_of
+from Codes.testbed import sampled
 
 CANCER, DIABETES = problem.load("breast_cancer"), problem.load("diabetes")
 PATH = "own_package.estimators.of_the_third_floor.GradientBoostedCalibratedRegressor"
@@ -105,7 +106,9 @@ for kind, numbers in AMOUNTS.items():
     PREDICTIONS[kind] = DIABETES, pd.DataFrame({"actual": numbers, "predicted": numbers * 0.9})
 
 
-@pytest.mark.parametrize("case", PREDICTIONS)
+@pytest.mark.parametrize(
+    "case", sampled(PREDICTIONS, "40 classes", "3 rows", "long names", "amounts")
+)
 def test_predictions(case):
     which, table = PREDICTIONS[case]
     with warnings.catch_warnings():
@@ -156,7 +159,7 @@ FRAMES = {
 }
 
 
-@pytest.mark.parametrize("case", FRAMES)
+@pytest.mark.parametrize("case", sampled(FRAMES, "each kind", "no rows", "40 classes"))
 def test_a_table(case):
     frame = FRAMES[case]
     which = CANCER.model_copy(update={"roles": {"weekday": "categorical"}})
@@ -168,7 +171,9 @@ def test_a_table(case):
         check(plots.target(frame, which))
 
 
-@pytest.mark.parametrize("values", ["weekday", "minute", "speed", "far", "huge", "infinite"])
+@pytest.mark.parametrize(
+    "values", sampled(["weekday", "minute", "speed", "far", "huge", "infinite"], "minute", "far")
+)
 def test_an_amount_that_is_predicted(values):
     which = DIABETES.model_copy(update={"target": values, "title": f"How much is {LONG}? {LONG}"})
     check(plots.target(TABLE, which))
@@ -187,7 +192,7 @@ TIMES = {name: pd.Timestamp("1990-01-01", tz="UTC") + days for name, days in DAY
 }
 
 
-@pytest.mark.parametrize("case", TIMES)
+@pytest.mark.parametrize("case", sampled(TIMES, "a year", "gaps"))
 def test_time(case):
     frame = TABLE.assign(when=TIMES[case])
     which = CANCER.model_copy(update={"time": "when", "roles": {"weekday": "categorical"}})
@@ -231,7 +236,7 @@ BOARDS = {
 }
 
 
-@pytest.mark.parametrize("case", BOARDS)
+@pytest.mark.parametrize("case", sampled(BOARDS, "none", "40", "200 trials"))
 def test_runs(case):
     check(plots.leaderboard(BOARDS[case], "neg_root_mean_squared_log_error"))
     check(plots.train_against_validation(BOARDS[case], "neg_root_mean_squared_log_error"))
@@ -261,7 +266,7 @@ SWEPT = {
 }
 
 
-@pytest.mark.parametrize("count, more", [(0, 0), (1, 0), (3, 0), (40, 30)])
+@pytest.mark.parametrize("count, more", sampled([(0, 0), (1, 0), (3, 0), (40, 30)], 0, 40))
 def test_a_sweep(count, more):
     table = pd.DataFrame({"trial": range(40), "score": RANDOM.random(40), "run_id": "0"} | SWEPT)
     for i in range(more):
@@ -270,21 +275,25 @@ def test_a_sweep(count, more):
     check(plots.sweep(table[["trial", "score", "run_id"]].head(count), "roc_auc"))
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 300])
+@pytest.mark.parametrize("count", sampled([0, 1, 3, 300], 1, 300))
 def test_importances(count):
     names = [f"{i} {LONG}" for i in range(count)]
     table = pd.DataFrame({"mean": RANDOM.random(count), "std": 0.01}, index=names)
     check(plots.importances(table.assign(std=np.nan if count == 1 else 0.1), LONG))
 
 
-@pytest.mark.parametrize("low, high", [(3.1, 4.5), (0.4, 80), (0.001, 90_000), (0, 0), (5, 5)])
+@pytest.mark.parametrize(
+    "low, high", sampled([(3.1, 4.5), (0.4, 80), (0.001, 90_000), (0, 0), (5, 5)], 0.001, 5)
+)
 def test_latencies(low, high):
     times = pd.Series(RANDOM.uniform(low, high, 500), name="16 clients at once")
     check(plots.latencies([times, times.head(1), times.head(0)], "1,000 rows"))
     check(plots.latencies([times.head(0)], "none"))
 
 
-@pytest.mark.parametrize("slices, difference", [(0, False), (1, True), (60, True), (60, False)])
+@pytest.mark.parametrize(
+    "slices, difference", sampled([(0, False), (1, True), (60, True), (60, False)], 1, (60, False))
+)
 def test_the_gate(slices, difference):
     checks = [gate.Check(f"{LONG} {i}", bool(i % 2), f"{LONG}, {LONG}", "") for i in range(12)]
     table = pd.DataFrame(

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from Codes import manifest, moved, store, tracking
 from Codes.cli import main
 from Codes.errors import WorkbookError
+from Codes.testbed import sampled
 
 
 @pytest.fixture(name="used")
@@ -117,14 +118,20 @@ def forked(function, *arguments):
     return process
 
 
-def test_a_repair_that_is_killed_anywhere_is_finished_by_the_same_command(used, monkeypatch):
+@pytest.mark.parametrize(
+    "points",
+    sampled([[(0, 0), (1, 0), (99, 0), (99, 2), (99, 5)], [(1, 0), (99, 2)]], [(1, 0), (99, 2)]),
+)
+def test_a_repair_that_is_killed_anywhere_is_finished_by_the_same_command(
+    used, monkeypatch, points
+):
     folder, run_id = used
     there = folder.with_name("two")
     shutil.copytree(folder, there)
     for file in filter(Path.is_file, (there / "mlruns").rglob("*")):
         file.unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{there}/mlflow.db")
-    for copied, rows in ((0, 0), (1, 0), (99, 0), (99, 2), (99, 5)):
+    for copied, rows in points:
         killed = forked(settle_until, copied, rows)
         killed.join()
         assert killed.exitcode == -signal.SIGKILL

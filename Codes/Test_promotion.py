@@ -29,6 +29,7 @@ from Codes.errors import WorkbookError
 from Codes.judgement import validation
 from Codes.running.testbed import FORKS, PATIENCE, asked_once, fresh_store, visible, wait_for
 from Codes.serving import server as serving
+from Codes.testbed import sampled
 
 CANCER = problems.load("breast_cancer")
 PRIVATE = CANCER.model_copy(update={"private": ["mean radius"]})
@@ -425,12 +426,16 @@ def move_and_stop(uri, name, after, before, stop_at):
 
 @pytest.mark.parametrize(
     ("stop_at", "moved"),
-    [
-        ("create_registered_model", False),  # it holds the lock
-        ("set_registered_model_tag", False),  # the intention is recorded
-        ("set_registered_model_alias", True),
-        ("set_model_version_tag", True),
-    ],
+    sampled(
+        [
+            ("create_registered_model", False),  # it holds the lock
+            ("set_registered_model_tag", False),  # the intention is recorded
+            ("set_registered_model_alias", True),
+            ("set_model_version_tag", True),
+        ],
+        "set_registered_model_tag",
+        "set_registered_model_alias",
+    ),
 )
 def test_a_killed_promotion_leaves_a_sound_registry_and_the_next_one_converges(
     store, versions, stop_at, moved

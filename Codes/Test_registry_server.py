@@ -70,6 +70,7 @@ def test_files_are_fetched_once_and_used_only_as_they_were_registered(remote):
     assert not list(CACHE.glob("*.part"))
 
 
+@pytest.mark.soak
 def test_of_two_promotions_at_once_one_wins(remote):
     for number in (1, 2):
         promotion.register(registry.find(f"remote/{number}").run_id, "raced")

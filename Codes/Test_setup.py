@@ -253,6 +253,14 @@ def test_the_workflow_proves_what_make_test_proves():
     assert [command for command in commands if command in order] == order
 
 
+def test_the_workflow_soaks_each_night_and_only_then():
+    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
+    assert "schedule:" in WORKFLOW.read_text(encoding="utf-8")
+    assert "make soak" in [step.get("run") for step in jobs["soak"]["steps"]]
+    conditions = [jobs[name]["if"] for name in ("test", "soak")]
+    assert conditions == [f"github.event_name {sign} 'schedule'" for sign in ("!=", "==")]
+
+
 def test_each_action_is_pinned_by_commit_and_says_its_version():
     uses = re.findall(r"uses: (.*)$", WORKFLOW.read_text(encoding="utf-8"), re.MULTILINE)
     assert uses

@@ -69,6 +69,44 @@ def test_each_check_and_notebook_takes_part_without_a_list():
     assert names[:2] == ["format", "stripped"] and len(names) == len(set(names))
 
 
+def test_a_stage_beside_the_others_starts_first_has_a_store_of_its_own_and_keeps_none_waiting(
+    monkeypatch, tmp_path: Path
+):
+    note = tmp_path / "note"
+    look = f"import os, pathlib; note = pathlib.Path({str(note)!r}); store = os.environ['MLFLOW_TRACKING_URI']"
+    wait = f"{look}\nimport time\nwhile not note.exists(): time.sleep(0.05)\nassert note.read_text() != store"
+    beside = stages.python("beside", "-c", wait, beside=True)
+    group(monkeypatch, stages.python("first", "-c", f"{look}; note.write_text(store)"), beside)
+    outcomes = stages.perform_all(stages.chosen("lint", ""))
+    assert [each.stage.name for each in outcomes] == ["first", "beside"]
+    assert all(each.code == 0 for each in outcomes)
+
+
+def test_the_slowest_tests_are_shown_and_only_soak_runs_those_that_are_marked_so(
+    monkeypatch, capsys, tmp_path: Path
+):
+    (tmp_path / "Test_it.py").write_text(
+        "import pytest\ndef test_a(): pass\n@pytest.mark.soak\ndef test_b(): assert 0\n"
+    )
+    settings = [
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        f"--rootdir={tmp_path}",
+        "--durations-min=0",
+        "-n0",
+    ]
+    for kind, told in {
+        stages.test: "1 passed, 1 deselected",
+        stages.soak: "1 failed, 1 passed",
+    }.items():
+        unit = next(stage for stage in kind() if stage.name == "unit")
+        command = [*unit.command[:-1], *settings, str(tmp_path / "Test_it.py")]
+        group(monkeypatch, stages.Stage("unit", tuple(command)))
+        stages.main(["lint"])
+        shown = capsys.readouterr().out
+        assert told in shown and "s call     Test_it.py::test_a" in shown, shown
+
+
 def test_ctrl_c_lets_the_stage_clean_up_and_says_so(tmp_path: Path):
     note = tmp_path / "cleaned"
     stage = f"""

@@ -1,10 +1,12 @@
-"""The stages of `make format`, `make lint` and `make test`: each a command, a line and its seconds.
+"""The stages of `make format`, `make lint`, `make test` and `make soak`: each a command, a line and its seconds.
 
 Everything is found by glob: a new notebook, test or Check_*.py takes part without a list to edit.
 """
 
 import argparse
+import itertools
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,11 +24,15 @@ GRACE = 20  # seconds that an interrupted stage has to stop its kernels and leav
 
 @dataclass(frozen=True)
 class Stage:
-    """One command of a stage list; `missing` says why it can't run here, where it can't."""
+    """One command of a stage list; `missing` says why it can't run here, where it can't.
+
+    One that is `beside` runs beside the others, which leave a processor idle; it has a store of its own.
+    """
 
     name: str
     command: tuple[str, ...]
     missing: str = ""
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,27 @@ class Outcome:
         return "ok" if self.code == 0 else "FAILED"
 
 
-def python(name: str, *arguments: str) -> Stage:
+@dataclass
+class Started:
+    """A stage under way: its process, its log, and the moment of its start."""
+
+    stage: Stage
+    process: subprocess.Popen
+    log: Path
+    begun: float
+    seconds: float | None = None
+
+    def has_ended(self) -> bool:
+        """Whether it has; the first time its seconds are taken."""
+        if self.process.poll() is None:
+            return False
+        self.seconds = self.seconds or time.monotonic() - self.begun
+        return True
+
+
+def python(name: str, *arguments: str, beside: bool = False) -> Stage:
     """A stage that runs `python arguments…` with this very Python."""
-    return Stage(name, (sys.executable, *arguments))
+    return Stage(name, (sys.executable, *arguments), beside=beside)
 
 
 def binary(name: str, tool: str, *arguments: str) -> Stage:
@@ -70,10 +94,10 @@ def format_all() -> Iterator[Stage]:
     yield python("format", "-m", "black", "Codes", "notebooks")
 
 
-def lint() -> Iterator[Stage]:
-    """Code, notebooks, workflows and the Dockerfile."""
+def lint(jobs: int = 2) -> Iterator[Stage]:
+    """Code, notebooks, workflows and the Dockerfile; each of pylint's `jobs` reads all packages for itself."""
     yield from format_check()
-    yield python("pylint", "-m", "pylint", "--jobs=2", "--score=n", "Codes")
+    yield python("pylint", "-m", "pylint", f"--jobs={jobs}", "--score=n", "Codes")
     notebooks = [str(path.relative_to(ROOT)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     if notebooks:
         yield python("pylint notebooks", "-m", "nbqa", "pylint", "--score=n", *notebooks)
@@ -89,12 +113,22 @@ def lint() -> Iterator[Stage]:
 
 
 def test() -> Iterator[Stage]:
-    """Everything that proves the workbook."""
-    yield from lint()
+    """What proves the workbook, with one case of each kind."""
+    yield from everything("-m", "not soak")
+
+
+def soak() -> Iterator[Stage]:
+    """The same with every case, kill point and round."""
+    yield from everything()
+
+
+def everything(*chosen_tests: str) -> Iterator[Stage]:
+    """Lint, the tests that these options of pytest choose, the samples, the notebooks."""
+    yield from lint(jobs=1)
     pytest = ("-m", "pytest", "-q", "--dist", "loadfile", "-p", "no:cacheprovider", "-n")
     at_once = str(min(4, max(2, os.cpu_count() or 2)))
-    report = f"--junitxml={REPORT / 'unit.xml'}"
-    yield python("unit", *pytest, at_once, "--no-loadscope-reorder", report, "Codes")
+    options = ("--no-loadscope-reorder", "--durations=10", f"--junitxml={REPORT / 'unit.xml'}")
+    yield python("unit", *pytest, at_once, *options, *chosen_tests, "Codes", beside=True)
     for check in sorted((ROOT / "Codes").glob("Check_*.py")):
         yield python(check.stem, str(check.relative_to(ROOT)))
     if any(NOTEBOOKS.glob("*.ipynb")):
@@ -107,7 +141,13 @@ def test() -> Iterator[Stage]:
         yield python("notebooks", *pytest, "2", *nbval, report, "notebooks")
 
 
-GROUPS = {"format": format_all, "format-check": format_check, "lint": lint, "test": test}
+GROUPS = {
+    "format": format_all,
+    "format-check": format_check,
+    "lint": lint,
+    "test": test,
+    "soak": soak,
+}
 
 
 def clean_environment(store: Path) -> dict[str, str]:
@@ -125,22 +165,25 @@ def clean_environment(store: Path) -> dict[str, str]:
     }
 
 
-def execute(stage: Stage, log: Path, environment: dict[str, str]) -> int:
-    """Run a stage with its output in `log`; on Ctrl-C let it stop its own children first."""
-    with (
-        log.open("wb") as sink,
-        subprocess.Popen(
+def start(stage: Stage, environment: dict[str, str]) -> Started:
+    """Start a stage with its output in a log of its name."""
+    log = REPORT / f"{stage.name.replace(' ', '_')}.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(  # pylint: disable=consider-using-with
             stage.command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT
-        ) as child,
-    ):
+        )
+    return Started(stage, process, log, time.monotonic())
+
+
+def stop(started: list[Started]) -> None:
+    """Let what is under way stop its own children, as Ctrl-C told it, and leave."""
+    end = time.monotonic() + GRACE
+    for each in started:
         try:
-            return child.wait()
-        except KeyboardInterrupt:
-            try:
-                child.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                child.kill()
-            raise
+            each.process.wait(max(0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            each.process.kill()
+            each.process.wait()
 
 
 def closing_line(log: Path) -> str:
@@ -149,21 +192,31 @@ def closing_line(log: Path) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def perform(stage: Stage, environment: dict[str, str]) -> Outcome:
-    """Run a stage and print its line; a failed one shows all that it had printed."""
-    print(f"{stage.name:<18}", end="", flush=True)
-    if stage.missing:
-        print(f"skipped    {stage.missing}")
-        return Outcome(stage, 0, 0.0, stage.missing)
-    log = REPORT / f"{stage.name.replace(' ', '_')}.log"
-    start = time.monotonic()
-    code = execute(stage, log, environment)
-    outcome = Outcome(stage, code, time.monotonic() - start, closing_line(log))
-    is_pytest = "pytest" in stage.command
-    print(f"{outcome.verdict:<8}{outcome.seconds:6.1f} s", outcome.closing if is_pytest else "")
+def slowest(log: Path) -> list[str]:
+    """The lines of pytest's table of slowest tests, where there is one."""
+    lines = log.read_text(errors="replace").splitlines()
+    starts = [i for i, line in enumerate(lines, 1) if re.match("=+ slowest .* =+$", line)]
+    table = lines[starts[-1] :] if starts else []
+    return list(itertools.takewhile(re.compile(r"[\d.]+s ").match, table))
+
+
+def ended(started: Started) -> Outcome:
+    """Print the line of a stage that has ended, and its slowest tests; a failed one shows all that it had printed."""
+    stage, code, log = started.stage, started.process.returncode, started.log
+    outcome = Outcome(stage, code, started.seconds or 0.0, closing_line(log))
+    shown = outcome.closing if "pytest" in stage.command else ""
+    print(f"{stage.name:<18}{outcome.verdict:<8}{outcome.seconds:6.1f} s", shown, flush=True)
+    for line in slowest(log):
+        print(f"{'':<18}{line}")
     if code != 0:
         print(f"$ {shlex.join(stage.command)}\n{log.read_text(errors='replace')}", flush=True)
     return outcome
+
+
+def skipped(stage: Stage) -> Outcome:
+    """Print the line of a stage that cannot run here."""
+    print(f"{stage.name:<18}skipped    {stage.missing}")
+    return Outcome(stage, 0, 0.0, stage.missing)
 
 
 def as_markdown(outcomes: list[Outcome]) -> str:
@@ -191,13 +244,38 @@ def chosen(group: str, only: str) -> list[Stage]:
     return found
 
 
+def performed(stages: list[Stage], environments: dict[bool, dict[str, str]]) -> Iterator[Outcome]:
+    """Run the stages one after another, those that are `beside` beside them; each as it ends.
+
+    Args:
+        environments: by whether a stage is `beside`.
+    """
+    yield from (skipped(stage) for stage in stages if stage.missing)
+    able = [stage for stage in stages if not stage.missing]
+    waiting = [stage for stage in able if not stage.beside]
+    under_way = [start(stage, environments[True]) for stage in able if stage.beside]
+    try:
+        while waiting or under_way:
+            if waiting and all(each.stage.beside for each in under_way):
+                under_way.append(start(waiting.pop(0), environments[False]))
+            for each in [each for each in under_way if each.has_ended()]:
+                under_way.remove(each)
+                yield ended(each)
+            time.sleep(0.05)
+    finally:
+        stop(under_way)
+
+
 def perform_all(stages: list[Stage]) -> list[Outcome]:
-    """Run the stages one after another, all of them, and keep the table up to date."""
-    outcomes = []
-    with tempfile.TemporaryDirectory(prefix="workbook-test-") as store:
-        environment = clean_environment(Path(store))
-        for stage in stages:
-            outcomes.append(perform(stage, environment))
+    """Run the stages, all of them, and keep the table up to date."""
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="workbook-test-") as folder:
+        stores = {beside: Path(folder) / str(beside) for beside in (True, False)}
+        for store in stores.values():
+            store.mkdir()
+        environments = {beside: clean_environment(store) for beside, store in stores.items()}
+        for outcome in performed(stages, environments):
+            outcomes.append(outcome)
             (REPORT / "summary.md").write_text(as_markdown(outcomes), encoding="utf-8")
     return outcomes
 

@@ -14,6 +14,7 @@ from mlflow.entities import DatasetInput
 from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
 from Codes.running import testbed
+from Codes.testbed import sampled
 
 AT_ONCE, ROUNDS = 4, 25
 
@@ -137,7 +138,7 @@ def described(runs, root=None):
     )
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", sampled(PATTERNS, "threads", "nested"))
 def test_a_notebook_makes_the_same_runs_under_the_runner_as_by_hand(name, own_store, tmp_path):
     code = PATTERNS[name]
     (tmp_path / "hand").mkdir()
@@ -196,7 +197,7 @@ TWO_FITS = {
 }
 
 
-@pytest.mark.parametrize("name", TWO_FITS)
+@pytest.mark.parametrize("name", sampled(TWO_FITS, "within"))
 def test_no_parameter_of_one_fit_stands_beside_a_metric_of_another(name, own_store):
     execution = own_store.start(name, TWO_FITS[name]).finish()
     assert execution.code == 0, execution.printed

@@ -15,6 +15,7 @@ from Codes.paths import ROOT
 from Codes.running import bench, bench_costs, bench_report, bench_sweep, bench_ways
 from Codes.running.bench_report import row
 from Codes.running.testbed import clean_environment
+from Codes.testbed import sampled
 
 
 def table(**seconds):
@@ -149,12 +150,13 @@ def test_what_a_sweep_has_left_running_ends_with_the_private_place():
         assert not psutil.pid_exists(sleeper.pid)
 
 
+@pytest.mark.soak
 def test_a_command_that_fails_says_why(place):
     with pytest.raises(WorkbookError, match="cli sweep ended: .*no parameter 'nonsense'"):
         bench_sweep.swept("nonsense=1..2", 1, place)
 
 
-@pytest.mark.parametrize("key, others", [("sweep", 1), ("e", 0)])
+@pytest.mark.parametrize("key, others", sampled([("sweep", 1), ("e", 0)], "e"))
 def test_a_tiny_sweep_and_a_tiny_loop_are_measured(place, key, others):
     before = len(runs_of_bench(place))
     assert bench_sweep.in_all(key, 2, 2, place) > 0
@@ -168,11 +170,13 @@ def runs_of_bench(place):
     return client.search_runs([there.experiment_id]) if there else []
 
 
+@pytest.mark.soak
 def test_the_schedulers_share_of_a_tiny_sweep_is_measured(place):
     mean, each = bench_costs.measure_own(3, place)
     assert mean["seconds"] > 0 and each["measured"] == 2
 
 
+@pytest.mark.soak
 def test_the_growth_of_a_tiny_sweep_is_measured(place):
     rows = {each["key"]: each for each in bench_costs.measure_growth(4, place)}
     assert list(rows) == ["early", "late", "end", "again"]

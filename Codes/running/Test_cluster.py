@@ -207,6 +207,7 @@ def test_a_worker_that_is_killed_loses_no_trial(sweep, dask):
         dask.start_worker("south")
 
 
+@pytest.mark.soak
 def test_a_worker_that_comes_late_takes_part(sweep, dask):
     desk = sweep("late", "-v", "x=1..8")
     desk.begun(1)
@@ -236,6 +237,7 @@ def test_a_scheduler_that_is_restarted_is_waited_for(sweep, dask):
     assert re.search(r"the scheduler .* is away; waiting for it", desk.printed), desk.printed
 
 
+@pytest.mark.soak
 def test_a_tracking_server_that_is_restarted_loses_and_doubles_nothing(sweep, server):
     desk = sweep("untracked", "-v", "x=1..4", "--retries", "1")
     desk.begun(2)
@@ -272,6 +274,7 @@ def test_an_error_on_a_worker_fails_its_trial_and_is_no_lost_scheduler(tmp_path,
     assert not told
 
 
+@pytest.mark.soak
 def test_ctrl_c_ends_the_trials_on_the_cluster(sweep):
     desk = sweep("stopped", "-v", "x=1..4")
     desk.begun(2)

@@ -204,11 +204,13 @@ def test_a_sys_exit_of_zero_is_a_failure(execution):
     assert execution.code == 1
 
 
+@pytest.mark.soak
 @injected("quit()", "import time; time.sleep(2)", "print('never')")
 def test_a_quit_is_a_failure(execution):
     check_failed(execution, "FAILED", "kernel died in cell [34] of 4.*exit status 0")
 
 
+@pytest.mark.soak
 @injected("this is no Python")
 def test_a_syntax_error_is_a_failure(execution):
     check_failed(execution, "FAILED", "SyntaxError|invalid syntax", error_cell="^2$")
@@ -217,6 +219,7 @@ def test_a_syntax_error_is_a_failure(execution):
 # --- kernels that die
 
 
+@pytest.mark.soak
 @injected("import os; os._exit(3)", "print('never')")
 def test_an_os_exit_is_a_dead_kernel(execution):
     check_failed(
@@ -315,6 +318,7 @@ def test_a_cell_that_swallows_the_interrupt_is_killed(execution):
 FORGIVING = "import time\ntry:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    pass"
 
 
+@pytest.mark.soak
 @injected(FORGIVING, options=("--cell-timeout", "1"))
 def test_a_cell_over_its_limit_fails_although_it_goes_on_to_its_end(execution):
     check_failed(execution, "FAILED", "cell 2 ran over its limit of 1 s", error_cell="^2$")
@@ -351,6 +355,7 @@ def test_an_impatient_user_loses_nothing(execution):
     check_failed(execution, "KILLED", "interrupted", error="KeyboardInterrupt")
 
 
+@pytest.mark.soak
 @injected(
     BEGIN + DEAF, then=send(signal.SIGINT, signal.SIGINT, signal.SIGINT, signal.SIGINT, pause=0.02)
 )

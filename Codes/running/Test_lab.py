@@ -10,6 +10,7 @@ import pytest
 
 from Codes.running import bench_lab, templates
 from Codes.running.testbed import clean_environment, write_notebook
+from Codes.testbed import sampled
 
 TYPED = (
     "from tqdm.auto import tqdm\nimport mlflow\n[None for _ in tqdm(range(3))] and 'typed by hand'"
@@ -57,7 +58,7 @@ WAYS = {  # by commands that name our kernel
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", sampled(WAYS, "papermill", "nbval"))
 def test_what_a_program_runs_is_in_nobodys_history(environment, way, tmp_path):
     write_notebook(tmp_path / "nb.ipynb", RUN)
     (tmp_path / "script.py").write_text(RUN, "utf-8")

@@ -231,6 +231,7 @@ def stopped_while_it_records(store, name):
     return None
 
 
+@pytest.mark.soak
 def test_a_runner_stopped_while_it_records_can_not_overwrite_its_closing(own_store):
     tries = (stopped_while_it_records(own_store, f"slow{i}") for i in range(5))
     slow = next(filter(None, tries), None)

@@ -19,7 +19,6 @@ from Codes.errors import WorkbookError
 from Codes.running.testbed import (
     FORKS,
     PATIENCE,
-    PRELOAD,
     Store,
     check_kept,
     check_nothing_left,
@@ -28,6 +27,7 @@ from Codes.running.testbed import (
     wait_for,
 )
 from Codes.store import open_store
+from Codes.testbed import sampled
 
 QUICK = "import mlflow; mlflow.log_metric('m', 1)"
 
@@ -44,7 +44,6 @@ def open_there(uri):
 
 def opener(uri):
     """A process that opens the store at `uri`: everything is imported already, so that several truly meet."""
-    FORKS.set_forkserver_preload(PRELOAD)
     process = FORKS.Process(target=open_there, args=(uri,))
     process.start()
     return process
@@ -60,6 +59,7 @@ def test_eight_starts_on_an_empty_store_all_succeed(tmp_path):
     assert sorted(names) == ["Default", "e"]
 
 
+@pytest.mark.soak
 def test_two_runners_on_an_empty_store_make_two_whole_runs(tmp_path):
     store = Store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
     both = [store.start(name, QUICK) for name in ("one", "two")]
@@ -141,7 +141,7 @@ def another(file):
     connection.close()
 
 
-@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("broken", sampled(BROKEN, "a newer schema", "not a database"))
 def test_an_unusable_store_is_refused_before_the_run(own_store, broken, monkeypatch):
     file = Path(own_store.uri.removeprefix("sqlite:///"))
     breaking, said = BROKEN[broken]

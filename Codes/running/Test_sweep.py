@@ -30,6 +30,7 @@ from Codes.running.testbed import (
     wait_for,
     write_notebook,
 )
+from Codes.testbed import sampled
 
 SCORE = "import mlflow\nmlflow.log_metric('score', 10 - (x - 3) ** 2 + seed / 100)"
 GOAL = ("--metric", "score:maximize")
@@ -144,6 +145,7 @@ def test_another_sweep_takes_over_what_is_known_and_runs_the_rest(grid):
     assert parent.data.tags["mlflow.workbook.sweep.best.x"] == "3"
 
 
+@pytest.mark.soak
 def test_force_runs_every_point_in_a_new_sweep(own_store):
     options = [*GOAL, "-v", "x=1,2"]
     check_ended(own_store.sweep("forced", SCORE, options=options))
@@ -156,7 +158,7 @@ def test_force_runs_every_point_in_a_new_sweep(own_store):
 # --- samplers and objectives
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsgaii", "qmc"])
+@pytest.mark.parametrize("sampler", sampled(["random", "tpe", "nsgaii", "qmc"], "tpe"))
 def test_optunas_samplers_are_chosen_by_name(store, sampler):
     options = [*GOAL, "-v", "x=-9..9", "--sampler", sampler, "--trials", "2"]
     done = check_ended(store.sweep(f"by_{sampler}", SCORE, options=options))
@@ -199,6 +201,7 @@ def test_several_seeds_are_ranked_by_their_mean_with_its_interval(store):
     }
 
 
+@pytest.mark.soak
 def test_one_point_may_be_run_with_seeds_alone(store):
     code = "import mlflow\nmlflow.log_metric('score', seed)"
     done = check_ended(store.sweep("alone", code, options=[*GOAL, "--seeds", "3"]))
@@ -226,6 +229,7 @@ def test_a_hopeless_trial_is_pruned_without_code_in_the_notebook(store):
     assert len(children_of(again)) == 6, "a pruned trial is not run again"
 
 
+@pytest.mark.soak
 def test_after_a_resume_the_pruner_knows_the_courses_of_earlier_trials(own_store):
     options = ["--metric", "loss:minimize", "-v", "x=0,1,2,3,4,50", "--pruner", "median"]
     options += ["--sampler", "grid", "--workers", "1"]
@@ -324,7 +328,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("options", "said"), REFUSED)
+@pytest.mark.parametrize(("options", "said"), sampled(REFUSED, REFUSED[0], REFUSED[9], REFUSED[13]))
 def test_what_cannot_be_done_is_one_line_and_no_run(store, options, said):
     goal = [] if "--metric" in options else GOAL
     refused = store.sweep("refused", SCORE, options=[*goal, *options]).finish(60)
@@ -469,6 +473,7 @@ def test_ctrl_c_kills_what_is_active_and_tells_how_to_go_on(own_store):
     assert len(children_of(again, "FINISHED")) == 5 and "2 to run again" in again.printed
 
 
+@pytest.mark.soak
 def test_an_impatient_ctrl_c_and_sigterm_leave_things_clean(own_store):
     execution = own_store.sweep(
         "impatient", HELD, options=[*GOAL, "-v", "seed=1..3", "--workers", "2"]
@@ -541,6 +546,7 @@ def test_a_killed_worker_costs_its_trial_one_more_try(own_store):
     )
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_killed_again_and_again_fails_its_trial(own_store):
     code = "import json, mlflow, os, signal\nrun = mlflow.get_run(os.environ['WORKBOOK_RUN_ID'])\nif seed == 1:\n"
     code += (
@@ -554,6 +560,7 @@ def test_a_worker_that_is_killed_again_and_again_fails_its_trial(own_store):
     assert "2 trials: 1 finished, 1 failed" in done.printed
 
 
+@pytest.mark.soak
 def test_a_stopped_worker_is_given_up_and_its_late_write_refused(own_store):
     options = [*GOAL, "-v", "seed=1..2", "--workers", "1", "--sampler", "grid"]
     grace = {"WORKBOOK_GRACE_SECONDS": "6"}

@@ -10,8 +10,8 @@ import pytest
 
 from Codes.running.testbed import processes_of
 from Codes.running.Test_sweep import GOAL, check_ended, children_of, parent_of, table_of
+from Codes.testbed import sampled
 
-MOMENTS = 20
 POINTS = 12
 STEPS = 8
 CODE = f"""
@@ -58,17 +58,18 @@ def check_whole(execution):
 
 
 @pytest.mark.timeout(900)
-def test_twenty_random_moments_of_sigkill_lose_and_double_nothing(own_store):
+@pytest.mark.parametrize("moments", sampled([2, 20], 2))
+def test_random_moments_of_sigkill_lose_and_double_nothing(own_store, moments):
     chance, kills, sweeps = random.Random(4), 0, 0
-    while kills < MOMENTS:
+    while kills < moments:
         sweeps += 1
         name = f"killed{sweeps}"
         while True:
             execution = own_store.sweep(name, CODE, options=OPTIONS)
             end = time.monotonic() + chance.uniform(0.1, 3.5)
-            while execution.code is None and time.monotonic() < end and kills < MOMENTS:
+            while execution.code is None and time.monotonic() < end and kills < moments:
                 time.sleep(0.02)
-            if execution.code is not None or kills >= MOMENTS:
+            if execution.code is not None or kills >= moments:
                 break
             kill(execution, everything=chance.random() < 0.5)
             kills += 1

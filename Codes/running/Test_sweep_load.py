@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 from Codes import liveness, tracking
 from Codes.running.Test_stores import opener
 from Codes.running.Test_sweep import GOAL, check_ended, children_of
-from Codes.running.testbed import FORKS, PATIENCE, PRELOAD, Store, wait_for
+from Codes.running.testbed import FORKS, PATIENCE, Store, wait_for
 
+pytestmark = pytest.mark.soak
 METRICS = 100
 LOGS = f"""
 import mlflow
@@ -72,7 +73,6 @@ def burn():
 @pytest.mark.timeout(600)
 def test_none_of_200_live_runs_is_declared_dead_under_full_load(own_store, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store.uri)
-    FORKS.set_forkserver_preload(PRELOAD)
     ready = FORKS.Barrier(21)
     owners = [
         FORKS.Process(target=own_runs, args=(own_store.uri, 10, i % 2 == 0, ready))

@@ -26,6 +26,7 @@ from Codes.paths import ROOT
 from Codes.running import provisioner, rendezvous, templates
 from Codes.running.testbed import wait_for, write_notebook
 from Codes.store import ARTIFACT_ROOT, URI
+from Codes.testbed import sampled
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm kernels need Linux")
 NOBODY = 65534
@@ -159,7 +160,9 @@ def test_a_kernel_is_interrupted_and_restarted_and_shut_down(shared):
     assert shared.exists() and templates.found()[0][1] == 0
 
 
-@pytest.mark.parametrize("ending, code", [("os._exit(3)", 3), ("os.kill(os.getpid(), 11)", -11)])
+@pytest.mark.parametrize(
+    "ending, code", sampled([("os._exit(3)", 3), ("os.kill(os.getpid(), 11)", -11)], "os._exit(3)")
+)
 def test_a_kernels_end_is_told_with_its_exit_code(shared, ending, code):
     with kernel() as one:
         one.kc.execute(f"import os\n{ending}")
@@ -214,11 +217,12 @@ def test_kernels_outlive_their_template_and_the_next_one_gets_another(tree, capf
     assert tree.exists() and not capfd.readouterr().err.count("ordinary way")
 
 
-def test_a_template_killed_at_any_moment_of_a_fork_costs_no_kernel_and_leaves_none(tree):
+@pytest.mark.parametrize("moments", sampled([1, 6], 1))
+def test_a_template_killed_at_any_moment_of_a_fork_costs_no_kernel_and_leaves_none(tree, moments):
     dice = random.Random(3)
     with kernel():
         pass
-    for _ in range(6):
+    for _ in range(moments):
         pid, pause = template(), dice.uniform(0, 0.12)
         killer = threading.Timer(pause, os.kill, (pid, signal.SIGKILL))
         killer.start()
@@ -237,7 +241,7 @@ def _belongs_to(process, tree):
     return False
 
 
-@pytest.mark.parametrize("left", ["socket", "file", "lock"])
+@pytest.mark.parametrize("left", sampled(["socket", "file", "lock"], "socket"))
 def test_what_a_killed_template_left_is_no_hindrance(tree, left):
     path = rendezvous.folder() / f"{rendezvous.name(sys.executable, _environment())}.sock"
     if left == "socket":
@@ -284,6 +288,7 @@ def test_each_environment_has_a_template_and_kernels_of_one_share_it(tree):
             assert psutil.Process(four.pid).ppid() == psutil.Process(one.pid).ppid()
 
 
+@pytest.mark.soak
 def test_hard_limits_of_the_client_that_started_a_template_bind_no_other_client(tree):
     import resource
 
@@ -334,6 +339,7 @@ def test_an_edit_of_a_helper_is_seen_and_what_a_template_is_made_of_replaces_it(
         assert template() == first
 
 
+@pytest.mark.soak
 def test_a_template_ends_when_it_is_idle_but_not_before_its_kernels(tree):
     (tree / "Resources/warm.yaml").write_text(LIGHT + "idle_minutes: 0.02\n")
     with kernel() as one:
@@ -344,7 +350,9 @@ def test_a_template_ends_when_it_is_idle_but_not_before_its_kernels(tree):
     assert not list(rendezvous.folder().glob("*.sock"))
 
 
-@pytest.mark.parametrize("text, said", [("also: [", "warm.yaml"), ("nonsense: 1\n", "nonsense")])
+@pytest.mark.parametrize(
+    "text, said", sampled([("also: [", "warm.yaml"), ("nonsense: 1\n", "nonsense")], "also: [")
+)
 def test_a_template_that_cannot_be_made_costs_one_attempt_and_one_line(tree, capfd, text, said):
     (tree / "Resources/warm.yaml").write_text(text)
     for _ in range(2):
@@ -494,7 +502,7 @@ def test_a_full_process_table_is_told_and_the_kernel_starts_in_the_ordinary_way(
     assert "BlockingIOError" in capfd.readouterr().err and template() == pid and tree.exists()
 
 
-@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("is_there", sampled([True, False], False))
 def test_a_client_that_gives_up_while_it_waits_leaves_no_kernel_and_no_file(shared, is_there):
     with kernel():
         pid = template()
@@ -612,6 +620,7 @@ def fixture_own_tracking(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("own_tracking")
 def test_sixty_runs_leave_nothing_behind(shared, tmp_path):

@@ -420,10 +420,22 @@ def test_one_thread_is_one_where_the_environment_says_so(start, monkeypatch):
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("OPENBLAS_NUM_THREADS", "1"),
-        pytest.param("OPENBLAS_NUM_THREADS", "8", marks=differs("more than there are processors")),
-        pytest.param("OPENBLAS_NUM_THREADS", "0", marks=differs("taken for one, not for all")),
-        pytest.param("OPENBLAS_DEFAULT_NUM_THREADS", "1", marks=differs("it is not looked at")),
+        pytest.param("OPENBLAS_NUM_THREADS", "1", marks=pytest.mark.soak),
+        pytest.param(
+            "OPENBLAS_NUM_THREADS",
+            "8",
+            marks=[pytest.mark.soak, differs("more than there are processors")],
+        ),
+        pytest.param(
+            "OPENBLAS_NUM_THREADS",
+            "0",
+            marks=[pytest.mark.soak, differs("taken for one, not for all")],
+        ),
+        pytest.param(
+            "OPENBLAS_DEFAULT_NUM_THREADS",
+            "1",
+            marks=[pytest.mark.soak, differs("it is not looked at")],
+        ),
     ],
 )
 def test_algebra_has_the_threads_that_the_environment_says(start, variable, value):

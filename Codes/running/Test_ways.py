@@ -6,6 +6,7 @@ import nbformat
 import pytest
 
 from Codes.running.testbed import PAPERMILL, SWEEP, WORKBOOK, check_nothing_left, write_notebook
+from Codes.testbed import sampled
 
 COURSE = [  # as jupytext writes them: no ids, outputs empty, a kernel without its language
     {"cell_type": "markdown", "metadata": {}, "source": ["# A lesson\n"]},
@@ -57,7 +58,7 @@ def test_a_notebook_without_language_ids_or_kernel_runs_in_every_way(store):
 RAISING = "from IPython import get_ipython\ntry:\n    1/0\nexcept ZeroDivisionError:\n    get_ipython().showtraceback()"
 
 
-@pytest.mark.parametrize("command", [WORKBOOK, PAPERMILL])
+@pytest.mark.parametrize("command", sampled([WORKBOOK, PAPERMILL], PAPERMILL))
 def test_an_error_that_is_expected_or_only_shown_ends_neither_run_nor_command(store, command):
     execution = store.launch(f"expected_{command}", expecting(store.folder / "e.ipynb"), command)
     assert execution.finish().code == 0, execution.printed

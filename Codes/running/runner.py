@@ -8,9 +8,9 @@ from pathlib import Path
 
 import nbformat
 
-from Codes import notebook_file, parameters, plain_yaml
+from Codes import notebook_file, parameters, paths, plain_yaml
 from Codes.errors import WorkbookError, nearest
-from Codes.paths import EXECUTED, NOTEBOOKS, RESOURCES
+from Codes.paths import NOTEBOOKS, RESOURCES
 from Codes.running import rendezvous
 
 LIFECYCLE = RESOURCES / "lifecycle"
@@ -102,8 +102,10 @@ def output_path(path, wanted=None, force=False):
     """Where the executed copy of `path` goes: `wanted`, not over an existing file unless `force`; else a new name."""
     if wanted is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        EXECUTED.mkdir(exist_ok=True)
-        return EXECUTED / f"{path.stem[:LONGEST // 4]}-{stamp}-{random_names.token_hex(2)}.ipynb"
+        paths.EXECUTED.mkdir(exist_ok=True)
+        return (
+            paths.EXECUTED / f"{path.stem[:LONGEST // 4]}-{stamp}-{random_names.token_hex(2)}.ipynb"
+        )
     wanted = Path(wanted)
     if wanted.is_absolute() or ".." in wanted.parts:
         raise WorkbookError(

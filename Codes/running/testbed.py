@@ -38,7 +38,13 @@ FORKS = multiprocessing.get_context("forkserver")
 PRELOAD = [
     *("papermill.cli", "Codes.cli", "nbconvert", "Codes.running.sweep_command", "optuna"),
     *("optuna.visualization.matplotlib", "matplotlib.backends.backend_agg"),
+    # and for processes that promote, serve or score
+    *("Codes.promotion", "Codes.serving.server", "Codes.scoring.job"),
+    *("mlflow.sklearn", "sklearn.ensemble", "pytest"),
 ]
+FORKS.set_forkserver_preload(
+    PRELOAD
+)  # before the first fork, whoever needs it: later it is too late
 
 
 def write_notebook(path, *cells, parameters="seed: int = 0  # random state", kernelspec=None):
@@ -192,7 +198,6 @@ class Store:
         else:
             arguments = ["--engine", "mlflow", "--no-progress-bar", str(source), output, *options]
         log = self.folder / f"{name}_{time.monotonic_ns()}.log"
-        FORKS.set_forkserver_preload(PRELOAD)
         forkserver.ensure_running()
         server = forkserver._forkserver._forkserver_address  # pylint: disable=protected-access
         arguments = (command, arguments, given | (environment or {}), folder, log, server)

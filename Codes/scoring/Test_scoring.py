@@ -2,7 +2,7 @@
 
 import contextlib
 import gzip
-import multiprocessing
+import itertools
 import os
 import resource
 import shutil
@@ -28,11 +28,11 @@ from Codes.client import free_port
 from Codes.errors import WorkbookError
 from Codes.paths import DATA, ROOT
 from Codes.running.Test_cluster import Part as Process
-from Codes.running.testbed import wait_for, write_problem
+from Codes.running.testbed import FORKS, wait_for, write_problem
 from Codes.scoring import job, output, workers
+from Codes.testbed import sampled
 
 FLIGHTS = DATA / "flights.parquet"
-FORKS = multiprocessing.get_context("forkserver")
 ROWS = 4000
 
 
@@ -115,8 +115,15 @@ def files(folder, name="s."):
 # --- what comes out
 
 
-@pytest.mark.parametrize("given", ["t.parquet", "t.csv", "t.csv.gz"])
-@pytest.mark.parametrize("ending", [".parquet", ".csv", ".csv.gz"])
+@pytest.mark.parametrize(
+    ("given", "ending"),
+    sampled(
+        itertools.product(["t.parquet", "t.csv", "t.csv.gz"], [".parquet", ".csv", ".csv.gz"]),
+        ("t.parquet", ".csv"),
+        ("t.csv", ".csv.gz"),
+        ("t.csv.gz", ".parquet"),
+    ),
+)
 def test_every_form_gives_the_models_own_answers_beside_the_table(
     place, model, tmp_path, given, ending
 ):
@@ -157,9 +164,15 @@ def test_the_size_of_batches_changes_no_score(place, model, tmp_path):
 
 @pytest.mark.parametrize(
     "name, kind",
-    [("flights", "hgb"), ("flights", "forest"), ("flights", "dummy")]
-    + [("iris", "linear"), ("iris", "hgb"), ("diabetes", "hgb")]
-    + [("breast_cancer", "sklearn.svm.LinearSVC"), ("iris", "sklearn.naive_bayes.GaussianNB")],
+    sampled(
+        [("flights", "hgb"), ("flights", "forest"), ("flights", "dummy")]
+        + [("iris", "linear"), ("iris", "hgb"), ("diabetes", "hgb")]
+        + [("breast_cancer", "sklearn.svm.LinearSVC"), ("iris", "sklearn.naive_bayes.GaussianNB")],
+        ("flights", "forest"),
+        ("iris", "linear"),
+        ("diabetes", "hgb"),
+        "breast_cancer",
+    ),
 )
 def test_predictions_are_those_of_predict_for_every_kind_of_model(tmp_path, name, kind):
     small = {"forest": {"n_estimators": 5}, "hgb": {"max_iter": 5}}.get(kind, {})
@@ -453,9 +466,6 @@ class KillAtReplace:
 
 def forked(*arguments, **options):
     """A child under way."""
-    FORKS.set_forkserver_preload(
-        ["Codes.scoring.job", "Codes.trust", "mlflow.sklearn", "sklearn.ensemble"]
-    )
     process = FORKS.Process(target=child, args=arguments, kwargs=options)
     process.start()
     return process
@@ -467,14 +477,23 @@ def ended(process, seconds=120):
     return process.exitcode
 
 
-@pytest.mark.parametrize("name, after", [("s.parquet", False), ("s.csv", True)])
+MOMENTS = 1 + ROWS // 1000 + 3  # journal, parts; receipt, rejected rows, scores
+
+
+@pytest.mark.parametrize(
+    "name, after, moments",
+    sampled(
+        [("s.parquet", False, range(1, MOMENTS + 1)), ("s.csv", True, range(1, MOMENTS + 1))]
+        + [("s.csv", False, (3, MOMENTS))],
+        ("s.csv", False, (3, MOMENTS)),
+    ),
+)
 def test_killed_as_any_file_comes_to_its_place_it_goes_on_to_the_same_output(
-    place, model, tmp_path, name, after
-):
+    place, model, tmp_path, name, after, moments
+):  # pylint: disable=too-many-arguments,too-many-positional-arguments
     (tmp_path / "whole").mkdir()
     run(model, place / "t.parquet", tmp_path / "whole" / name, batch_rows=1000)
-    moments = 1 + ROWS // 1000 + 3  # journal, parts; receipt, rejected rows, scores
-    for count in range(1, moments + 1):
+    for count in moments:
         out = tmp_path / f"{count}" / name
         out.parent.mkdir()
         before = KillAtReplace(count, after)
@@ -483,12 +502,13 @@ def test_killed_as_any_file_comes_to_its_place_it_goes_on_to_the_same_output(
             == -signal.SIGKILL
         )
         done, told = run(model, place / "t.parquet", out, batch_rows=1000)
-        kept = min(count - (not after), moments - 3) - 1
-        assert done.skipped == (count >= moments - 1 or (count, after) == (moments - 2, True))
+        kept = min(count - (not after), MOMENTS - 3) - 1
+        assert done.skipped == (count >= MOMENTS - 1 or (count, after) == (MOMENTS - 2, True))
         assert done.skipped or done.resumed == max(0, kept), told
         assert files(out.parent) == files(tmp_path / "whole")
 
 
+@pytest.mark.soak
 def test_killed_from_outside_again_and_again_it_goes_on_to_the_same_output(place, model, tmp_path):
     out, sizes = tmp_path / "s.csv", {"batch_rows": 25}
     (tmp_path / "whole").mkdir()
@@ -575,7 +595,7 @@ def test_a_command_that_is_scoring_anew_is_left_alone_by_one_that_finds_it_done(
     assert done.skipped and "already scored" in said[-1] and not folder.exists()
 
 
-@pytest.mark.parametrize("name", ["s.parquet", "s.csv", "s.csv.gz"])
+@pytest.mark.parametrize("name", sampled(["s.parquet", "s.csv", "s.csv.gz"], "s.csv"))
 def test_a_full_disk_leaves_the_earlier_output_and_the_parts(place, model, tmp_path, name):
     out, log = tmp_path / name, tmp_path / "log.txt"
     run(model, place / "t.parquet", out, Version(number=2))
@@ -617,7 +637,9 @@ def measured(place, table, out):
     out.with_name("peak.txt").write_text(str(peak), "ascii")
 
 
-@pytest.mark.parametrize("ending, count", [("parquet", 100_000), ("csv", 50_000)])
+@pytest.mark.parametrize(
+    "ending, count", sampled([("parquet", 100_000), ("csv", 50_000)], "parquet")
+)
 def test_memory_does_not_grow_with_the_table(place, tmp_path, ending, count):
     peaks = []
     for copies in (1, 4):

@@ -17,6 +17,7 @@ from Codes.serving.quick import quick
 from Codes.serving.Test_payload import flights
 from Codes.serving.Test_payload import one_thread  # pylint: disable=W0611  # used by each test
 from Codes.serving.Test_quick import SMALL, numbers, read
+from Codes.testbed import sampled
 
 FLIGHTS = problem.load("flights")
 EXTRA = "sklearn.ensemble.ExtraTreesClassifier"  # gets what a linear model gets
@@ -82,7 +83,9 @@ def test_probabilities_come_with_the_labels_and_a_threshold_decides_them(made, m
 
 
 @pytest.mark.parametrize("model", SMALL)
-@pytest.mark.parametrize("leaf", [1, 5_000])  # of so many rows none is split: each tree is a leaf
+@pytest.mark.parametrize(
+    "leaf", sampled([1, 5_000], 1)
+)  # of so many rows none is split: each tree is a leaf
 def test_a_model_of_more_than_two_classes_answers_with_their_names(made, model, leaf):
     X = sample()[0]
     found = fitted(made[model], X, X["carrier"].str.lower(), min_samples_leaf=leaf)
@@ -121,14 +124,18 @@ def test_a_split_between_gaps_and_all_categories_is_kept(made):
 
 @pytest.mark.parametrize(
     "model, more",
-    [
-        ("forest", {}),
-        ("hgb", {}),
+    sampled(
+        [
+            ("forest", {}),
+            ("hgb", {}),
+            ("hgb", {"loss": "poisson"}),
+            ("hgb", {"loss": "quantile", "quantile": 0.9}),
+        ],
+        "forest",
         ("hgb", {"loss": "poisson"}),
-        ("hgb", {"loss": "quantile", "quantile": 0.9}),
-    ],
+    ),
 )
-@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("gaps", sampled([False, True], True))
 def test_a_regression_is_answered_with_the_same_numbers(tmp_path, model, more, gaps):
     found = trust.load(numbers(tmp_path / "m", model, gaps, **SMALL[model], **more))
     own = payload.Reader(found)
@@ -169,7 +176,7 @@ def test_models_without_a_form_are_refused_in_one_line(made):
     assert "prepares its columns in a way of its own" in refusal(longer)
 
 
-@pytest.mark.parametrize("model", [*SMALL, "numbers"])
+@pytest.mark.parametrize("model", sampled([*SMALL, "numbers"], "hgb"))
 @pytest.mark.parametrize(
     "wrong",
     [

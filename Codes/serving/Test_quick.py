@@ -19,6 +19,7 @@ from Codes.serving import quick as module
 from Codes.serving.quick import matrix, probe, quick
 from Codes.serving.Test_payload import DIABETES, cells, flights, saved
 from Codes.serving.Test_payload import one_thread  # pylint: disable=W0611  # used by each test
+from Codes.testbed import sampled
 
 LINEAR = [
     "linear",
@@ -34,7 +35,7 @@ def read(reader, X):
     return reader.json(json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("model", ["hgb", "forest", "dummy", *LINEAR])
+@pytest.mark.parametrize("model", sampled(["hgb", "forest", "dummy", *LINEAR], "hgb", "linear"))
 def test_the_quick_way_answers_as_the_pipeline_does(tmp_path, model):
     found = trust.load(flights(tmp_path / "m", model, rows=1_000, **SMALL.get(model, {})))
     own = payload.Reader(found)
@@ -46,8 +47,8 @@ def test_the_quick_way_answers_as_the_pipeline_does(tmp_path, model):
     assert quick(found, own)(columns).predictions.tolist() == found.predict(X).tolist()
 
 
-@pytest.mark.parametrize("model", ["hgb", *LINEAR])
-@pytest.mark.parametrize("most", [4, 250])  # with and without categories that are rare
+@pytest.mark.parametrize("model", sampled(["hgb", *LINEAR], *LINEAR))
+@pytest.mark.parametrize("most", sampled([4, 250], 4))  # with and without categories that are rare
 def test_what_training_never_saw_and_gaps_are_prepared_as_the_pipeline_does(
     tmp_path, monkeypatch, model, most
 ):
