@@ -42,9 +42,8 @@ PRELOAD = [
     *("Codes.promotion", "Codes.serving.server", "Codes.scoring.job"),
     *("mlflow.sklearn", "sklearn.ensemble", "pytest"),
 ]
-FORKS.set_forkserver_preload(
-    PRELOAD
-)  # before the first fork, whoever needs it: later it is too late
+# before the first fork, whichever test makes it: later it is too late
+FORKS.set_forkserver_preload(PRELOAD)
 
 
 def write_notebook(path, *cells, parameters="seed: int = 0  # random state", kernelspec=None):
