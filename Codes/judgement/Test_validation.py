@@ -136,6 +136,15 @@ def test_the_constant_for_labels_is_the_best_of_them(asked):
         assert base.constant() == always and base.name == f"always {always}"
 
 
+@pytest.mark.filterwarnings("error::pandas.errors.PerformanceWarning")
+def test_many_classes_make_no_baseline_column_by_column(asked):
+    frame = sales(1500).assign(y=[f"class {i % 150 if i > 60 else 7}" for i in range(1500)])
+    metric, split = "{name: accuracy, direction: maximize}", "{kind: stratified, test_share: 0.2}"
+    which = asked(frame, metric, task="classification", split=split)
+    base, loaded = baseline.fit(which, data.load(which)), data.load(which)
+    assert base.constant() == "class 7" and base.predictions(loaded).shape == (len(loaded), 152)
+
+
 def test_what_is_done_today_is_the_baseline_where_the_file_names_it(asked):
     frame = sales()
     frame.loc[::10, "today"] = None

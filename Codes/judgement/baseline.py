@@ -46,8 +46,9 @@ class Baseline:
         """That of the `constants` which has the best `metric` on the training rows: of classes, one row a class."""
         counts = values.value_counts() if self.labels is not None else pd.Series(1, index=values)
         sign = 1 if self.problem.directions[metric] == "maximize" else -1
-        tables = [self._constant_table(pd.Series(np.asarray(counts.index)), c) for c in constants]
-        scores = [self._measured(table, metric, counts.to_numpy()) for table in tables]
+        table = self._constant_table(pd.Series(np.asarray(counts.index)), None)
+        rows = counts.to_numpy()
+        scores = [self._measured(table.assign(predicted=c), metric, rows) for c in constants]
         return constants[int(np.argmax(np.nan_to_num(np.array(scores) * sign, nan=-np.inf)))]
 
     def _measured(self, table, metric, counts=None):
@@ -65,9 +66,9 @@ class Baseline:
         if self.labels is None:
             return table
         shares = data.target(self.known, self.problem).value_counts(normalize=True)
-        return table.assign(
-            **{f"probability of {label}": shares.get(label, 0.0) for label in self.labels}
-        )
+        columns = {f"probability of {label}": shares.get(label, 0.0) for label in self.labels}
+        # at once: one by one, many classes take minutes
+        return pd.concat([table, pd.DataFrame(columns, table.index)], axis=1)
 
     def predictions(self, frame: pd.DataFrame, metric: str = "") -> pd.DataFrame:
         """The predictions for the rows of `frame` as evaluation.predictions gives them, for the `metric`."""
