@@ -12,7 +12,6 @@ from Codes.running.testbed import processes_of
 from Codes.running.Test_sweep import GOAL, check_ended, children_of, parent_of, table_of
 from Codes.testbed import sampled
 
-POINTS = 12
 STEPS = 8
 CODE = f"""
 import mlflow, time
@@ -20,7 +19,7 @@ for step in range({STEPS}):
     mlflow.log_metric('course', x + step, step=step)
     time.sleep(0.02)
 mlflow.log_metric('score', -abs(x - 5))"""
-OPTIONS = [*GOAL, "-v", f"x=1..{POINTS}", "--workers", "2", "--sampler", "grid"]
+OPTIONS = [*GOAL, "--workers", "2", "--sampler", "grid"]
 
 
 def kill(execution, everything):
@@ -36,11 +35,11 @@ def kill(execution, everything):
                 continue
 
 
-def check_whole(execution):
+def check_whole(execution, points):
     """Check the store after a resumed sweep has ended: every point once, whole, and nobody at work."""
     assert parent_of(execution).info.status == "FINISHED"
     finished = children_of(execution, "FINISHED")
-    assert sorted(int(r.data.params["x"]) for r in finished) == list(range(1, POINTS + 1))
+    assert sorted(int(r.data.params["x"]) for r in finished) == list(range(1, points + 1))
     assert {r.info.status for r in execution.runs} <= {"FINISHED", "KILLED"}
     for run in finished:
         x = int(run.data.params["x"])
@@ -50,22 +49,23 @@ def check_whole(execution):
         ]
     for run in execution.runs:
         assert not processes_of(run.info.run_id)
-    assert len(table_of(execution)) == POINTS
+    assert len(table_of(execution)) == points
     tags = parent_of(execution).data.tags
-    assert tags["mlflow.workbook.sweep.best.x"] == "5" and tags[
+    assert tags["mlflow.workbook.sweep.best.x"] == str(min(5, points)) and tags[
         "mlflow.workbook.sweep.finished"
-    ] == str(POINTS)
+    ] == str(points)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("moments", sampled([2, 20], 2))
-def test_random_moments_of_sigkill_lose_and_double_nothing(own_store, moments):
+@pytest.mark.parametrize("moments, points", sampled([(2, 4), (20, 12)], 2))
+def test_random_moments_of_sigkill_lose_and_double_nothing(own_store, moments, points):
     chance, kills, sweeps = random.Random(4), 0, 0
+    options = [*OPTIONS, "-v", f"x=1..{points}"]
     while kills < moments:
         sweeps += 1
         name = f"killed{sweeps}"
         while True:
-            execution = own_store.sweep(name, CODE, options=OPTIONS)
+            execution = own_store.sweep(name, CODE, options=options)
             end = time.monotonic() + chance.uniform(0.1, 3.5)
             while execution.code is None and time.monotonic() < end and kills < moments:
                 time.sleep(0.02)
@@ -74,4 +74,4 @@ def test_random_moments_of_sigkill_lose_and_double_nothing(own_store, moments):
             kill(execution, everything=chance.random() < 0.5)
             kills += 1
         check_ended(execution)
-        check_whole(execution)
+        check_whole(execution, points)
