@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import mlflow
@@ -325,6 +326,12 @@ def test_each_look_at_the_test_rows_is_counted(runs):
         int(re.search(r"looked at (\d+) time", r.notes[0])[1]) for r in (first.value.report, second)
     ]
     assert counts[1] == counts[0] + 1
+    version, client = registry.find("looked/1"), MlflowClient()
+    with ThreadPoolExecutor() as pool:
+        both = [*pool.map(lambda _: examination.opened(client, version, "rows"), range(2))]
+    assert {looks for _, looks in both} == {1, 2}, "of two at once each has a number of its own"
+    for run_id, _ in both:
+        client.set_terminated(run_id)
 
 
 def test_a_run_that_repeats_the_one_of_a_version_makes_no_new_version():

@@ -24,7 +24,7 @@ def examine(version):
     gate.training_rows(problem, trained_on(client.get_run(version.run_id)))
     rows, (champion, against) = gate.test_rows(problem), _opponent(problem, version.name, current)
     held = f"version {current} in production" if current else "the baseline"
-    run_id, looks = _opened(client, version, rows.digest)
+    run_id, looks = opened(client, version, rows.digest)
     # nested: a notebook has a run of its own open
     with liveness.Heartbeat(run_id), mlflow.start_run(run_id, nested=True):
         report = gate.check(rows, loaded, champion, against=against, looks=looks)
@@ -33,13 +33,14 @@ def examine(version):
     return report, run_id, current
 
 
-def _opened(client, version, digest):
+def opened(client, version, digest):
     """(the id of a new run, how often the test rows of the `digest` were looked at in its experiment, with it)."""
     experiment = tracking.experiment_of("", {"problem": version.problem})
-    looks = 1 + _looks(client, experiment, digest)
     about = {GATE: f"{version.name}/{version.number}", TEST: digest, "mlflow.user": identity.user()}
     name = f"gate: {version.name}/{version.number}"
-    run = client.create_run(experiment, tags=liveness.claim() | about, run_name=name)
+    with registry.locked(f"gate-{digest}"):  # of two at once each has a number of its own
+        looks = 1 + _looks(client, experiment, digest)
+        run = client.create_run(experiment, tags=liveness.claim() | about, run_name=name)
     return run.info.run_id, looks
 
 
@@ -55,9 +56,9 @@ def _tell(client, version, report, against, run_id):
 
 
 def _looks(client, experiment, digest):
-    """How many finished runs of the gate in the `experiment` have looked at the test rows of the `digest`."""
-    where = f"attributes.status = 'FINISHED' and {tag_filter({TEST: digest})}"
-    return len(client.search_runs([experiment], where, max_results=50_000))
+    """How many runs of the gate in the `experiment` have looked at the test rows of the `digest`, or do so now."""
+    found = client.search_runs([experiment], tag_filter({TEST: digest}), max_results=50_000)
+    return sum(run.info.status in ("FINISHED", "RUNNING") for run in found)
 
 
 def _keep(report, metric, version, against):
