@@ -8,6 +8,7 @@ import mlflow
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
+from mlflow.entities import ViewType
 
 from Codes import session, tracking
 from Codes.liveness import ERROR, HEARTBEAT, close_dead_runs
@@ -87,6 +88,7 @@ def test_a_run_by_hand_is_as_good_as_the_last_execution_of_its_cells(kernel):
     assert after(CELLS[1], interrupt=True) == ("KILLED", "KeyboardInterrupt")
     assert after("seconds = 0.01") == ("KILLED", "KeyboardInterrupt")
     assert after(CELLS[1]) == ("RUNNING", None)
+    assert after("import sys; sys.exit(0)") == ("FAILED", "SystemExit")
     assert after(CELLS[2]) == ("RUNNING", None), "it may raise"
     assert after(CELLS[3]) == ("FINISHED", None), "all cells have run"
     assert after("seconds / 0") == ("FAILED", "ZeroDivisionError")
@@ -125,6 +127,17 @@ def test_a_run_that_a_cell_begins_by_itself_is_as_good_as_the_cells_too(notebook
     kernel.end()
     assert [run.info.status for run in runs()].count("FAILED") == 4
     assert not any(HEARTBEAT in run.data.tags for run in runs())
+
+
+def test_a_run_that_is_deleted_under_way_is_killed_in_the_bin(kernel):
+    for source in (PARAMETERS, CELLS[0], "import mlflow; mlflow.delete_run(run.info.run_id)"):
+        kernel.execute(source)
+    kernel.end()
+    assert not runs()
+    deleted = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).search_runs(
+        [str(number) for number in range(3)], run_view_type=ViewType.DELETED_ONLY
+    )
+    assert [run.info.status for run in deleted] == ["KILLED"]
 
 
 def test_a_run_that_a_cell_began_is_closed_after_its_kernel_was_killed(kernel):

@@ -209,6 +209,9 @@ class Session:  # pylint: disable=too-many-instance-attributes
         self.leave()
         status = self.verdict()[0].replace("RUNNING", "FINISHED")
         with contextlib.suppress(MlflowException):
+            if liveness.is_deleted(self.client, self.run_id):
+                liveness.close_deleted(self.client, self.run_id)
+                return
             while mlflow.active_run():
                 mlflow.end_run(status)
             liveness.close_children(self.client, self.run_id, status)

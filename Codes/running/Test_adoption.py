@@ -89,8 +89,11 @@ def objective(trial):
     with mlflow.start_run(run_name=f'trial {trial.number}', nested=True):
         mlflow.log_param('n', trial.number), mlflow.log_metric('value', trial.number)
     return trial.number
+def keep(study, trial):
+    with mlflow.start_run(run_name=f'kept {trial.number}', nested=True):
+        mlflow.log_metric('kept', trial.value)
 with mlflow.start_run(run_name='study'):
-    optuna.create_study().optimize(objective, n_trials=4, n_jobs=2)
+    optuna.create_study().optimize(objective, n_trials=4, n_jobs=2, callbacks=[keep])
     mlflow.log_metric('best', 0)""",
     "nested": """
 import mlflow
@@ -167,6 +170,9 @@ from joblib import Parallel, delayed
 import subprocess, sys
 Parallel(2)(delayed(fold)(i, parent) for i in range(2))
 Parallel(2, backend='multiprocessing')(delayed(fold)(i, None) for i in range(2, 4))
+from distributed import Client, LocalCluster
+with LocalCluster(n_workers=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    client.submit(fold, 4, None).result()
 for name in ('one', 'two'): subprocess.run([sys.executable, '-c', SCRIPT, name], check=True)"""
 SCRIPT = """import mlflow, sys
 mlflow.log_metric('script', 1)
@@ -175,7 +181,7 @@ with mlflow.start_run(run_name=sys.argv[1]): mlflow.log_metric('m', 1)"""
 
 @pytest.mark.timeout(
     900
-)  # four processes import MLflow anew, 5 s each where nothing else is going on
+)  # five processes import MLflow anew, 5 s each where nothing else is going on
 def test_workers_and_scripts_begin_runs_of_their_own_below_the_notebooks(own_store):
     execution = own_store.start("workers", f"SCRIPT = {SCRIPT!r}{WORKERS}").finish(800)
     assert execution.code == 0, execution.printed
@@ -183,7 +189,7 @@ def test_workers_and_scripts_begin_runs_of_their_own_below_the_notebooks(own_sto
     children = [run for run in execution.runs if run.info.run_id != root.info.run_id]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {root.info.run_id}
     assert sorted(run.info.run_name for run in children) == [
-        *(f"fold {i}" for i in range(4)),
+        *(f"fold {i}" for i in range(5)),
         "two",
     ]
     # the first script begins the notebook's run, which the notebook did not

@@ -28,10 +28,11 @@ from Codes.running.testbed import (
 from Codes.running.Test_sweep import GOAL, children_of, parent_of, table_of
 
 CODE = """
-import time
+import os, time
 import mlflow
 from Codes import paths
 mlflow.set_tag('place', paths.ROOT.name)
+mlflow.set_tag('folder', os.path.relpath('.', paths.ROOT))
 for step in range(5):
     mlflow.log_metric('course', step, step=step)
     time.sleep(0.2)
@@ -191,6 +192,7 @@ def test_trials_run_on_all_workers_into_the_shared_server(sweep, dask):
     desk = sweep("spread", "-v", "x=1..4")
     finished = desk.check(list(range(1, 5)))
     assert {r.data.tags["place"] for r in finished} == set(dask.workers)
+    assert {r.data.tags["folder"] for r in finished} == {"notebooks"}, "the notebook's own"
     assert "best: score 0 with x=3" in desk.printed
     names = {f.path for f in desk.store.client.list_artifacts(finished[0].info.run_id)}
     assert {"notebook.ipynb", "notebook.html"} <= names

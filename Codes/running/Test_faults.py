@@ -408,6 +408,7 @@ BAD_IMAGE = """
 from IPython.display import display
 display({"image/png": "abcde", "text/plain": "broken"}, raw=True)
 display({"application/x-own+json": {"a": [1, None]}, "text/html": 7}, raw=True)
+display({"application/vnd.vegalite.v6.json": {"mark": "bar"}, "text/plain": "Altair's"}, raw=True)
 print("caf\\udce9")
 """
 BYTES = 'import subprocess; subprocess.run(["printf", "caf\\\\351\\\\n"], check=True)'

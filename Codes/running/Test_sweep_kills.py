@@ -1,6 +1,6 @@
 """A sweep killed by SIGKILL at random moments, and resumed: one finished run a point, none twice, nothing lost."""
 
-import json
+import contextlib
 import os
 import random
 import signal
@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from Codes.running.testbed import processes_of
+from Codes import liveness
+from Codes.running.testbed import processes_of, wait_for
 from Codes.running.Test_sweep import GOAL, check_ended, children_of, parent_of, table_of
 from Codes.testbed import sampled
 
@@ -26,13 +27,18 @@ def kill(execution, everything):
     """SIGKILL the sweep; `everything`: with its workers and their kernels."""
     os.kill(execution.pid, signal.SIGKILL)
     execution.process.join(10)
-    for run in [r for r in execution.runs if r.info.status == "RUNNING"] if everything else []:
-        pids = [json.loads(run.data.tags["mlflow.workbook.owner"])["pid"]]
-        for pid in pids + [p.pid for p in processes_of(run.info.run_id)]:
-            try:
+    if everything:
+        kill_workers(execution)
+
+
+def kill_workers(execution):
+    """SIGKILL the workers that execute the sweep's trials, and the trials' kernels."""
+    running = [r for r in execution.runs if r.info.status == "RUNNING"]
+    for run in [r for r in running if "mlflow.workbook.sweep.trial" in r.data.tags]:
+        pids = [liveness.owner_of(run)["pid"]]
+        for pid in [*pids, *(p.pid for p in processes_of(run.info.run_id))]:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 def check_whole(execution, points):
@@ -75,3 +81,22 @@ def test_random_moments_of_sigkill_lose_and_double_nothing(own_store, moments, p
             kills += 1
         check_ended(execution)
         check_whole(execution, points)
+
+
+FOLD = """
+import mlflow, time
+with mlflow.start_run(run_name='fold', nested=True):
+    open(f'begun{x}', 'w').close()
+    time.sleep(600)"""
+
+
+def test_runs_that_the_trials_of_a_killed_sweep_have_begun_are_closed_with_them(own_store):
+    execution = own_store.sweep("folds", FOLD, options=[*GOAL, "-v", "x=1,2", "--workers", "2"])
+    wait_for(lambda: len(list(execution.folder.glob("begun*"))) == 2, execution)
+    execution.signal(signal.SIGSTOP)  # else a worker that misses it ends its trial by itself
+    kill_workers(execution)
+    kill(execution, everything=False)
+    assert [r.info.status for r in execution.runs] == ["RUNNING"] * 5
+    assert own_store.start("following", "1").finish().code == 0
+    assert [r.info.status for r in execution.runs] == ["KILLED"] * 5
+    assert not any(processes_of(run.info.run_id) for run in execution.runs)

@@ -2,7 +2,9 @@
 
 import ast
 import contextlib
+import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -28,6 +30,7 @@ from Codes.running.rendezvous import CRASH_LOG, NO_HISTORY
 GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
 RICH_LIMIT = 20_000_000  # bytes of figures and tables kept of each cell
+JSON = re.compile(r"application/(.*\+)?json$")  # types whose value nbformat takes as it is
 SKIP = "skip-execution"  # nbclient's tag of a cell that is not to run
 
 
@@ -282,6 +285,8 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
             if not text or room <= 0:
                 return None
             content["text"] = text[:room]
+        if "data" in content:
+            content["data"] = storable(content["data"])
         return super().output(outs, msg, display_id, cell_index)
 
     def clear_output(self, outs, msg, cell_index):
@@ -301,6 +306,22 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                 f"\n[output cut: {lost:,} more characters; a cell keeps {TEXT_LIMIT:,} of text]\n"
             )
             cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=note))
+
+
+def storable(data):
+    """An output's `data` as a notebook's file takes it: what is neither text nor of a type of JSON as JSON's text.
+
+    JupyterLab shows it all the same (Altair's `mimetype`); nbclient would fail the cell.
+    """
+    return {
+        kind: value if JSON.match(kind) or _is_text(value) else json.dumps(value)
+        for kind, value in data.items()
+    }
+
+
+def _is_text(value):
+    lines = value if isinstance(value, list) else [value]
+    return all(isinstance(line, str) for line in lines)
 
 
 def _show(cell, error):
