@@ -71,27 +71,27 @@ serve: install ## serve the model in production on 127.0.0.1; MODEL=flights@stag
 
 .PHONY: format
 format: install ## format code and notebooks, strip outputs; CHECK=1 only checks
-	@exec $(BIN)/python -m Codes.stages $(if $(filter-out 0,$(CHECK)),format-check,format)
+	@exec $(BIN)/python -m Codes.tools.stages $(if $(filter-out 0,$(CHECK)),format-check,format)
 
 .PHONY: lint
 lint: install ## check code, notebooks, workflows and the Dockerfile
-	@exec $(BIN)/python -m Codes.stages lint
+	@exec $(BIN)/python -m Codes.tools.stages lint
 
 .PHONY: test
 test: install ## run what proves the workbook, one case of each kind; ONLY="unit" or "lifecycle notebooks" chooses stages
-	@exec $(BIN)/python -m Codes.stages test
+	@exec $(BIN)/python -m Codes.tools.stages test
 
 .PHONY: soak
 soak: install ## the same with every case, kill point and round of the tests, as each night; ONLY="unit" chooses stages
-	@exec $(BIN)/python -m Codes.stages soak
+	@exec $(BIN)/python -m Codes.tools.stages soak
 
 .PHONY: proof
 proof: install ## run papermill's own test suite under our engine and compare (fetches it)
-	@exec $(BIN)/python -m Codes.running.proof
+	@exec $(BIN)/python -m Codes.tools.proof
 
 .PHONY: bench
 bench: install ## measure what a run and a sweep cost, against papermill, ploomber-engine, a function
-	@exec $(BIN)/python -m Codes.running.bench
+	@exec $(BIN)/python -m Codes.bench.bench
 
 .PHONY: summary
 summary: ## print the last test's table as Markdown

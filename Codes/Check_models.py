@@ -16,9 +16,12 @@ Expected output:
 import mlflow
 import pandas as pd
 
-from Codes import client, data, problem, promotion, registry, samples
-from Codes.errors import WorkbookError
+from Codes.ground.errors import WorkbookError
+from Codes.model_registry import promotion, registry
+from Codes.problems import data, problem
 from Codes.scoring import job
+from Codes.serving import client
+from Codes.testing import samples
 
 NAME = "breast_cancer"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import mlflow
 import yaml
 
-from Codes.paths import ROOT
+from Codes.ground.paths import ROOT
 
 EXPECTED = [line.strip() for line in __doc__.strip().splitlines()[3:]]
 PARAMETERS = {"problem": "breast_cancer", "model": "dummy", "seed": 3}

@@ -13,7 +13,8 @@ Expected output:
     history     promote done, promote done, promote refused, promote done, rollback done
 """
 
-from Codes import promotion, registry, samples
+from Codes.model_registry import promotion, registry
+from Codes.testing import samples
 
 NAME = "breast_cancer"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nbformat
 
-from Codes import samples
+from Codes.testing import samples
 
 PARAMETERS = "alpha: float = 0.5  # strength [0, 1]\nseed: int = 0  # random state"
 WORK = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('score', 1.0)\nmlflow.log_metric('score', 1.5)"

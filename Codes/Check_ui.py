@@ -18,7 +18,9 @@ import time
 import requests
 from mlflow import MlflowClient
 
-from Codes import client, samples, tracking
+from Codes.runs import tracking
+from Codes.serving import client
+from Codes.testing import samples
 
 PATIENCE = 120  # seconds until the server answers
 

@@ -1,8 +1,9 @@
-"""Imports run one way, and importing does nothing else."""
+"""Imports run one way, over front doors, and importing does nothing else."""
 
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -10,99 +11,79 @@ from graphlib import TopologicalSorter
 import nbformat
 import pytest
 
-from Codes.paths import NOTEBOOKS, ROOT
+import Codes
+from Codes.ground.paths import NOTEBOOKS, ROOT
+from Codes.tools import rooms
 
-HELPERS = ("Test_", "Check_", "conftest", "testbed")
-MODULES = {
-    ".".join(file.relative_to(ROOT).with_suffix("").parts): file
-    for file in sorted((ROOT / "Codes").rglob("*.py"))
-    if not file.name.startswith((*HELPERS, "__init__"))
-}
-TABLES = ["evaluation", "models", "data", "problem"]  # each may use those after it
-SERVED = ["serving", "scoring", "promotion", "registry", "gate", *TABLES]
-RUNS = ["cli", "running", "tracking", "identity", "store"]
+PLACES = {file: file.parent.name for file in (ROOT / "Codes").glob("*/__init__.py")}
 
 
-def imported(source):
-    """The modules that the code `source` imports, wherever in it: `from Codes import data` is Codes.data."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+@pytest.fixture(name="graph", scope="module")
+def fixture_graph():
+    """Which module imports which."""
+    return rooms.graph()
 
 
-def graph():
-    """{module: those of our modules that it imports}."""
-    return {
-        name: imported(file.read_text("utf-8")) & set(MODULES) - {name}
-        for name, file in MODULES.items()
-    }
+def test_every_package_is_a_room_that_says_what_it_holds():
+    assert set(PLACES.values()) == set(rooms.ROOMS) and all(map(rooms.front_doors, rooms.ROOMS))
+    for room in rooms.ROOMS:
+        missing = {
+            d for d in rooms.front_doors(room) if not (ROOT / f"Codes/{room}/{d}.py").exists()
+        }
+        assert not missing, room
 
 
-def reached(start, edges):
-    """Every module that `start` imports, over however many steps."""
-    found, waiting = set(), [start]
-    while waiting:
-        new = edges[waiting.pop()] - found
-        found |= new
-        waiting += new
-    return found
+def test_rooms_import_along_the_flow_and_over_front_doors(graph):
+    assert not rooms.against(graph)
 
 
-def is_in(name, nouns):
-    """Whether the module `name` is, or lies in, one of `nouns`."""
-    return any(f"{name}.".startswith(f"Codes.{noun}.") for noun in nouns)
+@pytest.mark.parametrize(
+    ("importer", "imported", "told"),
+    [
+        (
+            "Codes.ground.paths",
+            "Codes.runs.tracking",
+            "against the flow: Codes.ground.paths -> Codes.runs.tracking",
+        ),
+        ("Codes.running.engine", "Codes.warm.forked", "which is no front door of its room"),
+        (
+            "Codes.stores.store",
+            "Codes.problems.data",
+            "Codes.stores.store imports Codes.problems.data",
+        ),
+    ],
+)
+def test_an_import_against_the_rules_is_said(importer, imported, told):
+    seeded = rooms.graph()
+    seeded.add_import(importer=importer, imported=imported)
+    assert any(told in sentence for sentence in rooms.against(seeded))
 
 
-def test_no_module_imports_itself_over_others():
-    assert len(list(TopologicalSorter(graph()).static_order())) == len(MODULES) > 10
+def test_no_module_imports_itself_over_others(graph):
+    edges = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert len(list(TopologicalSorter(edges).static_order())) == len(graph.modules) > 10
 
 
-@pytest.mark.parametrize("chain", [SERVED, RUNS])
-def test_a_chain_is_imported_from_its_start_to_its_end_only(chain):
-    edges = graph()
-    for place, noun in enumerate(chain):
-        for name in filter(lambda n, noun=noun: is_in(n, [noun]), MODULES):
-            against = {used for used in reached(name, edges) if is_in(used, chain[:place])}
-            assert not against, f"{name} imports against the flow"
+def test_the_readme_shows_the_rooms_as_they_are(graph):
+    assert rooms.drawn(graph) in (ROOT / "README.md").read_text("utf-8")
 
 
-def test_paths_and_errors_are_the_ground():
-    edges = graph()
-    assert not edges["Codes.paths"] and not edges["Codes.errors"]
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_imports_words_alone(path):
+    cells = nbformat.read(path, as_version=4).cells
+    lines = "\n".join(c.source for c in cells if c.cell_type == "code")
+    asked = re.findall(r"^(?:from|import) (Codes[\w.]*)(?: import (.*))?$", lines, re.MULTILINE)
+    words = {word.split(" as ")[0].strip() for _, names in asked for word in names.split(",")}
+    assert {module for module, _ in asked} <= {"Codes"} and words <= set(Codes.WORDS)
 
 
-def test_only_the_command_and_the_runner_import_the_runner():
-    edges = graph()
-    above = {
-        name
-        for name in MODULES
-        if any(is_in(used, ["running", "cli"]) for used in reached(name, edges))
-    }
-    assert "Codes.cli" in above
-    assert all(is_in(name, ["cli", "running"]) for name in above), above
-
-
-def test_what_handles_tables_and_models_knows_no_runs_and_the_other_way_round():
-    edges = graph()
-    for name in MODULES:
-        nouns = {used.split(".")[1] for used in reached(name, edges)}
-        if is_in(name, TABLES):
-            assert not nouns & set(RUNS), name
-        if is_in(name, RUNS[1:]):
-            assert not nouns & set(TABLES), name
-
-
-def test_no_notebook_imports_what_runs_it():
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        cells = nbformat.read(path, as_version=4).cells
-        lines = "\n".join(c.source for c in cells if c.cell_type == "code").splitlines()
-        source = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-        against = {name for name in imported(source) if is_in(name, ["running", "cli"])}
-        assert not against, path.name
+def test_a_word_is_the_module_that_it_stands_for_and_another_is_refused():
+    assert all(
+        getattr(Codes, word).__name__ == f"Codes.{room}.{word}"
+        for word, room in Codes.WORDS.items()
+    )
+    with pytest.raises(ImportError, match="trackign"):
+        exec("from Codes import trackign")  # pylint: disable=exec-used
 
 
 PROBE = """
@@ -135,11 +116,22 @@ print(json.dumps({"changed": [k for k in before if before[k] != after[k]], "thre
 """
 
 
+def imported(source):
+    """The modules that the code `source` imports, wherever in it, possible ones too."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
 def test_importing_every_module_does_nothing_else(tmp_path):
-    others = {name for file in MODULES.values() for name in imported(file.read_text("utf-8"))}
-    others = sorted(
-        name for name in others if not name.startswith("Codes") and name != "__future__"
-    )
+    ours = sorted(rooms.graph().modules)
+    files = [ROOT / f"{name.replace('.', '/')}.py" for name in ours]
+    others = {n for f in files if f.exists() for n in imported(f.read_text("utf-8"))}
+    others = sorted(name for name in others if not name.startswith("Codes"))
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     work.mkdir()
@@ -154,7 +146,7 @@ def test_importing_every_module_does_nothing_else(tmp_path):
             str(ROOT / "Codes"),
             str(ROOT / "Resources"),
         ],
-        input=json.dumps([others, list(MODULES)]),
+        input=json.dumps([others, ours]),
         env=kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)},
         cwd=work,
         capture_output=True,

@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from Codes import data, problem
-from Codes.paths import DATA
+from Codes.ground.paths import DATA
+from Codes.problems import data, problem
 
 FILE = DATA / "flights.parquet"
 LEAKS = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"}

@@ -9,14 +9,13 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from Codes import gate
-from Codes import labels as labels_
-from Codes import panels, plots, problem
-from Codes.judgement import board as boards
-from Codes.judgement import verdict
-from Codes.judgement.testbed import measured, question
-from Codes.judgement.testbed import table as runs_of
-from Codes.testbed import sampled
+from Codes.comparison import leaderboard as boards, verdict
+from Codes.figures import panels, plots
+from Codes.gate import checks as gate
+from Codes.ground import labels as labels_
+from Codes.problems import problem
+from Codes.testing.cases import sampled
+from Codes.testing.known_runs import measured, question, table as runs_of
 
 CANCER, DIABETES = problem.load("breast_cancer"), problem.load("diabetes")
 PATH = "own_package.estimators.of_the_third_floor.GradientBoostedCalibratedRegressor"

@@ -6,8 +6,8 @@ import nbformat
 import pytest
 import yaml
 
-from Codes.parameters import of as parameters_of
-from Codes.paths import NOTEBOOKS, ROOT
+from Codes.ground.paths import NOTEBOOKS, ROOT
+from Codes.notebook_files.parameters import of as parameters_of
 
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
 # the workbook's own; yours may look as you like until it has an entry point, too

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pandas as pd
 
-from Codes import data, models, problem
-from Codes.paths import ROOT
-from Codes.running.testbed import write_notebook
+from Codes.ground.paths import ROOT
+from Codes.modeling import models
+from Codes.problems import data, problem
+from Codes.testing.testbed import write_notebook
 
 YAML = """\
 title: What will this house sell for?
@@ -55,7 +56,7 @@ def own_checkout(folder):
     generated = (".venv", ".git", "mlruns", "mlflow.db*", "executed", ".cache", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*generated), symlinks=True)
     write_houses(folder / "Resources" / "problems")
-    file = folder / "Codes" / "models.py"
+    file = folder / "Codes" / "modeling" / "models.py"
     file.write_text(
         file.read_text("utf-8").replace("SHORT = {", f"SHORT = {{\n    {SHORT}"), "utf-8"
     )
@@ -91,10 +92,10 @@ def test_ones_own_notebook_problem_and_short_name_take_what_the_readme_says(tmp_
     files = ["Codes/Test_notebooks.py", "Codes/Test_setup.py"]
     checks = told("pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "entry or notebooks")
     assert "passed" in checks
-    assert "within [0, 10]" in told("Codes.cli", "describe", "07_mine")
+    assert "within [0, 10]" in told("Codes.commands.cli", "describe", "07_mine")
     assert f"(one of stump, {', '.join(models.names())}, *.*)" in told(
-        "Codes.cli", "describe", "02_train"
+        "Codes.commands.cli", "describe", "02_train"
     )
     train = ["run", "02_train", "-p", "problem", "houses", "-p", "model", "stump"]
-    said = told("Codes.cli", *train, "-p", "hyperparameters", "{max_depth: 2}")
+    said = told("Codes.commands.cli", *train, "-p", "hyperparameters", "{max_depth: 2}")
     assert re.search(r"^ *Note: houses: column '.*' is the index of a data frame", said, re.M), said

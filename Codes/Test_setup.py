@@ -15,8 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from Codes import parameters
-from Codes.paths import NOTEBOOKS, ROOT
+from Codes.ground.paths import NOTEBOOKS, ROOT
+from Codes.notebook_files import parameters
 
 WORKFLOW = ROOT / ".github" / "workflows" / "main.yml"
 NUMBERED = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))

@@ -13,22 +13,17 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
-from Codes import cli
-from Codes import client as clients
-from Codes import (
-    contract,
-    data,
-    identity,
-    manifest,
-    models,
-    promotion,
-    registry,
-    tracking,
-)
-from Codes import problem as problems
-from Codes.errors import WorkbookError
+from Codes.commands import cli
+from Codes.ground import manifest
+from Codes.ground.errors import WorkbookError
 from Codes.judgement import validation
-from Codes.running.testbed import fresh_store, write_problem
+from Codes.model_registry import promotion, registry
+from Codes.modeling import models
+from Codes.problems import data, problem as problems
+from Codes.runs import identity, tracking
+from Codes.serving import client as clients
+from Codes.tables import contract
+from Codes.testing.testbed import fresh_store, write_problem
 
 TIME, DAY = pd.Timestamp("2013-01-01 12:00"), pd.Timedelta(days=1)
 CONTRACT = {

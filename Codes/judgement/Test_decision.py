@@ -7,12 +7,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from Codes import data, evaluation, models, plots, problem, rehearsal, trust
-from Codes.errors import WorkbookError
+from Codes.fast_answers.quick import quick
+from Codes.figures import plots
+from Codes.ground.errors import WorkbookError
 from Codes.judgement import decision, resampling, validation
-from Codes.scoring import workers
+from Codes.modeling import evaluation, models, rehearsal
+from Codes.problems import data, problem
+from Codes.saved_models import trust
+from Codes.scoring import predictors
 from Codes.serving import payload
-from Codes.serving.quick import quick
 from Codes.serving.Test_payload import saved
 
 CANCER = problem.load("breast_cancer")
@@ -88,7 +91,7 @@ def test_scores_the_saved_model_and_its_served_and_scored_labels_go_by_the_thres
     assert models.name_of(loaded.pipeline) == "LogisticRegression"
     assert (loaded.predict(X) == wanted).all() and (wanted != pipeline.predict(X)).any()
     assert (quick(loaded, reader)(columns).predictions == wanted).all()
-    scored = workers.answer(loaded, pa.Table.from_pandas(X, preserve_index=False))
+    scored = predictors.answer(loaded, pa.Table.from_pandas(X, preserve_index=False))
     assert scored["prediction"].to_pylist() == wanted.tolist()
 
 

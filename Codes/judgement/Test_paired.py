@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error
 
-from Codes import problem as problems
-from Codes.judgement import error_rates, paired
+from Codes.gate import error_rates
+from Codes.judgement import paired
 from Codes.judgement.paired import Answers, Rows
 from Codes.judgement.scored import Estimate
+from Codes.problems import problem as problems
 
 MADE = error_rates.made()
 PRICE = MADE.model_copy(

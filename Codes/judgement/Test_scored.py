@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from Codes import evaluation
-from Codes import problem as problems
 from Codes.judgement import resampling, scored
 from Codes.judgement.scored import FOLDS, HOLD_OUT, Scored
+from Codes.modeling import evaluation
+from Codes.problems import problem as problems
 
 FLIGHTS, DIABETES = problems.load("flights"), problems.load("diabetes")
 

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from Codes import data, models
-from Codes import problem as problems
-from Codes.errors import WorkbookError
+from Codes.ground.errors import WorkbookError
 from Codes.judgement import baseline, validation
-from Codes.judgement.scored import TAG, Scored
-from Codes.running.testbed import fresh_store
+from Codes.judgement.scored import Scored, TAG
+from Codes.modeling import models
+from Codes.problems import data, problem as problems
+from Codes.testing.testbed import fresh_store
 
 CANCER, DIABETES = problems.load("breast_cancer"), problems.load("diabetes")
 YAML = """\

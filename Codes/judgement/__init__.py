@@ -1,5 +1,4 @@
-"""The judgement: how good a run is, against which baseline, which run to take, and how sure that is.
+"""How good one model is: its score on redrawn rows, the baseline that it has to beat, the threshold that costs least.
 
-Whatever ranks, recommends or refuses asks here: `validation` scores a run, `scored` is what is kept of it and how two
-are compared on the same rows, `verdict` chooses, `board` shows. It may use evaluation, models, data and problem.
+Front doors: validation (a run's score), baseline, decision, paired (two models on the same rows), scored, resampling.
 """

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from Codes import data, evaluation
-from Codes.errors import WorkbookError
+from Codes.ground.errors import WorkbookError
 from Codes.judgement import resampling
-from Codes.problem import Problem
+from Codes.modeling import evaluation
+from Codes.problems import data
+from Codes.problems.problem import Problem
 
 BY_LABEL = ("accuracy", "balanced_accuracy", "f1", "cost")
 BY_MEDIAN = ("mae", "median_ae")

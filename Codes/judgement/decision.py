@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from Codes import answers, evaluation
-from Codes.errors import WorkbookError
-from Codes.problem import Costs, Problem
+from Codes.ground.errors import WorkbookError
+from Codes.modeling import answers, evaluation
+from Codes.problems.problem import Costs, Problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from Codes import evaluation
+from Codes.ground.labels import number
 from Codes.judgement import resampling
-from Codes.judgement.scored import HOLD_OUT, Estimate, Scored
-from Codes.labels import number
-from Codes.problem import Problem
+from Codes.judgement.scored import Estimate, HOLD_OUT, Scored
+from Codes.modeling import evaluation
+from Codes.problems.problem import Problem
 
 LEVEL = 0.95
 COLUMNS = ["column", "value", "rows", "candidate", "champion", "difference", "low", "high"]

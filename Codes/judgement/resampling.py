@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from Codes import evaluation
-from Codes.errors import WorkbookError
-from Codes.problem import Problem
+from Codes.ground.errors import WorkbookError
+from Codes.modeling import evaluation
+from Codes.problems.problem import Problem
 
 DRAWS = 200
 

@@ -19,13 +19,14 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from Codes import data, evaluation, rows, trust
-from Codes.judgement import baseline
-from Codes.judgement import decision as decisions
+from Codes.judgement import baseline, decision as decisions
 from Codes.judgement.decision import Decision
 from Codes.judgement.paired import Answers, Rows
-from Codes.judgement.scored import FOLDS, TAG, Scored
-from Codes.problem import Problem
+from Codes.judgement.scored import FOLDS, Scored, TAG
+from Codes.modeling import evaluation
+from Codes.problems import data, rows
+from Codes.problems.problem import Problem
+from Codes.saved_models import trust
 
 TIMES, PARTS = 3, 5  # a small table is cut into so many parts, so many times
 FILE = "validation.parquet"

@@ -5,12 +5,12 @@ import nbformat
 import papermill  # pylint: disable=unused-import  # it imports our engine, and must come first
 import pytest
 
-from Codes import liveness
-from Codes.adoption import FOR_ALL, OWNED
-from Codes.errors import WorkbookError
+from Codes.ground.errors import WorkbookError
 from Codes.running import engine
 from Codes.running.interruption import Signals
-from Codes.running.testbed import write_notebook
+from Codes.runs import liveness
+from Codes.runs.nested_runs import FOR_ALL, OWNED
+from Codes.testing.testbed import write_notebook
 
 
 @pytest.fixture(name="opened")

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from Codes import liveness
-from Codes.running.testbed import (
+from Codes.runs import liveness
+from Codes.testing.testbed import (
     PAPERMILL,
     check_failed,
     check_kept,

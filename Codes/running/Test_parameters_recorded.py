@@ -6,9 +6,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from Codes import parameters
-from Codes.cli import main
-from Codes.running.testbed import PAPERMILL, check_nothing_left, check_refused
+from Codes.commands.cli import main
+from Codes.notebook_files import parameters
+from Codes.testing.testbed import PAPERMILL, check_nothing_left, check_refused
 
 CELL = """debug: bool = True
 n: int = 10

@@ -15,16 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from Codes.client import free_port
-from Codes.errors import WorkbookError
-from Codes.running.testbed import (
-    Store,
-    check_nothing_left,
-    check_refused,
-    wait_for,
-)
-from Codes.store import URI, open_store
-from Codes.testbed import sampled
+from Codes.ground.errors import WorkbookError
+from Codes.serving.client import free_port
+from Codes.stores.store import URI, open_store
+from Codes.testing.cases import sampled
+from Codes.testing.testbed import Store, check_nothing_left, check_refused, wait_for
 
 QUICK = "import mlflow; mlflow.log_metric('m', 1)"
 

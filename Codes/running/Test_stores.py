@@ -14,9 +14,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from Codes import manifest, tracking
-from Codes.errors import WorkbookError
-from Codes.running.testbed import (
+from Codes.ground import manifest
+from Codes.ground.errors import WorkbookError
+from Codes.runs import tracking
+from Codes.stores.store import open_store
+from Codes.testing.cases import sampled
+from Codes.testing.testbed import (
     FORKS,
     PATIENCE,
     Store,
@@ -26,8 +29,6 @@ from Codes.running.testbed import (
     processes_of,
     wait_for,
 )
-from Codes.store import open_store
-from Codes.testbed import sampled
 
 QUICK = "import mlflow; mlflow.log_metric('m', 1)"
 

@@ -5,8 +5,8 @@ import json
 import nbformat
 import pytest
 
-from Codes.running.testbed import PAPERMILL, SWEEP, WORKBOOK, check_nothing_left, write_notebook
-from Codes.testbed import sampled
+from Codes.testing.cases import sampled
+from Codes.testing.testbed import PAPERMILL, SWEEP, WORKBOOK, check_nothing_left, write_notebook
 
 COURSE = [  # as jupytext writes them: no ids, outputs empty, a kernel without its language
     {"cell_type": "markdown", "metadata": {}, "source": ["# A lesson\n"]},

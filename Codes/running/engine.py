@@ -30,23 +30,15 @@ from papermill.engines import Engine, NotebookExecutionManager
 from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 
-from Codes import (
-    files,
-    held,
-    identity,
-    labels,
-    languages,
-    liveness,
-    manifest,
-    notebook_file,
-    parameters,
-    tracking,
-)
-from Codes.adoption import FOR_ALL, OWNED, STORE
-from Codes.errors import WorkbookError, first_line
-from Codes.running import execution, fingerprint, interruption, recording
-from Codes.running.rendezvous import QUIET
-from Codes.store import all_runs
+from Codes.fingerprints import fingerprint
+from Codes.ground import files, labels, manifest
+from Codes.ground.errors import WorkbookError, first_line
+from Codes.notebook_files import languages, notebook_file, parameters
+from Codes.running import execution, interruption, recording
+from Codes.runs import identity, kernel_values, liveness, tracking
+from Codes.runs.nested_runs import FOR_ALL, OWNED, STORE
+from Codes.stores.store import all_runs
+from Codes.warm.channel import QUIET
 
 # papermill reads the notebook before it asks us, and warns of what it then puts right
 for each in MissingIDFieldWarning, DuplicateCellId:
@@ -396,7 +388,7 @@ def asked(run, nb, source, values, kernel_name):
                 f"the parameters of {source.name} could not be recorded: {reason}"
             ) from error
 
-    return execution.Question(last, held.expression(names), tell)
+    return execution.Question(last, kernel_values.expression(names), tell)
 
 
 def kernel_environment(run):

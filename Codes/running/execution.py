@@ -23,9 +23,9 @@ from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 
-from Codes import liveness
-from Codes.errors import WorkbookError
-from Codes.running.rendezvous import CRASH_LOG, NO_HISTORY
+from Codes.ground.errors import WorkbookError
+from Codes.runs import liveness
+from Codes.warm.channel import CRASH_LOG, NO_HISTORY
 
 GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell

@@ -16,7 +16,7 @@ def leave_default():
     from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 
-    from Codes import tracking
+    from Codes.runs import tracking
 
     tracking.use_store()
     client, run_id = MlflowClient(), os.environ[RUN_ID]

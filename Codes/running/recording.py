@@ -16,7 +16,7 @@ import nbformat
 from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
 
-from Codes.parameters import HIDDEN
+from Codes.notebook_files.parameters import HIDDEN
 from Codes.running import interactive
 from Codes.running.interactive import WIDGET, WIDGETS
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import nbformat
 
-from Codes import notebook_file, parameters, paths, plain_yaml
-from Codes.errors import WorkbookError, nearest
-from Codes.paths import NOTEBOOKS, RESOURCES
-from Codes.running import rendezvous
+from Codes.ground import paths, plain_yaml
+from Codes.ground.errors import WorkbookError, nearest
+from Codes.ground.paths import NOTEBOOKS, RESOURCES
+from Codes.notebook_files import notebook_file, parameters
+from Codes.warm import channel
 
 LIFECYCLE = RESOURCES / "lifecycle"
 LONGEST = 200  # bytes of an output's name: file systems allow 255, and the part file's is longer
@@ -126,7 +127,7 @@ def output_path(path, wanted=None, force=False):
 
 def warm_up(also=None):
     """Begin to start the template of warm kernels with the variables `also`; returns the thread, None where one is."""
-    from Codes.running import provisioner
+    from Codes.warm import provisioner
 
     return provisioner.warm_up(also)
 
@@ -136,11 +137,11 @@ def kernel_of(path):
     from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager, NoSuchKernel
 
     named = notebook_file.kernel_of(notebook_file.read(path))
-    if named != NATIVE_KERNEL_NAME or rendezvous.is_off(os.environ):
+    if named != NATIVE_KERNEL_NAME or channel.is_off(os.environ):
         return named
     try:
-        KernelSpecManager().get_kernel_spec(rendezvous.SPEC)
-        return rendezvous.SPEC
+        KernelSpecManager().get_kernel_spec(channel.SPEC)
+        return channel.SPEC
     except NoSuchKernel:  # an environment that `make install` has not made
         return named
 

@@ -23,14 +23,16 @@ import pytest
 from distributed import Client
 from filelock import FileLock
 
-from Codes import data, models, problem, trust
-from Codes.client import free_port
-from Codes.errors import WorkbookError
-from Codes.paths import DATA, ROOT
-from Codes.running.Test_cluster import Part as Process
-from Codes.running.testbed import FORKS, wait_for, write_problem
-from Codes.scoring import job, output, workers
-from Codes.testbed import sampled
+from Codes.ground.errors import WorkbookError
+from Codes.ground.paths import DATA, ROOT
+from Codes.modeling import models
+from Codes.problems import data, problem
+from Codes.saved_models import trust
+from Codes.scoring import job, output, predictors
+from Codes.serving.client import free_port
+from Codes.testing.cases import sampled
+from Codes.testing.testbed import FORKS, wait_for, write_problem
+from Codes.trial_workers.Test_cluster import Part as Process
 
 FLIGHTS = DATA / "flights.parquet"
 ROWS = 4000
@@ -699,7 +701,7 @@ def test_a_cluster_gives_the_same_scores_and_loses_none_whatever_is_killed(
         done_parts.append(arguments)
         if len(done_parts) == 3:
             if victims == [dask.scheduler]:
-                monkeypatch.setattr(workers, "PATIENCE", 3)
+                monkeypatch.setattr(predictors, "PATIENCE", 3)
             victims.pop().kill()
 
     def score(folder):

@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 from tqdm import tqdm
 
-from Codes import problem
-from Codes.errors import WorkbookError, first_line
-from Codes.scoring import workers
+from Codes.ground.errors import WorkbookError, first_line
+from Codes.problems import problem
+from Codes.scoring import predictors
 from Codes.scoring.output import Output, added
-from Codes.scoring.place import Parts, Place
-from Codes.scoring.rows import Rules
-from Codes.scoring.table import open_table
+from Codes.scoring.parts import Parts, Place
+from Codes.scoring.table_parts import open_table
+from Codes.scoring.typed_rows import Rules
 
 BATCH = 50_000
 SILENCE = 30.0  # seconds after which a line tells that it still works, where there is no bar
@@ -131,7 +131,7 @@ class _Job:  # pylint: disable=too-many-instance-attributes
         self.table = open_table(table, loaded.reading)
         self.rules = Rules(loaded, allow_unknown, asked)
         self.rules.check_table(self.table)
-        self.answers = workers.schema(loaded)
+        self.answers = predictors.schema(loaded)
         self._check_names()
         self.place.check(table)
         self.identity = {
@@ -196,8 +196,8 @@ def _run(job, parts, batch_rows, cluster, progress):
 
 def _predictor(job, cluster, progress):
     if cluster:
-        return workers.Cluster(cluster, job.loaded, progress.say)
-    return workers.Here(job.loaded)
+        return predictors.Cluster(cluster, job.loaded, progress.say)
+    return predictors.Here(job.loaded)
 
 
 def _answered(job, parts, batch_rows, predictor):

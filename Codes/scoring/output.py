@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from Codes.errors import WorkbookError
-from Codes.files import sync
-from Codes.scoring.table import PARQUET, Part
+from Codes.ground.errors import WorkbookError
+from Codes.ground.files import sync
+from Codes.scoring.table_parts import PARQUET, Part
 
 STAMP = ("model", "model_version", "run_id")
 ROW, REASON, LINE = "input row", "rejected because", "input line"

@@ -18,10 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from Codes import data, models, problem, trust
-from Codes.cell_values import TIME
+from Codes.modeling import models
+from Codes.problems import data, problem
+from Codes.saved_models import trust
 from Codes.scoring import job
 from Codes.serving import payload
+from Codes.tables.cell_values import TIME
 
 # how the text of the training table was read; the second as much of Europe writes it
 READINGS = {

@@ -11,10 +11,13 @@ from mlflow.models import infer_signature
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 from threadpoolctl import threadpool_limits
 
-from Codes import cell_values, data, models, problem, trust
-from Codes.errors import WorkbookError
+from Codes.ground.errors import WorkbookError
+from Codes.modeling import models
+from Codes.problems import data, problem
+from Codes.saved_models import trust
 from Codes.serving import payload
 from Codes.serving.payload import Refused
+from Codes.tables import cell_values
 
 DIABETES = problem.load("diabetes")
 

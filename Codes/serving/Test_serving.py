@@ -27,14 +27,14 @@ from mlflow.deployments import PredictionsResponse
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from threadpoolctl import threadpool_limits
 
-from Codes import trust
-from Codes.errors import WorkbookError
-from Codes.paths import RESOURCES, ROOT
+from Codes.ground.errors import WorkbookError
+from Codes.ground.paths import RESOURCES, ROOT
+from Codes.saved_models import trust
 from Codes.serving import app, capture, following, payload
+from Codes.serving.Test_payload import cells, constant, flights
 from Codes.serving.pool import Limits
 from Codes.serving.server import serve
-from Codes.serving.Test_payload import cells, constant, flights
-from Codes.testbed import sampled
+from Codes.testing.cases import sampled
 
 PATIENCE = 60  # seconds for what happens in one when nothing else runs
 JSON = {"Content-Type": "application/json"}

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from Codes.errors import first_line
+from Codes.ground.errors import first_line
 from Codes.serving import payload
 from Codes.serving.following import NO_NUMBER
 from Codes.serving.payload import Refused

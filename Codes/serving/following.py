@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from Codes import answers, client, files, trust
-from Codes.errors import WorkbookError, first_line
-from Codes.serving import payload
+from Codes.ground import files
+from Codes.ground.errors import WorkbookError, first_line
+from Codes.modeling import answers
+from Codes.saved_models import trust
+from Codes.serving import client, payload
 
 LOG = logging.getLogger(__name__)
 NO_NUMBER = "the model's prediction is not a number; it has been noted."
@@ -111,7 +113,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
 
     Args:
         spec: name@alias, which is followed, or name/number, which stays.
-        store: has `find`, `load`, `pointed` and `was_in`, as Codes.registry.
+        store: has `find`, `load`, `pointed` and `was_in`, as Codes.model_registry.registry.
         make: (version, loaded) -> Served.
         state: file that remembers the last version that served well.
         every: seconds between two looks at the alias.

@@ -12,8 +12,8 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 
-from Codes import cell_values, contract
-from Codes.errors import WorkbookError, nearest
+from Codes.ground.errors import WorkbookError, nearest
+from Codes.tables import cell_values, contract
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")  # MLflow's
 SHAPE = "the body is an object with exactly one of dataframe_split, dataframe_records, instances, inputs"

@@ -14,15 +14,17 @@ import uvicorn
 from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from Codes import contract as contracts
-from Codes import paths, problem
-from Codes.errors import WorkbookError, nearest
-from Codes.serving import onnx_form, payload
+from Codes.fast_answers import onnx_form
+from Codes.fast_answers.quick import quick
+from Codes.ground import paths
+from Codes.ground.errors import WorkbookError, nearest
+from Codes.problems import problem
+from Codes.serving import payload
 from Codes.serving.app import Metrics, app
 from Codes.serving.capture import Capture
 from Codes.serving.following import Following, Served
 from Codes.serving.pool import Limits
-from Codes.serving.quick import quick
+from Codes.tables import contract as contracts
 
 LOG = logging.getLogger(__name__)
 FOLDER = paths.EXECUTED / "served"
@@ -84,7 +86,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
 
     Args:
         spec: flights@production, whose changes it follows, or flights/3.
-        store: where models come from; Codes.registry by default.
+        store: where models come from; Codes.model_registry.registry by default.
         folder: of captured requests and of the state, a folder for each spec in it.
         hosts: names beside localhost and addresses by which clients may call it.
         share: of the rows, how many are captured; 0 for none.
@@ -97,7 +99,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     """
     if onnx:
         onnx_form.check_installed()
-    from Codes import registry
+    from Codes.model_registry import registry
 
     store = store or registry
     listening = _bound(host, port)
@@ -131,7 +133,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
 
 def tell_outside(spec, version):
     """Log that others let the alias of `spec` point to `version`: no gate was asked."""
-    from Codes import registry
+    from Codes.model_registry import registry
 
     moved = registry.moved_outside(version.name)
     alias = spec.partition("@")[2]

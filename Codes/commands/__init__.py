@@ -1,0 +1,3 @@
+"""The `workbook` command: a thin face over all other rooms.
+
+Front door: cli."""

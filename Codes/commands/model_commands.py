@@ -1,0 +1,256 @@
+"""The part of the `workbook` command that is about models: from the best run to production, and back."""
+
+import sys
+
+import click
+
+from Codes.ground.errors import WorkbookError
+
+contract_option = click.option(
+    "--contract",
+    is_flag=False,
+    flag_value="",
+    metavar="[PROBLEM]",
+    help="Hold each row against the contract of a problem (a name, or its .yaml file); alone, as the last word: of "
+    "the model's own.",
+)
+REJECTED = 3  # the exit status of a scoring that is whole, but for rows that it rejected
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--best", metavar="SWEEP", help="The best trial of the sweep with this run id.")
+@click.option(
+    "--problem",
+    metavar="NAME",
+    default="flights",
+    show_default=True,
+    help="Without RUN: of this problem the run that 03_compare recommends.",
+)
+@click.option(
+    "--name", default="", metavar="NAME", help="The model's name; default: the problem's."
+)
+@click.option(
+    "--trust",
+    multiple=True,
+    metavar="TYPE",
+    help="A type of a third-party package in the model's file that you vouch for.",
+)
+def register(run, best, problem, name, trust):
+    """Make the model of RUN (an id) a version in the registry, with a model card."""
+    from Codes.model_registry import promotion
+
+    if run and best:
+        raise WorkbookError("give RUN or --best SWEEP, not both.")
+    if not run and not best:
+        run = recommended(problem)
+    given = promotion.source(run or best)[0].info.run_id
+    version = promotion.register(given, name, trust)
+    click.echo(f"{promotion.news(version, given)}; {promotion.next_step(version)}")
+
+
+def recommended(problem):
+    """The id of the run on `problem` that is recommended; prints the table that says why."""
+    from Codes.comparison import standings
+    from Codes.model_registry import promotion
+    from Codes.comparison import leaderboard
+
+    choice = standings.of(problem)
+    click.echo(
+        f"{leaderboard.text(choice)}\n" if choice.contestants else "", nl=bool(choice.contestants)
+    )
+    return promotion.best_run(problem, choice=choice)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("alias", metavar="staging|production")
+@click.option(
+    "--version",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Default: for production what is in staging; else the newest that no gate has refused.",
+)
+@click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
+@click.option(
+    "--override",
+    default="",
+    metavar="REASON",
+    help="Promote although the gate refuses; kept as well.",
+)
+def promote(name, alias, number, why, override):
+    """Put a version of the model NAME into staging, or through the gate into production."""
+    from Codes.model_registry import promotion, registry
+
+    if number is None:
+        registry.check_alias(alias)
+        chosen, why_it = promotion.candidate(name, alias)
+        number = chosen.number
+        click.echo(f"{chosen}: {why_it}", err=True)
+    if alias == "production":
+        click.echo("at the gate: test rows, slices, a clean process (half a minute)", err=True)
+    try:
+        version, report = promotion.promote(name, alias, number, override, why)
+    except promotion.Refused as refused:
+        click.echo(in_lines(refused.report))
+        raise
+    if report is not None:
+        click.echo(in_lines(report))
+    passed = report is None or report.passed
+    told = "there was nothing to override" if passed else f"overridden: {override}"
+    click.echo(f"{version} is in {alias}{f' ({told})' if override else ''}")
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--to",
+    "number",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Default: what was there before.",
+)
+@click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
+def rollback(name, number, why):
+    """Put back what was in production of the model NAME before."""
+    from Codes.model_registry import promotion
+
+    before, after = promotion.rollback(name, number, why)
+    click.echo(f"{name}: production is version {after} again, instead of {before}")
+
+
+@click.command()
+@click.argument("name", required=False)
+def models(name):
+    """List the registered models, or the versions of NAME."""
+    from Codes.model_registry import promotion, registry
+
+    if name:
+        click.echo(shown(promotion.story(name)[0]))
+        return
+    there = registry.names()
+    for each in there:
+        registry.settled(each)  # says what others have moved
+        pointed = registry.aliases(each)
+        told = ", ".join(f"{a}: version {pointed[a]}" for a in registry.ALIASES if a in pointed)
+        click.echo(f"{each:24} {len(registry.versions(each)):3} versions  {told}")
+    if not there:
+        click.echo("no model is registered; make one: workbook register")
+
+
+@click.command()
+@click.argument("name")
+def history(name):
+    """Print who moved which version of the model NAME where, when, why, and what the gate said."""
+    from Codes.model_registry import registry
+
+    moves = registry.settled(name)
+    for move in moves:
+        step = f"{move.before or 'nothing'} → {move.after or 'nothing'}"
+        outcome, _, why_not = move.outcome.partition(": ")
+        click.echo(f"{move.time[:19]}  {move.who}  {move.kind} {move.alias} {step}: {outcome}")
+        notes = {
+            "why": move.why,
+            "overridden": move.override,
+            "gate": move.gate and f"run {move.gate}",
+        }
+        for what, told in notes.items():
+            click.echo(f"    {what}: {told}" if told else "", nl=bool(told))
+        for told in why_not.split("; ") if why_not else ():
+            click.echo(f"    {told}")
+    if not moves:
+        click.echo(f"{name} was never promoted; do it: workbook promote {name} staging")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", default=5001, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--allowed-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="By which clients may call it, beside localhost and addresses such as 10.0.0.7.",
+)
+@click.option(
+    "--capture",
+    "share",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+)
+@click.option("--private", multiple=True, metavar="COLUMN", help="A column that is never captured.")
+@click.option(
+    "--max-rows", default=10_000, show_default=True, type=click.IntRange(min=1), metavar="N"
+)
+@click.option(
+    "--max-mb", default=16.0, show_default=True, type=click.FloatRange(min=0.001), metavar="MB"
+)
+@click.option(
+    "--max-seconds", default=30.0, show_default=True, type=click.FloatRange(min=0.1), metavar="S"
+)
+@click.option("--allow-unknown", is_flag=True, help="Take categories that training never saw.")
+@click.option(
+    "--onnx", is_flag=True, help="Answer by ONNX Runtime where the model has such a form."
+)
+@contract_option
+def serve(model, max_rows, max_mb, max_seconds, **options):
+    """Serve MODEL (flights@production, which is followed, or flights/3) by MLflow's protocol.
+
+    It answers at /invocations, /ping, /version, /metrics (Prometheus) and describes itself at /openapi.json.
+    """
+    from Codes.serving import server
+
+    limits = server.Limits(body=int(max_mb * 2**20), rows=max_rows, predict_seconds=max_seconds)
+    server.serve(model, limits=limits, **options)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("table", metavar="TABLE")
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--batch-rows", default=50_000, show_default=True, type=click.IntRange(min=1), metavar="N"
+)
+@click.option("--force", is_flag=True, help="Score again, and replace OUT.")
+@click.option("--allow-unknown", is_flag=True, help="Take categories that training never saw.")
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="A Dask scheduler, tcp://HOST:8786, instead of this machine.",
+)
+@contract_option
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+def score(model, table, out, no_progress, **options):
+    """Score each row of TABLE (.csv or .parquet) by MODEL (flights@production or flights/3) into OUT.
+
+    Rows that cannot be scored go to a file beside OUT, with the reason, and the exit status is 3 then; the same
+    command again goes on where it was.
+    """
+    from Codes.model_registry import registry
+    from Codes.scoring.job import score as score_table
+
+    version = registry.find(model)
+    options["progress"] = not no_progress
+    try:
+        done = score_table(version, registry.load(version), table, out, say=click.echo, **options)
+    except KeyboardInterrupt:  # told already
+        sys.exit(130)
+    sys.exit(REJECTED if done.rejected else 0)
+
+
+def in_lines(report):
+    """A gate.Report for a terminal: what each check found, and the notes."""
+    lines = [f"{'✓' if c.passed else '✗'} {c.name}: {c.found}" for c in report.checks]
+    return "\n".join([*lines, *(note.replace("**", "") for note in report.notes)])
+
+
+def shown(frame):
+    """`frame` as lines for a terminal."""
+    return frame.to_string(index=False, max_colwidth=80)
+
+
+COMMANDS = [register, promote, rollback, models, history, serve, score]

@@ -1,0 +1,45 @@
+"""The saved view of MLflow's UI: the board's runs, columns and order, written once."""
+
+import json
+import os
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+
+from Codes.comparison import saved_view, verdict
+from Codes.judgement.scored import TAG
+from Codes.runs import liveness, tracking
+from Codes.testing import known_runs
+from Codes.testing.testbed import fresh_store
+
+
+def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, monkeypatch):
+    os.environ.setdefault("WORKBOOK_TESTBED", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
+    tracking.use_store()
+    client, experiment = MlflowClient(), tracking.ensure_experiment("flights")
+    scores = known_runs.measured([0.0, 1.0], np.random.default_rng(0))
+    for score, model in zip(scores, ("dummy", "linear")):
+        run = client.create_run(experiment, tags={TAG: score.as_tag()})
+        client.log_param(run.info.run_id, "model", model)
+        client.log_param(run.info.run_id, "rows", "20000")
+        client.log_metric(run.info.run_id, "validation_roc_auc", score.score)
+        client.set_terminated(run.info.run_id)
+    client.set_terminated(client.create_run(experiment).info.run_id)  # another notebook's
+    runs = tracking.runs("flights")
+    saved_view.keep(verdict.choose(known_runs.question(), runs), runs)
+    tags = client.get_experiment(experiment).tags
+    state = json.loads(json.loads(tags["mlflow.sharedViewState.workbook-flights"])["state"])
+    found = client.search_runs(
+        [experiment], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"]
+    )
+    assert [run.data.params["model"] for run in found] == ["linear", "dummy"]
+    assert state["selectedColumns"] == [
+        *("metrics.`validation_roc_auc`", "metrics.`error_roc_auc`", "metrics.`gain_roc_auc`"),
+        *("params.`model`", "params.`rows`"),
+    ]
+    assert tags[liveness.NOTE].endswith(f"({saved_view.address(experiment, 'flights')})")
+    saved_view.keep(verdict.choose(known_runs.question(), runs), runs)
+    assert client.get_experiment(experiment).tags == tags, "the same again is not written"
+    mlflow.set_tracking_uri(None)

@@ -1,0 +1,77 @@
+"""What a run is called beside others: by what differs between them, and no more."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from Codes.comparison.contestants import ALL, Run
+from Codes.ground.labels import number
+
+NUMBER = 7  # characters of a run's id
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+    """A name for each of `runs`, no two alike: the model, and of its settings those that differ; a trial's number."""
+    varied = _varied(runs)
+    shown = [_name(run, varied) for run in runs]
+    for more in (_rows, _sweep, _number):
+        kinds = _kinds(shown, [more(run) for run in runs])
+        shown = [f"{n}{more(r)}" if len(kinds[n]) > 1 else n for n, r in zip(shown, runs)]
+    return shown
+
+
+def _kinds(shown, told):
+    """{each name that is `shown`: what is `told` of its runs}."""
+    kinds = defaultdict(set)
+    for name, text in zip(shown, told):
+        kinds[name].add(text)
+    return kinds
+
+
+def _varied(runs):
+    """{what differs between `runs`: how it is called}."""
+    settings = [flat(run.setting) for run in runs]
+    keys = dict.fromkeys(key for setting in settings for key in setting)
+    varied = [k for k in keys if len({repr(s.get(k)) for s in settings}) > 1]
+    last = [key.rpartition(".")[2] for key in varied]
+    return {k: short if last.count(short) == 1 else k for k, short in zip(varied, last)} | {
+        "": len({run.notebook for run in runs}) > 1
+    }
+
+
+def flat(setting: dict[str, Any], before=""):
+    """`setting` with what lies in dicts on its own, by a dotted name."""
+    found = {}
+    for name, value in setting.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{before}{name}.")
+        else:
+            found[f"{before}{name}"] = value
+    return found
+
+
+def _name(run, varied):
+    setting = flat(run.setting)
+    model = str(setting.pop("model", "")).rpartition(".")[2]
+    parts = [run.notebook] if varied[""] or not model else []
+    parts += [model] if model else []
+    if run.trial:
+        return " ".join([*parts, f"trial {run.trial}"])
+    told = [f"{varied[k]}={_value(setting[k])}" for k in setting if k in varied]
+    return ", ".join([" ".join(parts) or "run", *told])
+
+
+def _value(value):
+    return f'"{value}"' if isinstance(value, str) and " " in value else number(value)
+
+
+def _rows(run):
+    return f", {'all' if run.rows == ALL else f'{run.rows:,.0f}'} rows"
+
+
+def _sweep(run):
+    return f" of {run.sweep[:NUMBER]}" if run.trial else ""
+
+
+def _number(run):
+    return f" ({run.run_id[:NUMBER]})"

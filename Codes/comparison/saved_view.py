@@ -1,0 +1,111 @@
+"""The board as a saved view of MLflow's UI: which runs it shows, in which columns and order, in the experiment's tag.
+
+The UI lists it under its saved views, and opens it by an address.
+"""
+
+import contextlib
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from Codes.comparison import leaderboard
+from Codes.comparison.contestants import Choice
+from Codes.judgement.scored import TAG
+from Codes.runs import liveness
+
+VIEW = "mlflow.sharedViewState."  # before the view's key, as the UI reads it
+NAME = "{problem}: scored runs, the best first"
+MOST = 12  # parameters
+STATE = {
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "columnWidths": {},
+    "runsHiddenMode": "FIRST_10_RUNS",
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": False,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "globalLineChartConfig": {
+        "xAxisKey": "step",
+        "lineSmoothness": 0,
+        "selectedXAxisMetricKey": "",
+    },
+}
+
+
+def keep(choice: Choice, runs: pd.DataFrame) -> None:
+    """Let the UI show the contestants of `choice` as the board does; `runs` (tracking.runs' table) are those asked.
+
+    What is there already is not written again, and a store that may only be read stays as it is.
+    """
+    if not choice.contestants:
+        return
+    client = MlflowClient()
+    shown = runs[runs.run_id.isin({run.run_id for c in choice.contestants for run in c.runs})]
+    for number in shown.experiment_id.unique():
+        with contextlib.suppress(MlflowException):
+            _write(client, client.get_experiment(number), choice, shown)
+
+
+def address(experiment: str, problem: str) -> str:
+    """Where the view of `problem` in the experiment of that id is, behind the UI's own address."""
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={quote(_key(problem))}"
+
+
+def _key(problem):
+    return f"workbook-{problem}"
+
+
+def _write(client, experiment, choice, shown):
+    name, there = VIEW + _key(choice.problem), experiment.tags
+    state, now = json.dumps(_state(choice, shown)), int(1000 * time.time())
+    known = _known(there.get(name))
+    if known.get("state") != state:
+        times = {"createdAt": known.get("createdAt", now), "updatedAt": now}
+        told = {"name": NAME.format(problem=choice.problem), **times, "state": state}
+        client.set_experiment_tag(experiment.experiment_id, name, json.dumps(told))
+    where, note = address(experiment.experiment_id, choice.problem), there.get(liveness.NOTE, "")
+    if where not in note:
+        link = f"[{NAME.format(problem=choice.problem)}]({where})"
+        client.set_experiment_tag(experiment.experiment_id, liveness.NOTE, f"{note}\n\n{link}")
+
+
+def _known(text):
+    """The view that the tag's `text` holds; nothing where somebody has written something else."""
+    with contextlib.suppress(TypeError, ValueError):
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _state(choice, shown) -> dict[str, Any]:
+    """What the UI keeps of a view: the runs that were scored on the same rows, by the board's columns."""
+    first = choice.contestants[0].scored
+    columns = [f"metrics.`{name}`" for name in leaderboard.metrics(choice.metric)]
+    columns += [f"params.`{name}`" for name in _varied(shown)[:MOST]]
+    return STATE | {
+        "searchFilter": f"attributes.status = 'FINISHED' and tags.`{TAG}` LIKE '%{first.digest}%'",
+        "orderByKey": columns[0],
+        "orderByAsc": not first.more,
+        "selectedColumns": columns,
+        "columnOrder": columns,
+    }
+
+
+def _varied(shown):
+    """The parameters that differ between the runs that are `shown`, the model first; always the rows."""
+    names = [name for name in shown if name.startswith("params.") and shown[name].notna().any()]
+    varied = {n for n in names if shown[n].nunique(dropna=False) > 1} | {"params.rows"} & set(names)
+    return [
+        n.removeprefix("params.") for n in sorted(varied, key=lambda n: (n != "params.model", n))
+    ]

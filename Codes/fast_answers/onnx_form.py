@@ -1,0 +1,281 @@
+"""A model's trees in ONNX, which answer a row in microseconds; that they answer as the model does is proven first.
+
+skl2onnx is no way there: of a forest it leaves out where gaps go, and with doubles it never ends where a split is
+infinite; boosting with categories it can't take. The operator TreeEnsemble says all that, and sums in the same order.
+"""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import is_classifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+
+from Codes.fast_answers.quick import matrix, probe
+from Codes.ground.errors import WorkbookError, first_line
+from Codes.modeling import answers
+from Codes.modeling.answers import Answers
+
+FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
+BOOSTING = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+LEQ, MEMBER = 0, 6  # what a node asks: is the value at most its split; is it one of its categories
+NEVER = -1  # no category's code
+EVEN = 1e-9  # two classes this near are for the estimator to tell apart: sums round otherwise in another order
+LARGEST = 3.4e38  # of single precision, in which a forest looks at numbers
+ROWS = 5_000  # of the proof
+# where these are parted: ONNX Runtime goes other ways for one row, for some and for many
+PARTS = [*range(1, 100), 140, 240, 1000]
+CLOSE = {"rtol": 1e-9, "atol": 1e-12}
+
+
+def check_installed():
+    """A WorkbookError where the packages are missing."""
+    try:
+        import onnx  # pylint: disable=W0611  # both are asked for before anything is done
+        import onnxruntime  # pylint: disable=W0611
+    except ImportError as error:
+        raise WorkbookError(
+            "--onnx needs ONNX and its runtime, which are not installed here: pip install onnx onnxruntime "
+            "(or pip install -e '.[onnx]' in the workbook)."
+        ) from error
+
+
+def faster(loaded, reader):
+    """A function {column: values} -> the model's Answers by ONNX Runtime.
+
+    Labels are equal to the pipeline's; numbers and probabilities are CLOSE to them.
+
+    Raises:
+        WorkbookError: why there is no such function, in one line.
+    """
+    check_installed()
+    prepared = matrix(loaded, reader)
+    if prepared is None:
+        raise WorkbookError(
+            "the model has no ONNX form: it prepares its columns in a way of its own."
+        )
+    last = loaded.pipeline[-1]
+    estimator = answers.inside(last)
+    kind = type(estimator).__name__
+    if type(estimator) not in FORESTS + BOOSTING:
+        raise WorkbookError(f"{kind} has no ONNX form here (forests and histogram boosting have).")
+    try:
+        # that this matrix is the pipeline's own is proven already
+        form = Form(estimator, prepared(probe(loaded, reader)), last)
+    except Exception as error:  # pylint: disable=W0718
+        raise WorkbookError(f"{kind} has no ONNX form: {first_line(error).rstrip('.')}.") from error
+    return lambda columns: form.answer(prepared(columns))
+
+
+class Form:
+    """The trees of the fitted `estimator` in ONNX, proven for what is in the matrix `codes` and around all splits.
+
+    Args:
+        decides: the estimator, or what answers by its probabilities (see answers.inside).
+    """
+
+    def __init__(self, estimator, codes, decides=None):
+        self._estimator, self._forest = estimator, type(estimator) in FORESTS
+        self._decides = estimator if decides is None else decides
+        self._pair = is_classifier(estimator) and len(estimator.classes_) == 2
+        trees, sets = (_forest if self._forest else _boosting)(estimator)
+        nodes = _nodes(trees)
+        self._run = _session(_model(nodes, sets, estimator.n_features_in_))
+        self._prove(_around(nodes, codes))
+
+    def scores(self, X):
+        """What the trees say of each row, a column for each class; of two, how far the second one is ahead."""
+        if not self._forest:
+            return self._run(X)
+        mean = self._run(X.astype(np.float32).astype(np.float64)) / len(self._estimator.estimators_)
+        return mean - 0.5 if self._pair else mean
+
+    def answer(self, X):
+        """The Answers for the matrix `X`."""
+        if self._forest and (np.abs(X) > LARGEST).any():
+            return answers.of(self._decides, X)  # which refuses it
+        found = self.scores(X)
+        if not is_classifier(self._estimator):
+            # pylint: disable-next=protected-access
+            inverse = None if self._forest else self._estimator._loss.link.inverse
+            return Answers(found[:, 0] if self._forest else inverse(found[:, 0]))
+        probabilities = self._probabilities(found)
+        return Answers(self._labels(X, found, probabilities), probabilities)
+
+    def _probabilities(self, scores):
+        """A column for each class, from the `scores`."""
+        if not self._forest:
+            return self._estimator._loss.predict_proba(scores)  # pylint: disable=protected-access
+        return np.hstack([0.5 - scores, 0.5 + scores]) if self._pair else scores
+
+    def _labels(self, X, scores, probabilities):
+        """The labels of rows; where two are as good as equal, the estimator's own."""
+        if self._decides is not self._estimator:
+            labels = answers.by_threshold(self._decides, probabilities)
+            even = (np.abs(probabilities - self._decides.threshold) < EVEN).any(axis=1)
+        elif self._pair:
+            labels = self._estimator.classes_.take(scores[:, 0] > 0)
+            even = np.abs(scores[:, 0]) < EVEN
+        else:
+            return self._estimator.classes_.take(scores.argmax(axis=1))
+        if even.any():
+            labels[even] = self._decides.predict(X[even])
+        return labels
+
+    def _prove(self, X):
+        theirs, parts = answers.of(self._decides, X), np.split(X, PARTS)
+        ours = [self.answer(part) for part in parts]
+        compare(np.concatenate([each.predictions for each in ours]), theirs.predictions)
+        if theirs.probabilities is not None:
+            compare(np.concatenate([each.probabilities for each in ours]), theirs.probabilities)
+
+
+def compare(ours, theirs):
+    """ValueError where these answers are not the same."""
+    numbers = theirs.dtype.kind == "f"
+    if not (np.allclose(ours, theirs, **CLOSE) if numbers else np.array_equal(ours, theirs)):
+        raise ValueError("in ONNX it answers otherwise")
+
+
+def _around(nodes, codes):
+    """The matrix `codes`, and ROWS random rows of what is in it, of the splits of `nodes`, and of their neighbours."""
+    random, columns = np.random.default_rng(0), []
+    asking = nodes[~nodes.is_leaf & ~nodes.is_categorical & (nodes.num_threshold.abs() < LARGEST)]
+    for feature, known in enumerate(codes.T):
+        splits = asking.num_threshold[asking.feature_idx == feature].unique()
+        both = (splits, splits.astype(np.float32))
+        near = [np.nextafter(s, s.dtype.type(to)) for s in both for to in (-np.inf, np.inf)]
+        # half of them from the matrix: a gap is one value, and splits are thousands
+        halves = (np.unique(v) for v in (known, np.concatenate([known, *both, *near])))
+        values = [np.resize(random.permutation(v), ROWS // 2) for v in halves]
+        columns.append(random.permutation(np.concatenate(values)))
+    return np.vstack([codes, np.column_stack(columns)])
+
+
+def _forest(estimator):
+    """(its trees, no categories), each tree once for each class but the first of two: a leaf in ONNX has one value."""
+    trees = []
+    for each in estimator.estimators_:
+        tree = each.tree_
+        nodes = {
+            "feature_idx": tree.feature,
+            "num_threshold": tree.threshold,
+            "missing_go_to_left": tree.missing_go_to_left,
+            "left": tree.children_left,
+            "right": tree.children_right,
+            "is_leaf": tree.children_left < 0,
+            "is_categorical": False,
+        }
+        values = tree.value[:, 0, :].T
+        for target, value in enumerate(values[1:] if len(values) == 2 else values):
+            trees.append(pd.DataFrame(nodes | {"value": value, "target": target}))
+    return trees, []
+
+
+def _boosting(estimator):
+    """(the baseline as trees and its trees, for each node that asks for categories those that go to the left)."""
+    # pylint: disable=protected-access
+    # within it, the columns with categories come first
+    order = np.arange(estimator.n_features_in_)
+    if estimator.is_categorical_ is not None:
+        order = np.argsort(~estimator.is_categorical_, kind="stable")
+    trees = [_leaf(v, target) for target, v in enumerate(estimator._baseline_prediction.ravel())]
+    sets = []
+    for step in estimator._predictors:
+        for target, each in enumerate(step):
+            nodes = pd.DataFrame(each.nodes).astype({"is_leaf": bool, "is_categorical": bool})
+            trees.append(nodes.assign(feature_idx=order[nodes.feature_idx], target=target))
+            for bits in each.raw_left_cat_bitsets[nodes.bitset_idx[nodes.is_categorical]]:
+                codes = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))
+                sets.append(codes if len(codes) else [NEVER])  # where only gaps go to the left
+    return trees, sets
+
+
+def _leaf(value, target):
+    """A tree that is one leaf: in ONNX, under a node both of whose branches lead to it."""
+    return pd.DataFrame(
+        {
+            "feature_idx": 0,
+            "num_threshold": 0.0,
+            "missing_go_to_left": 0,
+            "left": 1,
+            "right": 1,
+            "is_leaf": [False, True],
+            "is_categorical": False,
+            "value": value,
+            "target": target,
+        }
+    )
+
+
+def _nodes(trees):
+    """All nodes of the `trees` in a frame, one tree after the other; the index is a node's place in its tree."""
+    trees = [tree if len(tree) > 1 else _leaf(tree.value[0], tree.target[0]) for tree in trees]
+    starts = np.cumsum([0, *map(len, trees[:-1])])
+    for start, tree in zip(starts, trees):
+        tree[["left", "right"]] += start
+    return pd.concat(trees)
+
+
+def _model(nodes, sets, width):
+    """The ONNX model of the `nodes` (see _nodes), which takes a matrix with `width` columns of doubles."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    leaf = nodes.is_leaf.to_numpy()
+    # ONNX counts the nodes that ask and the leaves apart
+    place = np.where(leaf, np.cumsum(leaf), np.cumsum(~leaf)) - 1
+    asking, leaves = nodes[~leaf], nodes[leaf]
+    tensors = {
+        "nodes_modes": np.where(asking.is_categorical, MEMBER, LEQ).astype(np.uint8),
+        "nodes_splits": asking.num_threshold.to_numpy(),
+        "leaf_weights": leaves.value.to_numpy(),
+    }
+    if sets:
+        tensors["membership_values"] = np.concatenate([np.append(each, np.nan) for each in sets])
+    numbers = {
+        "tree_roots": place[nodes.index == 0],
+        "nodes_featureids": asking.feature_idx,
+        "nodes_missing_value_tracks_true": asking.missing_go_to_left,
+        "nodes_truenodeids": place[asking.left],
+        "nodes_trueleafs": leaf[asking.left],
+        "nodes_falsenodeids": place[asking.right],
+        "nodes_falseleafs": leaf[asking.right],
+        "leaf_targetids": leaves.target,
+    }
+    node = helper.make_node(
+        "TreeEnsemble",
+        ["X"],
+        ["scores"],
+        domain="ai.onnx.ml",
+        n_targets=int(nodes.target.max()) + 1,
+        **{name: numpy_helper.from_array(values, name) for name, values in tensors.items()},
+        **{name: np.asarray(values, dtype=int).tolist() for name, values in numbers.items()},
+    )
+    ends = (
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, size])]
+        for name, size in (("X", width), ("scores", None))
+    )
+    return helper.make_model(
+        helper.make_graph([node], "trees", *ends),
+        opset_imports=[helper.make_opsetid("ai.onnx.ml", 5), helper.make_opsetid("", 21)],
+        ir_version=10,
+    )
+
+
+def _session(model):
+    """A function that runs the ONNX `model` for a matrix, in the thread that calls it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # what fails is told in our line
+    run = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    ).run
+    return lambda X: run(None, {"X": X})[0]

@@ -1,0 +1,109 @@
+"""Plots: every figure is labelled, for both tasks, and drawing one leaves no trace in matplotlib."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from Codes.comparison import leaderboard, verdict
+from Codes.figures import panels, plots
+from Codes.modeling import evaluation, models
+from Codes.problems import data, problem
+from Codes.testing.known_runs import measured, question, table as runs_of
+
+CANCER = problem.load("breast_cancer")
+DIABETES = problem.load("diabetes")
+WINE = CANCER.model_copy(
+    update={"positive": None, "source": problem.Source(sklearn="wine"), "contract": {}}
+)
+EVERY = pytest.mark.parametrize(
+    "which", [CANCER, DIABETES, WINE], ids=["binary", "regression", "several"]
+)
+
+
+def scored(which):
+    """Predictions of a linear model on a problem's hold-out."""
+    train, test = data.split(data.load(which), which)
+    X = data.features(train, which)
+    pipeline = models.build(which, X, "linear").fit(X, data.target(train, which))
+    return evaluation.predictions(pipeline, data.features(test, which), data.target(test, which))
+
+
+def timed():
+    """A table of two years with a time column, and its problem."""
+    random = np.random.default_rng(0)
+    frame = data.load(DIABETES).assign(when=pd.Timestamp("2013-01-01"))
+    frame["when"] += pd.to_timedelta(random.integers(0, 365, len(frame)), "D")
+    return frame, DIABETES.model_copy(update={"time": "when"})
+
+
+def labelled(figure):
+    """Has every pair of axes that shows something a title or labels?"""
+    shown = [axes for axes in figure.axes if axes.axison]
+    return shown and all(
+        a.get_title(loc="left") or a.get_title() or a.get_xlabel() or a.get_ylabel() for a in shown
+    )
+
+
+@EVERY
+def test_predictions_are_drawn_for_every_task(which):
+    table = scored(which)
+    assert labelled(plots.ranking(which, table)) and labelled(plots.errors(which, table))
+
+
+@EVERY
+def test_the_table_is_drawn_for_every_task(which):
+    frame = data.load(which)
+    columns = data.features(frame, which).columns
+    assert labelled(plots.target(frame, which))
+    assert labelled(plots.distributions(frame, which, columns))
+
+
+def test_time_is_drawn_where_there_is_one_and_said_where_there_is_none():
+    frame, which = timed()
+    assert labelled(plots.through_time(frame, which)) and labelled(
+        plots.drift(frame, which, ["age", "sex"])
+    )
+    silent = plots.through_time(data.load(DIABETES), DIABETES)
+    assert "no time column" in silent.axes[0].texts[0].get_text()
+
+
+def test_an_empty_column_or_one_of_words_is_drawn():
+    frame = data.load(CANCER).assign(empty=np.nan, word=None)
+    assert plots.distributions(frame, CANCER, ["empty", "word"])
+
+
+def test_runs_are_drawn_even_where_there_are_none():
+    scores = measured([0.7, 0.6], np.random.default_rng(0))
+    runs = runs_of(scores, model=["hgb", "linear"], train=[0.9, 0.6])
+    table = leaderboard.frame(verdict.choose(question(), runs))
+    for drawn in (plots.leaderboard, plots.train_against_validation):
+        assert labelled(drawn(table, "roc_auc"))
+        assert "no" in drawn(table.head(0), "roc_auc").axes[0].texts[0].get_text()
+
+
+def test_drawing_keeps_the_settings_and_leaves_no_open_figure():
+    before = dict(matplotlib.rcParams)
+    plots.flow()
+    assert dict(matplotlib.rcParams) == before and not plt.get_fignums()
+
+
+def test_the_two_colours_of_a_comparison_differ_in_lightness_too():
+    red, green, blue = np.array([matplotlib.colors.to_rgb(c) for c in (panels.HIT, panels.MISS)]).T
+    lightness = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    assert abs(lightness[0] - lightness[1]) > 0.2
+
+
+def test_a_sweep_is_drawn_over_numbers_and_words_and_said_where_there_is_none():
+    table = pd.DataFrame({"trial": range(3), "score": [0.5, 0.7, 0.6], "run_id": list("abc")})
+    empty = plots.sweep(table.head(0), "roc_auc")
+    assert "no sweep" in empty.axes[0].texts[0].get_text()
+    table = table.assign(rate=[0.001, 0.01, 0.1], deep=[True, False, True], model=["a", None, "c"])
+    figure = plots.sweep(table, "roc_auc")
+    assert labelled(figure) and figure.axes[1].get_xscale() == "log"
+    best = {
+        way: plots.sweep(table, "roc_auc", way).axes[0].lines[0].get_ydata()
+        for way in ("maximize", "minimize")
+    }
+    assert list(best["maximize"]) == [0.5, 0.7, 0.7, 0.7] and set(best["minimize"]) == {0.5}

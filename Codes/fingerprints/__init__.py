@@ -1,0 +1,3 @@
+"""What determines a run's result, as one digest, so that no run need be made twice.
+
+Front doors: fingerprint, influences."""

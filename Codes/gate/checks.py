@@ -1,0 +1,365 @@
+"""The gate before production: what a model must show on the test rows, each check with what was found and is allowed.
+
+MLflow evaluates the candidate and validates the thresholds (https://mlflow.org/docs/latest/ml/evaluation/); whether it
+is better than the baseline and the model in production, and worse in no slice, is for `judgement.paired` to tell.
+"""
+
+import contextlib
+import logging
+import math
+import warnings
+from dataclasses import dataclass
+
+import mlflow
+import pandas as pd
+from mlflow.data import from_pandas
+from mlflow.metrics import MetricValue
+from mlflow.models import MetricThreshold, make_metric
+from mlflow.models.evaluation.validation import ModelValidationFailedException
+
+from Codes.gate.report import Check, Report
+from Codes.ground.errors import WorkbookError
+from Codes.ground.labels import number
+from Codes.judgement import baseline as baselines, paired
+from Codes.judgement.paired import Answers, Rows
+from Codes.modeling import evaluation
+from Codes.problems import data, rows as rows_
+from Codes.saved_models import reproduction, trust
+
+BETTER = "better than the one in production"
+BASELINE = "better than the baseline"
+SURELY = "better, with the whole 95 % interval"
+GATE = "gate"  # before the workbook's metrics among MLflow's
+STRANGE = 0.001  # of the rows, which may hold a category more that training never saw
+LUCK = 0.025  # the chance that a model that is no better passes one look
+TOO_LIKELY = 0.2  # the chance that one of several does, from which on it is warned of
+SHARE_OF_GAIN = (
+    0.1  # of what the champion gains over the baseline: what a slice may lose by default
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How the training rows of a run were drawn (`rows`, `seed`), and their `digest`.
+
+    `by_file`: whether the run was scored since rows are for training, validation or test by the problem's file.
+    """
+
+    run_id: str
+    rows: int
+    seed: int
+    digest: str
+    by_file: bool = True
+
+
+def training_rows(problem, trained: Trained) -> pd.DataFrame:
+    """The rows that the model of the run was trained on, none of which is a test row.
+
+    Raises:
+        WorkbookError: they cannot be known: the table or its split have changed, or it is a run of before.
+    """
+    frame = data.load(problem, trained.rows, trained.seed)
+    for train in _trainings(problem, frame):
+        if data.digest(train) == trained.digest:
+            return train
+    if trained.by_file:
+        raise WorkbookError(
+            f"the table of {problem.name}, or how its file splits it, has changed since the run {trained.run_id}: "
+            "train it again."
+        )
+    raise WorkbookError(
+        f"the run {trained.run_id} may have seen test rows of {problem.name}: it is of before rows were for training, "
+        "validation or test by the problem's file, or it logged them otherwise than by data.dataset; train it again."
+    )
+
+
+def _trainings(problem, frame):
+    """What a notebook may train on: data.to_train, and of a small table the one side of data.split, too."""
+    yield data.to_train(frame, problem)
+    if data.is_small(frame, problem):
+        with contextlib.suppress(WorkbookError):
+            yield data.split(frame, problem)[0]
+
+
+def test_rows(problem) -> Rows:
+    """The test rows of `problem`, which nobody else looks at, with the draws on which models are compared."""
+    frame = data.test(problem)
+    return Rows(problem, frame, data.blocks(frame, problem), rows_.digest(frame, problem, "test"))
+
+
+# --- the checks
+
+
+def check(  # pylint: disable=too-many-arguments,too-many-locals
+    rows: Rows, candidate, champion=None, *, against="", looks=1
+) -> Report:
+    """The Report on `candidate` (a trust.Loaded) against `champion` (the one in production; None: there is none).
+
+    What MLflow evaluates is logged to the active run.
+
+    Args:
+        against: the words for the champion; without one: why what is in production cannot be compared with.
+        looks: how often the test rows were looked at, with this time.
+    """
+    problem, models = rows.problem, {"candidate": candidate}
+    models |= {"champion": champion} if champion else {}
+    answers = {name: answered(rows, model) for name, model in models.items()}
+    baseline = baselines.fit(problem, rows.frame)
+    constant = Answers(baseline.predictions(rows.frame), baseline.labels)
+    scored = {name: rows.measure(each, constant) for name, each in answers.items()}
+    metrics = measured(problem, answers).assign(
+        baseline=lambda f: f.metric.map(baseline.measure(rows.frame)).astype(float)
+    )
+    evaluation.check_metric(problem, list(metrics.metric))
+    slices = paired.slices(rows, answers["candidate"], answers.get("champion"))
+    evaluated = evaluate(problem, answers["candidate"].table, candidate)
+    gain = rows.cautious(scored["candidate"].gain())
+    checks, decisive = [*thresholds(problem, evaluated)], gain
+    checks.append(_beats_baseline(scored["candidate"], gain, baseline, answers["candidate"]))
+    if champion:
+        decisive = paired.difference(rows, scored["candidate"], scored["champion"])
+        metrics = with_difference(problem, metrics, decisive)
+        checks.append(_beats_champion(scored, decisive, answers, against))
+        checks += _leaves_nobody_behind(problem, slices, _loss(rows, scored["champion"]))
+        checks.append(_fits_signature(candidate, champion))
+        checks.append(_knows_the_categories(rows.frame, candidate, champion))
+    elif against:
+        checks.append(Check(BETTER, False, f"cannot be compared: {against}", "a comparison"))
+    checks += in_clean_process(candidate, problem.gate.latency_ms)
+    return Report(tuple(checks), metrics, slices, (looked(looks, decisive),))
+
+
+def answered(rows: Rows, model) -> Answers:
+    """What `model` (a trust.Loaded) answers for the rows."""
+    X, y = data.features(rows.frame, rows.problem), data.target(rows.frame, rows.problem)
+    return Answers(evaluation.predictions(model.pipeline, model.ordered(X), y), model.labels)
+
+
+def measured(problem, answers: dict) -> pd.DataFrame:
+    """A row for each metric, a column for each of `answers` ({name: Answers})."""
+    found = {n: evaluation.measure(problem, a.table, a.labels) for n, a in answers.items()}
+    table = pd.DataFrame(found)
+    return table.rename_axis("metric").reset_index()
+
+
+def with_difference(problem, metrics: pd.DataFrame, decisive) -> pd.DataFrame:
+    """`metrics` with the difference of each (positive: the candidate is better), and the deciding one's interval."""
+    sign = metrics.metric.map(lambda n: 1 if problem.directions[n] == "maximize" else -1)
+    deciding = metrics.metric == problem.metric.name
+    return metrics.assign(
+        difference=(metrics.candidate - metrics.champion) * sign,
+        low=pd.Series(decisive.low, metrics.index).where(deciding),
+        high=pd.Series(decisive.high, metrics.index).where(deciding),
+    )
+
+
+def looked(looks: int, decisive) -> str:
+    """How often the test rows were looked at, and what that means for the `decisive` Estimate."""
+    told = f"The test rows were looked at {looks} time{'s' * (looks > 1)}, with this one."
+    chance = 1 - (1 - LUCK) ** looks
+    if chance <= TOO_LIKELY:
+        return told
+    level = 1 - 2 * LUCK / looks
+    return (
+        f"**{told} That is often**: of {looks} models that are no better, one passes by luck with a chance of about "
+        f"{chance:.0%} (1 − {1 - LUCK:g}^{looks}; at most {min(1, looks * LUCK):.1%} by the union bound), and more "
+        "where each was made with the refusal of the last in mind (Dwork et al., Science 349, 2015). With an interval "
+        f"that allows for it (Bonferroni) it is {paired.told(decisive, level)}. Fresh test rows end it: a later "
+        "cutoff, or a table that has grown."
+    )
+
+
+def evaluate(problem, table, model):
+    """MLflow's evaluation of the `table` of predictions of `model`, logged to the active run; an EvaluationResult.
+
+    Beside MLflow's own metrics of the task it has the workbook's, as `gate/roc_auc`, and is linked with the model.
+    """
+
+    def ours(predictions, targets, metrics):
+        # pylint: disable=unused-argument  # MLflow asks for these names
+        # it tries the function on one row first; the probabilities are in our table alone
+        whole = len(predictions) == len(table)
+        found = evaluation.measure(problem, table, model.labels) if whole else {}
+        return MetricValue(aggregate_results=found)
+
+    dataset = from_pandas(
+        table[["actual", "predicted"]].reset_index(drop=True),
+        name=f"{problem.name} test",
+        targets="actual",
+        predictions="predicted",
+    )
+    with _quiet():
+        return mlflow.models.evaluate(
+            data=dataset,
+            model_type={"classification": "classifier"}.get(problem.task, "regressor"),
+            extra_metrics=[make_metric(eval_fn=ours, greater_is_better=True, name=GATE)],
+            evaluators="default",
+            # 02_train shows what it relies on
+            evaluator_config={"log_model_explainability": False},
+            model_id=model.meta.model_id,
+        )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Nothing is said or shown meanwhile: the Checks tell it all; scikit-learn would complain of MLflow's one row."""
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+            for each in set(plt.get_fignums()) - set(before):
+                plt.close(each)  # MLflow leaves an empty one, which a notebook would show
+
+
+def thresholds(problem, evaluated):
+    """A Check for each threshold of the problem's file, validated by MLflow; a metric that is no number fails.
+
+    Args:
+        evaluated: an EvaluationResult, see `evaluate`.
+    """
+    for name, bound in problem.gate.thresholds.items():
+        more = problem.directions[name] == "maximize"
+        value = evaluated.metrics.get(f"{GATE}/{name}", math.nan)
+        yield Check(
+            f"threshold of {name}",
+            math.isfinite(value) and _validates(evaluated, name, bound, more),
+            f"{value:.4f}",
+            f"at least {bound}" if more else f"at most {bound}",
+        )
+
+
+def _validates(evaluated, name, bound, more):
+    rule = {f"{GATE}/{name}": MetricThreshold(threshold=bound, greater_is_better=more)}
+    try:
+        with _quiet():
+            mlflow.validate_evaluation_results(rule, evaluated)
+    except ModelValidationFailedException:
+        return False
+    return True
+
+
+def _beats_baseline(scored, gain, baseline, answers):
+    """Better than what needs no model, by more than luck; never one that answers every row alike.
+
+    Another constant than the baseline's may lie nearer to test rows whose level has moved.
+    """
+    found = (
+        f"{scored.metric} {scored.score:.4f} against {scored.baseline:.4f} of {baseline.name}, "
+        f"{paired.told(gain)}"
+    )
+    if answers.constant:
+        found += ": it answers every row alike"
+    passed = gain.low > 0 and not answers.constant
+    return Check(BASELINE, bool(passed), found, SURELY)
+
+
+def _beats_champion(scored, decisive, answers, against):
+    one, other = scored["candidate"], scored["champion"]
+    found = f"{one.metric} {one.score:.4f} against {other.score:.4f} of {against}, {paired.told(decisive)}"
+    if answers["candidate"].same(answers["champion"]):
+        found = f"the same answers on all {one.rows:,} rows as {against}"
+    return Check(BETTER, bool(decisive.low > 0), found, SURELY)
+
+
+def _loss(rows, champion):
+    """How much worse a slice may be: as the problem's file says, else a tenth of what the champion gains."""
+    given = rows.problem.gate.slice_loss
+    return max(0.0, SHARE_OF_GAIN * champion.gain().value) if given is None else given
+
+
+def _leaves_nobody_behind(problem, slices, loss):
+    # of a slice of one class, such a metric as roc_auc is no number for any model
+    measured_ones = slices[slices.champion.notna()] if len(slices) else slices
+    if measured_ones.empty:
+        return
+    without = len(slices) - len(measured_ones)
+    behind = paired.left_behind(measured_ones, loss)
+    worst = measured_ones[behind].iloc[0] if behind.any() else measured_ones.iloc[0]
+    yield Check(
+        "no slice left behind",
+        not behind.any(),
+        f"{worst.column} {worst.value} ({worst.rows} rows): {problem.metric.name} {worst.candidate:.4f} against "
+        f"{worst.champion:.4f}, {paired.better(worst.difference)}{_surely(worst, len(measured_ones))}"
+        + (f"; {without} cannot be measured" if without else ""),
+        f"worse by {number(loss)} at most, but for what luck does",
+    )
+
+
+def _surely(worst, count):
+    """', surely …' where even the interval that holds for all slices at once lies below nothing."""
+    return f" (at least {number(-worst.high)}, with all {count} slices)" if worst.high < 0 else ""
+
+
+def _fits_signature(candidate, champion):
+    """Whoever can ask the model in production can ask this one: the same columns, of the same types."""
+    served = {c.name: c for c in champion.schema.inputs}
+    own = set(candidate.schema.input_names())
+    trouble = [f"column {name} is gone" for name in served if name not in own]
+    for column in candidate.schema.inputs:
+        known = served.get(column.name)
+        if known is None:
+            trouble.append(f"new column {column.name}")
+        elif (known.type.name, column.type.name) not in (
+            (known.type.name, known.type.name),
+            ("long", "double"),  # takes whole numbers as well
+        ):
+            trouble.append(f"{column.name} is {column.type.name} instead of {known.type.name}")
+        elif column.required and not known.required:
+            trouble.append(f"{column.name} may lack no more")
+    outputs = [_kind(m.meta.signature.outputs) for m in (candidate, champion)]
+    if outputs[0] != outputs[1]:
+        trouble.append("another kind of answer")
+    found = "; ".join(trouble) or "every request that is answered now still is"
+    return Check("signature", not trouble, found, "what those who ask now send and get")
+
+
+def _knows_the_categories(frame, candidate, champion):
+    """A request with a category that training never saw is refused: hardly more rows of `frame` than today."""
+    mine, theirs = (_strange(frame, m.categories).sum() for m in (candidate, champion))
+    return Check(
+        "categories",
+        bool(mine <= theirs + STRANGE * len(frame)),
+        f"{mine} of {len(frame)} rows hold one that it never saw",
+        f"{theirs} as of the one in production, and {STRANGE:.1%} more",
+    )
+
+
+def _strange(frame, categories):
+    """A mask of the rows of `frame` with a value that is not in `categories` ({column: set})."""
+    found = pd.Series(False, index=frame.index)
+    for name, known in categories.items():
+        found |= frame[name].notna() & ~frame[name].isin(known)
+    return found
+
+
+def _kind(outputs):
+    """What a model answers; text is text, however NumPy holds it."""
+    kinds = [getattr(part.type, "kind", part.type) for part in outputs]
+    return ["text" if kind in ("O", "U") else str(kind) for kind in kinds]
+
+
+def in_clean_process(candidate, most_ms=None):
+    """Load the model in a process of its own, with its own pinned packages: its answers, and what one row takes."""
+    recorded = candidate.recorded
+    found, where = reproduction.ask(candidate, timed=most_ms is not None)
+    if "error" in found:
+        return [Check("loads in a clean process", False, found["error"], f"with {where}")]
+    agrees = recorded is not None and trust.same(found["answers"], recorded)
+    apart = "no answers were recorded" if recorded is None else "others than those recorded"
+    same = f"{len(found['answers'])} rows, the same" if agrees else apart
+    loads = f"in {1000 * found['seconds']:.0f} ms"
+    checks = [
+        Check("loads in a clean process", True, loads, f"with {where}"),
+        Check("reproduces its recorded answers", agrees, same, "those of training"),
+    ]
+    if most_ms is not None:
+        taken = f"{found['p95_ms']:.1f} ms of the processor (95 of 100 answers)"
+        fits = found["p95_ms"] <= most_ms
+        checks.append(Check("latency of one row", fits, taken, f"at most {most_ms:g} ms"))
+    return checks

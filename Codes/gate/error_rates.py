@@ -1,0 +1,107 @@
+"""How often the gate errs: it is asked again and again about two models whose difference is known.
+
+    python -m Codes.gate.checks.error_rates 400 150      how often, of the whole and of the slices
+
+Each time there are new test rows and two models, whose answers are drawn so that the truth is known: scores of the
+positives lie higher by an amount that gives the ROC AUC; those of the two models go together, and on a day all rows
+of a model share a part of its error. Prints a JSON object a line: what, how often, of how many.
+"""
+
+import itertools
+import json
+import math
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from Codes.judgement import paired
+from Codes.problems import problem as problems
+
+AUC, BETTER = 0.68, 0.01  # of the one in production; by how much the better one is better
+POSITIVE = 0.25  # the share of them
+TOGETHER, OF_DAY = (
+    0.9,
+    0.02,
+)  # of the variance of a score: what both models share, what a day's rows share
+SIZES = {1000: 1.0, 5000: 1.0, 25_000: 0.2}  # rows, and the share of the times that they are drawn
+DAYS = 92
+SLICES, SLICE_ROWS = (3, 3, 7, 9), 500  # groups of each column: 22 in all
+KIND = {"target": "late", "task": "classification", "source": {"sklearn": "wine"}}
+
+
+def made(gate=None) -> problems.Problem:
+    """The problem that the rows are of."""
+    split, metric = {"kind": "random", "test_share": 0.2}, {
+        "name": "roc_auc",
+        "direction": "maximize",
+    }
+    fields = KIND | {
+        "name": "made",
+        "title": "Made up",
+        "split": split,
+        "metric": metric,
+        "positive": True,
+    }
+    return problems.Problem.model_validate(fields | {"gate": gate or {}})
+
+
+def drawn(random, count: int, gain: float, days: bool):
+    """(a frame of `count` rows with their day, the answers of a candidate better by `gain`, those of the champion)."""
+    late, day = random.random(count) < POSITIVE, random.integers(0, DAYS, count)
+    shared, tables = random.normal(size=count), []
+    for auc in (AUC + gain, AUC):
+        of_day = math.sqrt(OF_DAY) * random.normal(size=DAYS)[day] if days else 0.0
+        own = math.sqrt(1 - TOGETHER - OF_DAY * days) * random.normal(size=count)
+        noise = math.sqrt(TOGETHER) * shared + of_day + own
+        score = stats.norm.cdf(math.sqrt(2) * stats.norm.ppf(auc) * late + noise)
+        table = {"actual": late, "probability of False": 1 - score, "probability of True": score}
+        tables.append(paired.Answers(pd.DataFrame(table), [False, True]))
+    return pd.DataFrame({"day": day}), tables[0], tables[1]
+
+
+def passes(random, problem, count, gain, days) -> bool:
+    """Whether the gate finds the candidate better on one set of rows."""
+    frame, candidate, champion = drawn(random, count, gain, days)
+    rows = paired.Rows(problem, frame, frame.day if days else frame.index)
+    return paired.difference(rows, rows.measure(candidate), rows.measure(champion)).low > 0
+
+
+def refuses_a_slice(random, problem, days) -> bool:
+    """Whether of two equally good models the gate finds one worse in a slice."""
+    frame, candidate, champion = drawn(random, SLICE_ROWS * max(SLICES) + 500, 0.0, days)
+    columns = {name: random.integers(0, n, len(frame)) for name, n in zip("abcd", SLICES)}
+    frame = frame.assign(**columns)
+    rows = paired.Rows(problem, frame, frame.day if days else frame.index)
+    table = paired.slices(rows, candidate, champion)
+    return bool(paired.left_behind(table, problem.gate.slice_loss).any())
+
+
+def measured(times: int, slice_times: int) -> Iterator[dict]:
+    """{key, what, share, times} of each question."""
+    problem = made()
+    for gain, days, count in itertools.product((0.0, BETTER), (False, True), SIZES):
+        random, often = np.random.default_rng(1), max(1, round(times * SIZES[count]))
+        hits = sum(passes(random, problem, count, gain, days) for _ in range(often))
+        key, what, wrong = "no_better", "no better, passes", hits
+        if gain:
+            key, what, wrong = "better", "better by 0.01, refused", often - hits
+        key, what = f"{key}_{count}{'_days' * days}", f"{what}: {count:,} rows{', by days' * days}"
+        yield _row(key, what, wrong, often)
+    gate = {"slices": list("abcd"), "slice_rows": SLICE_ROWS, "slice_loss": 0.0}
+    for days in (False, True):
+        random = np.random.default_rng(2)
+        hits = sum(refuses_a_slice(random, made(gate), days) for _ in range(slice_times))
+        what = f"equally good, refused for one of {sum(SLICES)} slices{', by days' * days}"
+        yield _row(f"slices{'_days' * days}", what, hits, slice_times)
+
+
+def _row(key, what, hits, times):
+    return {"key": key, "what": what, "share": hits / times, "times": times}
+
+
+if __name__ == "__main__":
+    for found in measured(*map(int, sys.argv[1:])):
+        print(json.dumps(found), flush=True)

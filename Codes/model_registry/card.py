@@ -1,0 +1,134 @@
+"""The model card: what a version predicts, from what, how well, where it is weak, and its limits, from its run's facts.
+
+The headings follow Mitchell et al., Model Cards for Model Reporting, 2019 (https://arxiv.org/abs/1810.03993).
+"""
+
+import contextlib
+import re
+
+import pandas as pd
+
+from Codes.gate.report import as_markdown
+from Codes.judgement.scored import HOLD_OUT, Scored, TAG
+from Codes.runs import identity
+from Codes.tables import reader
+
+MOST = 5000  # characters that MLflow keeps of a description
+WEAKEST = 5  # slices that are named
+GATE = "## At the gate\n"  # the heading of what is told once it was there
+
+
+def write(problem, run, loaded, slices=None):
+    """The card of the model `loaded` (trust.Loaded) of the MLflow `run`, as Markdown.
+
+    Args:
+        slices: paired.slices of the validation rows; None where they were not looked at.
+    """
+    parts = [
+        f"**{problem.title}**",
+        _predicts(problem, loaded),
+        f"{GATE}It was not examined yet.",
+        f"## Data\n{_data(run)}",
+        f"## Metrics\n{_scores(problem, run)}",
+        f"## Where it is weak\n{_weak(problem, slices)}",
+        f"## Limits\n{_limits(problem, loaded)}",
+        f"## Made by\n{_made(run, loaded)}",
+    ]
+    return "\n\n".join(parts)[:MOST]
+
+
+def judged(text, report, against, run_id):
+    """The card `text` with what the gate found (`report`, of the run `run_id`); somebody's own stays as it is."""
+    if GATE not in text:
+        return text
+    told = [f"{report.verdict} against {against} (the report: run `{run_id}`).", report.refusal]
+    told = " ".join(filter(None, [*told, *report.notes]))
+    return re.sub(f"{GATE}.*?(?=\n\n## |$)", lambda _: GATE + told, text, flags=re.S)[:MOST]
+
+
+def _predicts(problem, loaded):
+    answers = (
+        "an amount" if loaded.labels is None else f"one of {', '.join(map(str, loaded.labels))}"
+    )
+    columns = ", ".join(loaded.schema.input_names())
+    return f"Predicts `{problem.target}` ({problem.task}: {answers}) from {columns}."
+
+
+def _data(run):
+    lines = []
+    for entry in run.inputs.dataset_inputs:
+        use = next((t.value for t in entry.tags if t.key.endswith("context")), "")
+        lines.append(f"- {use}: {entry.dataset.name}, digest `{entry.dataset.digest}`")
+    return "\n".join(lines) or "not recorded"
+
+
+def _scores(problem, run):
+    """The validation score with its interval, what it is held against, and the other metrics."""
+    name, metrics = problem.metric.name, run.data.metrics
+    if f"validation_{name}" not in metrics:
+        return f"The run did not log validation_{name}."
+    told = f"{name}: **{metrics[f'validation_{name}']:.4f}**"
+    with contextlib.suppress(ValueError):  # a run that was not scored by the workbook
+        told = _with_intervals(name, Scored.from_tag(run.data.tags.get(TAG, "{}")))
+    if f"train_{name}" in metrics:
+        told += f", on its training rows {metrics[f'train_{name}']:.4f}"
+    others = {m.partition("_")[2]: v for m, v in metrics.items() if m.startswith("validation_")}
+    table = pd.DataFrame({"metric": others.keys(), "validation": others.values()})
+    return f"{told}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
+
+
+def _with_intervals(name, found):
+    """The score and the gain of a Scored, each with its 95 % interval, and where it was measured."""
+    own, gain, rows = found.own(), found.gain(), f"{found.rows:,} rows"
+    where = f"on {rows} that validate" if found.how == HOLD_OUT else f"by {found.how} of {rows}"
+    return (
+        f"{name} {where}: **{own.value:.4f}** ± {own.reach():.4f} (95 %), "
+        f"{'worse' if gain.value < 0 else 'better'} than the baseline ({found.baseline:.4f}) by "
+        f"{abs(gain.value):.4f} ± {gain.reach():.4f}"
+    )
+
+
+def _weak(problem, slices):
+    if not problem.gate.slices:
+        return "No slices are named in the problem's file (`gate: slices`)."
+    if slices is None or slices.empty:
+        return f"No slice has {problem.gate.slice_rows} rows that validate."
+    return as_markdown(slices[["column", "value", "rows", "candidate"]].head(WEAKEST)) + (
+        f"\n\n(the {min(WEAKEST, len(slices))} weakest of {len(slices)} by {problem.metric.name}, on validation rows)"
+    )
+
+
+def _limits(problem, loaded):
+    told = [
+        f"- Measured on rows held out by the split `{problem.split.kind}`; other times and places are untested."
+    ]
+    if problem.time:
+        told.append(
+            f"- `{problem.time}` orders the rows; what changes later is drift, which is to be watched."
+        )
+    if loaded.categories:
+        told.append(
+            f"- Knows only those values of {', '.join(loaded.categories)} that training saw."
+        )
+    if problem.exclude:
+        told.append(
+            f"- Left out on purpose: {', '.join(name or reader.UNNAMED for name in problem.exclude)}."
+        )
+    return "\n".join(told)
+
+
+def _made(run, loaded):
+    tags, run_id = run.data.tags, run.info.run_id
+    commit = tags.get("mlflow.source.git.commit", "no git commit")
+    dirty = " with uncommitted changes" if tags.get(identity.DIRTY) == "true" else ""
+    pins = (loaded.folder / "requirements.txt").read_text("utf-8").split()
+    return "\n".join(
+        [
+            f"- notebook {tags.get(identity.NOTEBOOK)}; executed copy: artifact `notebook.html` of run `{run_id}`",
+            f"- code {commit[:12]}{dirty}, by {tags.get('mlflow.user', 'unknown')}",
+            f"- parameters {', '.join(f'{k}={v}' for k, v in sorted(run.data.params.items()) if v)}"[
+                :800
+            ],
+            f"- packages {', '.join(pins)}",
+        ]
+    )

@@ -1,0 +1,108 @@
+"""The gate's refusal, a mistake and the way back, shown in a store of its own, which goes away with all that is in it.
+
+    python -m Codes.model_registry.demonstration PROBLEM
+
+A small model is in production, and a constant is to take its place. Prints one JSON object.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pandas as pd
+
+from Codes.gate.report import Report
+from Codes.ground import paths
+from Codes.ground.errors import WorkbookError
+from Codes.problems import problem as problems
+from Codes.stores import temporary
+
+ROWS = 2000  # to train on
+MOVES = ["kind", "before", "after", "why", "override", "outcome"]
+FOREIGN = ("MLFLOW_", "_MLFLOW_", "WORKBOOK_")  # variables that would lead into the user's store
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What came of it: the refusal in a sentence, the gate's report, and the moves of production, a row each."""
+
+    refusal: str
+    report: Report | None
+    moves: pd.DataFrame
+
+
+def play(problem: str) -> Shown:
+    """Show it on the problem of that name or path; where that cannot be, `refusal` says why."""
+    environ = {name: v for name, v in os.environ.items() if not name.startswith(FOREIGN)}
+    command = [
+        sys.executable,
+        "-m",
+        "Codes.model_registry.demonstration",
+        problems.lasting(problem),
+    ]
+    done = subprocess.run(
+        command, cwd=paths.ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        told = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        return Shown(
+            f"It cannot be shown on this problem: {told}", None, pd.DataFrame(columns=MOVES)
+        )
+    found = json.loads(done.stdout.splitlines()[-1])
+    moves = pd.DataFrame(found["moves"], columns=MOVES)
+    return Shown(found["refusal"], Report.from_json(found["report"]), moves)
+
+
+def act(problem: str) -> dict:
+    """{refusal, report, moves} of what happens in the store that the environment names."""
+    from Codes.model_registry import promotion, registry
+
+    question = problems.load(problem)
+    good, constant = (
+        promotion.register(trained(problem, question, model)) for model in ("linear", "dummy")
+    )
+    name = question.name
+    registry.move(name, "production", good.number, None, why="to begin with")
+    report, _ = promotion.attempt(constant, "production")
+    # as --override does, which would look at the same rows once more
+    registry.move(name, "production", constant.number, good.number, override="it was urgent")
+    promotion.rollback(name, why="that was a mistake")
+    moves = [
+        {key: getattr(move, key) for key in MOVES}
+        | {"before": move.before or "nothing", "outcome": move.outcome.partition(":")[0]}
+        for move in registry.settled(name)
+    ]
+    refusal = f"{constant} is not promoted: {report.refusal}."
+    return {"refusal": refusal, "report": report.as_json(), "moves": moves}
+
+
+def trained(problem: str, question, model: str) -> str:
+    """The id of a finished run that has trained `model` on a few rows, as a notebook leaves one."""
+    import mlflow
+
+    from Codes.ground import manifest
+    from Codes.modeling import models
+    from Codes.problems import data
+    from Codes.runs import identity, tracking
+
+    tracking.use_store()
+    train = data.to_train(data.load(question, ROWS), question)
+    X, y = data.features(train, question), data.target(train, question)
+    pipeline = models.build(question, X, model).fit(X, y)
+    fields = {"experiment_id": tracking.ensure_experiment(question.name)}
+    with mlflow.start_run(tags={identity.NOTEBOOK: "demonstration"}, **fields) as run:
+        mlflow.log_params({"problem": problem, "model": model, "rows": ROWS, "seed": 0})
+        mlflow.log_input(data.dataset(train, question), context="training")
+        models.log(pipeline, X)
+    manifest.write(mlflow.MlflowClient(), mlflow.get_run(run.info.run_id))
+    return run.info.run_id
+
+
+if __name__ == "__main__":
+    try:
+        with temporary.own_store():
+            print(json.dumps(act(sys.argv[1])))
+    except WorkbookError as error:
+        sys.exit(error.message)

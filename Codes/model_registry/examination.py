@@ -1,0 +1,107 @@
+"""A version at the gate: what it is held against, the run that keeps the report, and what its pages then say."""
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from Codes.figures import plots
+from Codes.gate import checks
+from Codes.ground.errors import WorkbookError, first_line
+from Codes.judgement import scored
+from Codes.model_registry import card, registry
+from Codes.problems import problem as problems
+from Codes.runs import identity, liveness, tracking
+from Codes.stores.store import tag_filter
+
+# of a gate's run: the version; of a version: the run of its last gate
+GATE = "mlflow.workbook.gate"
+PASSED = "mlflow.workbook.gate.passed"
+TEST = "mlflow.workbook.gate.test"  # of a gate's run: the digest of the test rows that it looked at
+
+
+def examine(version):
+    """(gate.Report on `version` against production, the id of the run that keeps it, the version in production)."""
+    liveness.close_dead_runs()
+    current, client = registry.pointed(version.name, "production"), MlflowClient()
+    loaded, problem = registry.load(version), problems.load(version.problem)
+    checks.training_rows(problem, trained_on(client.get_run(version.run_id)))
+    rows, (champion, against) = checks.test_rows(problem), _opponent(problem, version.name, current)
+    held = f"version {current} in production" if current else "the baseline"
+    run_id, looks = opened(client, version, rows.digest)
+    # nested: a notebook has a run of its own open
+    with liveness.Heartbeat(run_id), mlflow.start_run(run_id, nested=True):
+        report = checks.check(rows, loaded, champion, against=against, looks=looks)
+        _keep(report, problem.metric.name, version, held)
+    _tell(client, version, report, held, run_id)
+    return report, run_id, current
+
+
+def opened(client, version, digest):
+    """(the id of a new run, how often the test rows of the `digest` were looked at in its experiment, with it)."""
+    experiment = tracking.experiment_of("", {"problem": version.problem})
+    about = {GATE: f"{version.name}/{version.number}", TEST: digest, "mlflow.user": identity.user()}
+    name = f"gate: {version.name}/{version.number}"
+    with registry.locked(f"gate-{digest}"):  # of two at once each has a number of its own
+        looks = 1 + _looks(client, experiment, digest)
+        run = client.create_run(experiment, tags=liveness.claim() | about, run_name=name)
+    return run.info.run_id, looks
+
+
+def _tell(client, version, report, against, run_id):
+    """Name the run `run_id` by the verdict, and let the pages of the `version` tell of it."""
+    name, number = version.name, str(version.number)
+    client.update_run(run_id, name=f"gate: {report.verdict.lower()} {name}/{number}")
+    liveness.forget(client, client.get_run(run_id))
+    for key, value in {GATE: run_id, PASSED: str(report.passed).lower()}.items():
+        client.set_model_version_tag(name, number, key, value)
+    text = card.judged(registry.card(version), report, against, run_id)
+    client.update_model_version(name, number, text)
+
+
+def _looks(client, experiment, digest):
+    """How many runs of the gate in the `experiment` have looked at the test rows of the `digest`, or do so now."""
+    found = client.search_runs([experiment], tag_filter({TEST: digest}), max_results=50_000)
+    return sum(run.info.status in ("FINISHED", "RUNNING") for run in found)
+
+
+def _keep(report, metric, version, against):
+    """Keep the `report` on `version`, held `against` something, with the active run."""
+    mlflow.log_param("against", against)
+    note = report.note(metric, str(version), against)
+    mlflow.set_tags({PASSED: str(report.passed).lower(), liveness.NOTE: note})
+    mlflow.log_text(report.markdown(), "gate.md")
+    mlflow.log_text(report.as_json(), "gate.json")
+    mlflow.log_figure(plots.gate(report, metric), "gate.png")
+
+
+def _opponent(problem, name, current):
+    """(the model in production, the words for it), or (None, why it cannot be compared with; empty: there is none)."""
+    if not current:
+        return None, ""
+    try:
+        champion = registry.find(f"{name}/{current}")
+        checks.training_rows(problem, trained_on(MlflowClient().get_run(champion.run_id)))
+        return registry.load(champion), f"version {current}"
+    except (WorkbookError, MlflowException) as error:  # it must not stay there for ever
+        return None, f"version {current}: {first_line(error).rstrip('.')}"
+
+
+def trained_on(run) -> checks.Trained:
+    """How the training rows of `run` were drawn, and their digest: without it test rows might be among them."""
+    training = [
+        d.dataset.digest
+        for d in run.inputs.dataset_inputs
+        if any(t.key == "mlflow.data.context" and t.value == "training" for t in d.tags)
+    ]
+    if not training:
+        raise WorkbookError(
+            f"the run {run.info.run_id} did not log the rows that its model was trained on, so that test rows may be "
+            'among them: mlflow.log_input(data.dataset(train, problem), context="training").'
+        )
+    rows, seed = (_whole(run.data.params.get(name)) for name in ("rows", "seed"))
+    return checks.Trained(run.info.run_id, rows, seed, training[0], scored.TAG in run.data.tags)
+
+
+def _whole(text):
+    """The whole number that a parameter holds; 0 where a notebook means something else by its name."""
+    return int(text) if str(text).isdecimal() else 0

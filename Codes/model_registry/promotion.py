@@ -1,0 +1,380 @@
+"""From a run to production and back: register it, pass the gate, move the alias, take it back."""
+
+import contextlib
+import json
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from Codes.comparison import standings
+from Codes.gate import checks
+from Codes.ground import manifest
+from Codes.ground.errors import WorkbookError
+from Codes.judgement import paired
+from Codes.model_registry import card, registry
+from Codes.model_registry.examination import GATE, PASSED, examine, trained_on
+from Codes.model_registry.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED
+from Codes.problems import data, problem as problems
+from Codes.runs import identity, tracking
+from Codes.saved_models import remote, trust
+
+FINGERPRINT = "mlflow.workbook.fingerprint"
+HIDDEN = "mlflow.workbook."  # before a tag that the UI is not to show
+NOTEBOOK = "mlflow.workbook.notebook.artifact"
+
+
+def source(run_id):
+    """(MLflow's run, the id of the model that it saved); a WorkbookError where nothing may be registered of it."""
+    tracking.use_store()
+    client = MlflowClient()
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise WorkbookError(
+            f"there is no run '{run_id}'; look for it in the table of: make ui"
+        ) from error
+    tags = run.data.tags
+    if best := tags.get("mlflow.workbook.sweep.best.run"):
+        return source(best)
+    if identity.NOTEBOOK not in tags:
+        raise WorkbookError(
+            f"the run {run_id} is none of this workbook's: only its own are registered."
+        )
+    if run.info.status != "FINISHED":
+        raise WorkbookError(
+            f"the run {run_id} is {run.info.status}: only FINISHED ones are registered."
+        )
+    if not (model_id := manifest.newest_model(client, run)):
+        raise WorkbookError(f"the run {run_id} of {tags[identity.NOTEBOOK]} saved no model.")
+    if manifest.local_folders(client, run) and (wrong := manifest.verify(client, run_id)):
+        raise WorkbookError(
+            f"the run {run_id} is not as it was kept: {wrong[0]}; it is not registered."
+        )
+    return run, model_id
+
+
+def register(run_id, name="", trusted=()):
+    """The registry.Version of the model of the run `run_id`; where that, or a run that it repeats, has one: that one.
+
+    Args:
+        name: of the registered model; by default the run's problem.
+        trusted: full names of types in the model's file that you vouch for, beside those named when it was trained.
+    """
+    run, model_id = source(run_id)
+    trusted = sorted({*trusted, *json.loads(run.data.tags.get(trust.VOUCHED, "[]"))})
+    solved = problems.lasting(run.data.params.get("problem", ""))
+    problem = problems.load(solved)
+    if not name:
+        name = problem.name
+        _check_free(name, solved)
+    registry.check_name(name)
+    if found := registry.of_run(name, run.info.run_id):
+        return found  # its card would only be written again
+    where = f"models:/{model_id}"
+    folder = registry.fetch(where)
+    loaded = remote.load(folder, trusted)
+    if loaded.recorded is None or loaded.example is None:
+        raise WorkbookError(
+            f"the model of the run {run_id} has no example with its answers; save it by models.log."
+        )
+    if found := _repeated(name, run, loaded):
+        return found
+    text = _card(problem, run, loaded)
+    facts = {
+        DIGEST: loaded.digest,
+        TRUSTED: registry.as_text(trusted),
+        PROBLEM: solved,
+        PRIVATE: registry.as_text(problem.private),
+        NOTEBOOK: "notebook.ipynb",
+        f"{HIDDEN}git.commit": run.data.tags.get("mlflow.source.git.commit", ""),
+        f"{HIDDEN}dataset": ", ".join(
+            f"{d.dataset.name} {d.dataset.digest}" for d in run.inputs.dataset_inputs
+        ),
+        f"{HIDDEN}environment": ", ".join((folder / "requirements.txt").read_text("utf-8").split()),
+        f"{HIDDEN}signature": ", ".join(f"{c.name}: {c.type.name}" for c in loaded.schema.inputs)[
+            :4900
+        ],
+    }
+    return registry.add(name, where, run.info.run_id, facts, text)
+
+
+def _repeated(name, run, loaded):
+    """The Version of the model `name` of a run that `run` has repeated, with the same answers; None without."""
+    fingerprint, client = run.data.tags.get(FINGERPRINT), MlflowClient()
+    for version in registry.versions(name) if fingerprint and name in registry.names() else ():
+        with contextlib.suppress(WorkbookError, MlflowException):  # its run or files are gone
+            before = client.get_run(version.run_id).data.tags.get(FINGERPRINT)
+            if before == fingerprint and trust.same(
+                registry.load(version).recorded, loaded.recorded
+            ):
+                return version
+    return None
+
+
+def _check_free(name, solved):
+    """Refuse the model's `name`, taken of the problem `solved`, where its versions solve a problem of another file."""
+    versions = registry.versions(name) if name in registry.names() else []
+    if others := {v.tags.get(PROBLEM, solved) for v in versions} - {solved}:
+        raise WorkbookError(
+            f"the model {name} is of the problem {min(others)}, not of {solved}: name another one by --name "
+            f"(or --name {name}, where the two are the same), or call the problem's file otherwise."
+        )
+
+
+def _card(problem, run, loaded):
+    trained = trained_on(run)
+    checks.training_rows(problem, trained)  # refused where test rows may be among them
+    frame, slices = data.load(problem, trained.rows, trained.seed), None
+    if problem.gate.slices and not data.is_small(frame, problem):
+        held = data.split(frame, problem)[1]
+        validation = paired.Rows(problem, held, data.blocks(held, problem))
+        slices = paired.slices(validation, checks.answered(validation, loaded))
+    return card.write(problem, run, loaded, slices)
+
+
+def best_run(problem, notebook="", choice=None):
+    """The id of the run that is recommended for the problem of that name or path; of a `choice` that is known, its."""
+    found = choice or standings.of(problem, notebook)
+    if found.recommended is None:
+        raise WorkbookError(" ".join(found.reasons).replace("`", "").replace("**", ""))
+    return found.recommended
+
+
+def candidate(name, alias):
+    """(the version that `promote` takes where none is named, why): a WorkbookError where there is none to take.
+
+    For production it is what is in staging; else the newest that no gate has refused and that was not taken back.
+    """
+    there, newest = registry.aliases(name), registry.versions(name)
+    if not newest:
+        raise WorkbookError(f"{name} has no version; make one: workbook register")
+    left_out = _left_out(name, newest)
+    usable = [v for v in newest if v.number not in left_out]
+    passed_over = ", ".join(f"version {n} {why}" for n, why in sorted(left_out.items()))
+    if not usable:
+        raise WorkbookError(
+            f"{name} has no version to take by itself: {passed_over}. Name one (--version N), or register another run."
+        )
+    staged = next((v for v in usable if v.number == there.get("staging")), None)
+    if alias == "production" and staged and staged.number != there.get("production"):
+        return staged, "it is in staging"
+    newer = {n: why for n, why in left_out.items() if n > usable[0].number}
+    told = f" ({', '.join(f'version {n} {why}' for n, why in sorted(newer.items()))})"
+    return usable[0], f"it is the newest{f' to be taken{told}' if newer else ''}"
+
+
+def news(version, run_id):
+    """What `register` of the run `run_id` has come to, which gave `version`."""
+    if version.run_id == run_id:
+        return f"{version} (run {run_id})"
+    return f"the same model as {version}, whose run {version.run_id} this one repeats: no new version is made"
+
+
+def next_step(version):
+    """What is next for `version`, in words with the command."""
+    there, name = registry.aliases(version.name), version.name
+    if there.get("production") == version.number:
+        return f"it is in production: workbook serve {name}@production"
+    if gate_said(version) == "refused":
+        return f"the gate has refused it: workbook history {name}"
+    stage = "production" if there.get("staging") == version.number else "staging"
+    return f"next: workbook promote {name} {stage} --version {version.number}"
+
+
+def _left_out(name, versions):
+    """{number: why not} of the `versions` of the model `name` that are not taken unless they are named."""
+    current, found = registry.pointed(name, "production"), {}
+    for move in registry.settled(name):
+        if move.outcome == registry.DONE and move.kind == "rollback" and move.before:
+            found[move.before] = "was taken back from production"
+    for version in versions:
+        if gate_said(version) == "refused":
+            found[version.number] = "was refused by the gate"
+    found.pop(current, None)
+    return found
+
+
+def promote(name, alias, number=None, override="", why=""):
+    """Let `alias` of the model `name` point to a version; before production it must pass the gate.
+
+    Args:
+        number: of the version; by default the one that `candidate` gives.
+        override: the reason for which it goes to production although the gate refuses it.
+
+    Returns:
+        (Version, gate.Report or None for staging). A WorkbookError says what the gate found.
+    """
+    registry.check_alias(alias)
+    registry.settled(name)
+    version = candidate(name, alias)[0] if number is None else registry.find(f"{name}/{number}")
+    before = registry.pointed(name, alias)
+    if before == version.number:
+        raise WorkbookError(f"{version} is in {alias} already; nothing was changed.")
+    if alias == "staging":
+        smoke(version)
+        registry.move(name, alias, version.number, before, why=why)
+        return version, None
+    report, run_id, before = examine(version)
+    facts = {"why": why, "gate": run_id}
+    if not report.passed and not override:
+        registry.record_refused(name, alias, version.number, before, report.refusal, **facts)
+        raise Refused(version, report, run_id)
+    override = "" if report.passed else override  # given in vain
+    registry.move(name, alias, version.number, before, override=override, **facts)
+    return version, report
+
+
+def attempt(version, alias):
+    """`promote`, told instead of raised: (gate.Report or None, what came of it in a sentence); None: nothing to do."""
+    if version is None:
+        return None, "There is no version to promote."
+    try:
+        version, report = promote(version.name, alias, version.number)
+    except Refused as refused:
+        return refused.report, refused.message
+    except WorkbookError as error:
+        return None, error.message
+    return report, f"{version} is in {alias}."
+
+
+class Refused(WorkbookError):
+    """The gate's refusal of a version, with its report and the run that keeps it."""
+
+    def __init__(self, version, report, run_id):
+        anyway = f'--version {version.number} --override "the reason"'
+        super().__init__(
+            f"{version} is not promoted: {report.refusal}. The report: run {run_id} (make ui); what is in production "
+            f"stays. To promote it all the same: {anyway}."
+        )
+        self.version, self.report, self.run_id = version, report, run_id
+
+
+def smoke(version):
+    """Refuse `version` unless it loads and answers for its own example as it did when it was saved."""
+    loaded = registry.load(version)
+    recorded = loaded.recorded
+    if recorded is not None and not trust.same(loaded.answers(loaded.example).tolist(), recorded):
+        raise WorkbookError(f"{version} answers otherwise than when it was saved; it is not used.")
+
+
+def rollback(name, number=None, why=""):
+    """Let production point to the version that was there before, or to `number`; returns (from, to)."""
+    before = registry.pointed(name, "production")
+    earlier, were = registry.stack(name), registry.was_in(name, "production")
+    if before is None and not (number and were):
+        told = f"; put back what was there: --to {earlier[-1]}" if earlier else ""
+        raise WorkbookError(
+            f"{name} has nothing in production, so there is nothing to take back{told}."
+        )
+    if number is not None and number not in were:
+        raise WorkbookError(
+            f"{name} version {number} was never in production; let it pass the gate: "
+            f"workbook promote {name} production --version {number}"
+        )
+    there = {version.number for version in registry.versions(name)}  # others may delete some
+    while earlier and (earlier[-1] == before or earlier[-1] not in there):
+        earlier.pop()
+    if number is None and not earlier:
+        raise WorkbookError(
+            f"{name}: before version {before} nothing was in production; name one: --to N."
+        )
+    after = earlier[-1] if number is None else number
+    if after == before:
+        raise WorkbookError(
+            f"{name} version {after} is in production already; nothing was changed."
+        )
+    version = registry.find(f"{name}/{after}")
+    try:
+        smoke(version)
+    except WorkbookError as error:
+        others = ", ".join(map(str, sorted((were & there) - {after, before})))
+        more = f"; of those that were there before, there are {others}: --to N" if others else ""
+        raise WorkbookError(f"{error.message.rstrip('.')}{more}.") from error
+    registry.move(name, "production", after, before, kind="rollback", why=why)
+    return before, after
+
+
+def standing(name):
+    """Which version of the model `name` is in production, or why none is, in a sentence."""
+    if name not in registry.names():
+        return f"Nothing is in production: no version of {name} is registered. `workbook register` makes one."
+    if number := registry.pointed(name, "production"):
+        return f"{name} version {number} is in production."
+    tried = [t for t in registry.settled(name) if t.alias == "production"]
+    if not tried:
+        return f"Nothing is in production: no version was promoted. `workbook promote {name} production` does it."
+    return f"Nothing is in production: version {tried[-1].after} was {tried[-1].outcome}."
+
+
+def where_it_stands(name, run_id=None):
+    """Where the model `name` stands, in sentences: production, staging, what the gate refused last, and why.
+
+    `run_id`: of the recommended run, of which it is said where it only repeats a version.
+    """
+    found = [standing(name)]
+    if name not in registry.names():
+        return found
+    there, newest = registry.aliases(name), registry.versions(name)
+    if "staging" in there:
+        found.append(f"{name} version {there['staging']} is in staging.")
+    refused = next((v for v in newest if gate_said(v) == "refused"), None)
+    moves = [m for m in registry.settled(name) if refused and m.after == refused.number]
+    why = next((m.override or m.outcome for m in reversed(moves) if m.gate), "")
+    if refused and "production" in there:  # else `standing` has said it
+        how = "overridden" if there["production"] == refused.number else "refused"
+        found.append(
+            f"The gate has refused version {refused.number} ({how}: {why.removeprefix('refused: ')})."
+        )
+    if run_id and (same := _of_same_run(run_id, newest)):
+        found.append(
+            f"The recommended run is the same model as version {same.number}: no new version."
+        )
+    return found
+
+
+def _of_same_run(run_id, versions):
+    """That of the `versions` whose run the run `run_id` repeats; None without."""
+    client = MlflowClient()
+    if not (mine := client.get_run(run_id).data.tags.get(FINGERPRINT)):
+        return None
+    for version in versions:
+        with contextlib.suppress(MlflowException):  # its run is gone
+            other = client.get_run(version.run_id)
+            if other.info.run_id != run_id and other.data.tags.get(FINGERPRINT) == mine:
+                return version
+    return None
+
+
+def gate_said(version):
+    """What the gate said of `version`: passed, refused, or nothing; a copy has the tags of another, and no report."""
+    try:
+        tags = MlflowClient().get_run(version.tags[GATE]).data.tags
+    except (KeyError, MlflowException):
+        return ""
+    own = tags.get(GATE) == f"{version.name}/{version.number}"
+    return {"true": "passed", "false": "refused"}.get(tags.get(PASSED), "") if own else ""
+
+
+def story(name):
+    """(the versions, the transitions) of the model `name`, as two frames for a page; empty where there is none."""
+    if name not in registry.names():
+        return pd.DataFrame(), pd.DataFrame()
+    moves = pd.DataFrame(
+        [{k: v for k, v in vars(t).items() if k != "key"} for t in registry.settled(name)]
+    )
+    there, stages = registry.aliases(name), registry.stages(name)
+    if any(v.tags.get(registry.STAGE) != stages.get(v.number) for v in registry.versions(name)):
+        with registry.locked(name):
+            registry.mend_stages(name)
+    rows = [
+        {
+            "version": v.number,
+            "aliases": ", ".join(a for a, n in there.items() if n == v.number),
+            "stage": stages.get(v.number, ""),
+            "gate": gate_said(v),
+            "run": v.run_id,
+        }
+        for v in registry.versions(name)
+    ]
+    return pd.DataFrame(rows), moves

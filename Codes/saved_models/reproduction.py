@@ -1,0 +1,135 @@
+"""A model in a process of its own, with the packages that it pins: does it load, what does it answer, how fast?"""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from importlib import metadata
+
+import click
+import numpy as np
+
+from Codes.ground import paths
+from Codes.ground.errors import WorkbookError
+from Codes.saved_models import trust
+
+LOADING = 300.0  # seconds that it may take
+PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!+_-]+)")
+SAFE = (0, 13)  # skops of before trusts what a file names in other places than those that it checks
+TIMES, ROUNDS = 100, 5  # answers to one row that are timed, as often
+
+
+def ask(loaded, timed=False):
+    """(what `main` prints of the model `loaded`, the words for where it ran); {"error": a line} where it failed."""
+    python, where = environment(loaded.folder, loaded.trusted)
+    command = [python, "-m", "Codes.saved_models.reproduction", str(loaded.folder), loaded.digest]
+    command += [str(int(timed)), *loaded.trusted]
+    # one row gives threads nothing to share; on a busy machine they would spin for each other
+    environ = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            env=environ,
+            cwd=paths.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=LOADING,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not loaded after {LOADING:g} s"}, where
+    if done.returncode:
+        told = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"error": told[-1][:300]}, where
+    return json.loads(done.stdout.splitlines()[-1]), where
+
+
+def environment(folder, trusted=()):
+    """(the Python to load the model in `folder` with, words for it): this one where it has the pins, else a new one.
+
+    Installing runs code of the packages: only those that a model of ours needs, and those that hold `trusted` types.
+    """
+    pins = trust.pins(folder)
+    if all(trust.version_of(pin.partition("==")[0]) == pin.partition("==")[2] for pin in pins):
+        return sys.executable, "its pinned packages, which are those here"
+    packages = metadata.packages_distributions()
+    vouched = [packages.get(name.partition(".")[0], []) for name in trusted]
+    known = {*trust.PACKAGES, *itertools.chain(*vouched)}
+    for pin in pins:
+        match = PIN.fullmatch(pin)
+        if not match or match[1] not in known:
+            raise WorkbookError(
+                f"{folder}: it pins '{pin[:100]}', which is no NAME==VERSION of {', '.join(sorted(known))}: "
+                "not installed."
+            )
+        if match[1] == "skops" and _numbers(match[2]) < SAFE:
+            raise WorkbookError(
+                f"{folder}: it pins {pin}, whose files could run code as they are loaded: not installed."
+            )
+    return str(_built(pins)), "its pinned packages, in an environment of their own"
+
+
+def _numbers(version):
+    """The leading numbers of a `version`, to be compared: (0, 13) of 0.13.0rc1."""
+    return tuple(int(n) for n in re.findall(r"(?:^|\.)(\d+)", version)[:2])
+
+
+def _built(pins):
+    """The Python of an environment with exactly `pins`, made once and kept in .cache."""
+    from filelock import (
+        FileLock,
+    )  # which such an environment, where this module runs too, need not have
+
+    name = hashlib.sha256("\n".join([sys.version, *sorted(pins)]).encode()).hexdigest()[:16]
+    folder = paths.ROOT / ".cache" / "environments" / name
+    python, complete = folder / "bin" / "python", folder / "complete"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # whoever comes second waits for the first
+        if complete.exists():
+            return python
+        click.echo(
+            "the model pins other packages: making their environment (minutes, once)", err=True
+        )
+        venv = [sys.executable, "-m", "venv", "--clear", str(folder)]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:"]
+        pip += ["--disable-pip-version-check", "--no-compile"]  # most of it is never imported
+        for command in (venv, [*pip, *pins]):
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            if made.returncode:
+                told = made.stderr.strip().splitlines() or ["no word"]
+                raise WorkbookError(f"the model's packages cannot be installed: {told[-1]}")
+        complete.touch()
+        return python
+
+
+def main(folder, digest, timed, *trusted):
+    """Print one JSON object: the answers for the model's example, seconds to load, where `timed` p95_ms of one row."""
+    started = time.perf_counter()
+    loaded = trust.load(folder, trusted, digest)
+    seconds = time.perf_counter() - started
+    found = {"answers": np.asarray(loaded.answers(loaded.example)).tolist(), "seconds": seconds}
+    if int(timed):
+        one = loaded.example.head(1)
+        found["p95_ms"] = float(np.median([_late(loaded, one) for _ in range(ROUNDS)]))
+    print(json.dumps(found))
+
+
+def _late(loaded, one):
+    """The ms of the processor within which 95 of TIMES answers come: a wait for a busy machine does not count."""
+    taken = []
+    for _ in range(TIMES):
+        started = time.process_time()
+        loaded.answers(one)
+        taken.append(1000 * (time.process_time() - started))
+    return np.percentile(taken, 95)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except WorkbookError as error:
+        sys.exit(error.message)

@@ -1,0 +1,194 @@
+"""The served model, seen by those who ask it: start a server, ask, look at refusals, take times."""
+
+import contextlib
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime
+
+import pandas as pd
+import requests
+
+from Codes.ground import paths
+from Codes.ground.errors import WorkbookError
+
+STARTING = 120.0  # seconds until a server answers; it imports much
+JSON = {"Content-Type": "application/json"}
+
+
+class Server:
+    """`workbook serve` in a process of its own, at `url`, until `stop` (or the end of a with block)."""
+
+    def __init__(self, spec, *options):
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [
+            sys.executable,
+            "-m",
+            "Codes.commands.cli",
+            "serve",
+            spec,
+            "--port",
+            str(port),
+            *options,
+        ]
+        paths.EXECUTED.mkdir(exist_ok=True)
+        self.log = paths.EXECUTED / f"serve-{port}.log"
+        with open(self.log, "wb") as sink:
+            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+                command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            )
+        try:
+            wait(self.process, self.url, self.log)
+        except WorkbookError:
+            self.stop()
+            raise
+
+    def stop(self):
+        """End it as SIGTERM does: what is under way is answered."""
+        self.process.terminate()
+        self.process.wait(60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Nobody:
+    """In the place of a Server where there is nothing to serve: at its `url`, None, there are no answers to show."""
+
+    url = None
+
+    def stop(self):
+        """There is nothing to end."""
+
+
+def wait(process, url, log):
+    """Wait until the server `process` answers at `url`; a WorkbookError tells the last line of the file `log`."""
+    end = time.monotonic() + STARTING
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{url}/ping", timeout=5).ok:
+                return
+        time.sleep(0.1)
+    told = log.read_text("utf-8", "replace").strip().splitlines() or ["no word"]
+    raise WorkbookError(f"the server did not start: {told[-1].removeprefix('Error: ')}")
+
+
+def free_port():
+    """A port that nobody listens on, below those that the system gives to others by itself."""
+    for port in secrets.SystemRandom().sample(range(15_000, 30_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise WorkbookError("no port can be had on 127.0.0.1.")
+
+
+def body(frame):
+    """`frame` as the JSON text that MLflow's protocol takes: dataframe_split, null for what is missing."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    split = {"columns": list(frame), "data": cells.to_numpy().tolist()}
+    return json.dumps({"dataframe_split": split}, default=datetime.isoformat)
+
+
+def ask(url, rows):
+    """The reply to `rows` (a frame) of the server at `url`, and which version gave it: {"predictions", "version"}.
+
+    Of a classifier there are "probabilities", too: a frame with a column a label.
+
+    Raises:
+        WorkbookError: what the server has to say against them.
+    """
+    if url is None:
+        return {"predictions": [None] * len(rows), "version": "none"}
+    reply = requests.post(f"{url}/invocations", body(rows), headers=JSON, timeout=60)
+    if not reply.ok:
+        raise WorkbookError(_told(reply))
+    told = {**reply.json(), "version": reply.headers["X-Model-Version"]}
+    if found := told.get("probabilities"):
+        told["probabilities"] = pd.DataFrame(found["values"], rows.index, found["labels"])
+    return told
+
+
+def _told(reply):
+    return f"{reply.status_code}: {reply.json()['message']}"
+
+
+def refusals(url, row):
+    """What bad requests get: a table of what was wrong, the status and the sentence; made of `row` (a frame of one)."""
+    name = row.columns[0]
+    stranger = "colour" if "colour" not in row else f"no {max(row, key=len)}"
+    bad = {
+        "not JSON": "{rows",
+        "no rows": body(row.head(0)),
+        "a column is missing": body(row.drop(columns=name)),
+        "a column too many": body(row.assign(**{stranger: "red"})),
+        **{
+            "text for a number": body(row.assign(**{number: "many"}))
+            for number in row.select_dtypes("number").columns[:1]  # a table may have none
+        },
+        "an infinite number": body(row).replace('"data": [[', '"data": [[Infinity, ', 1),
+        "a list": "[1, 2, 3]",
+    }
+    table = [("another content type", "text/plain", "1")]
+    table += [(what, "application/json", text) for what, text in bad.items()]
+    rows = []
+    for what, kind, text in table if url else ():
+        reply = requests.post(
+            f"{url}/invocations", text, headers={"Content-Type": kind}, timeout=60
+        )
+        rows.append(
+            {"request": what, "status": reply.status_code, "answer": reply.json()["message"]}
+        )
+    return pd.DataFrame(rows, columns=["request", "status", "answer"])
+
+
+def times(url, rows, clients=1, seconds=2.0):
+    """Milliseconds of each answer to the same `rows` (a frame, or a request's text) within `seconds`: a Series.
+
+    So many `clients` ask at once, each over one connection.
+
+    Raises:
+        WorkbookError: none of them was answered; what the server had to say against the last.
+    """
+    text, taken, refused = rows if isinstance(rows, str) else body(rows), [], []
+    if url is None:
+        return pd.Series(taken, name=f"{clients} at once", dtype=float)
+    end = time.perf_counter() + seconds
+
+    def go():
+        with requests.Session() as session:
+            while time.perf_counter() < end:
+                started = time.perf_counter()
+                reply = session.post(f"{url}/invocations", text, headers=JSON, timeout=60)
+                if reply.ok:
+                    taken.append(1000 * (time.perf_counter() - started))
+                else:
+                    refused.append(_told(reply))
+
+    threads = [threading.Thread(target=go) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if not taken:
+        why = refused[-1] if refused else "the server is away"
+        raise WorkbookError(f"no request was answered, so there are no times: {why}")
+    return pd.Series(taken, name=f"{clients} at once")
+
+
+def summary(measured):
+    """{metric: milliseconds} of `measured`, {rows of a request: [times of 1 client, of 16]}; none without answers."""
+    return {
+        f"ms_{rows}_rows_{clients}_clients_p{100 * share:.0f}": float(taken.quantile(share))
+        for rows, both in measured.items()
+        for clients, taken in zip((1, 16), both)
+        for share in (0.5, 0.99)
+        if len(taken)
+    }

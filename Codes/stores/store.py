@@ -1,0 +1,349 @@
+"""The tracking store: one absolute address for every way of running, sound before anything uses it."""
+
+import contextlib
+import logging
+import os
+import re
+import sqlite3
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from Codes.ground.errors import WorkbookError, counted
+from Codes.ground.paths import DATABASE
+from Codes.stores import moved
+
+URI = "MLFLOW_TRACKING_URI"
+CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+ODD = "%?"  # in a folder's name: MLflow decodes the one and ends at the other, for artifacts too
+# where MLflow's SQL store puts a new experiment's artifacts
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "ceph"}
+
+
+def open_store(wait=60):
+    """Make the store usable, at most `wait` seconds on a locked one, and return its URI; WorkbookError if it is not.
+
+    `MLFLOW_TRACKING_URI` wins where it is set; else it becomes the SQLite file at the root of the repository.
+    A fresh SQLite store is created under a lock, since MLflow's own first openings break each other.
+    """
+    if URI not in os.environ:
+        _check_characters(DATABASE)
+        os.environ[URI] = f"sqlite:///{DATABASE}"
+    uri = os.environ[URI]
+    if uri.startswith("sqlite:"):
+        _open_sqlite(uri, wait)
+    elif uri.startswith(("http:", "https:")):
+        _ask_server(uri)
+    return uri
+
+
+def sqlite_file(uri):
+    """The absolute file behind a `sqlite:///` URI; a relative one is another in each folder: refused."""
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not path.is_absolute():
+        raise WorkbookError(f"{URI}={uri}: the path must be absolute: sqlite:///{path.absolute()}.")
+    _check_characters(path)
+    return path
+
+
+def _check_characters(path):
+    """Refuse a `path` that MLflow reads as an address, and so would lay its files beside."""
+    if wrong := [c for c in ODD if c in str(path)]:
+        raise WorkbookError(
+            f"{path} holds a '{wrong[0]}', which MLflow takes for a part of an address: rename that folder, "
+            f"or set {URI} to a store elsewhere (sqlite:////path/mlflow.db)."
+        )
+
+
+def artifact_root(uri):
+    """Where artifacts go beside a SQLite store; None where a server decides."""
+    return str(sqlite_file(uri).parent / "mlruns") if uri.startswith("sqlite:") else None
+
+
+def _open_sqlite(uri, wait):
+    path = sqlite_file(uri)
+    if not path.parent.is_dir():
+        raise WorkbookError(
+            f"{URI}={uri}: the folder {path.parent} does not exist; make it, or correct the address."
+        )
+    os.environ[ARTIFACT_ROOT] = artifact_root(uri)
+    with _told_in_a_line(path, wait):
+        if _is_ready(path, wait):
+            _check_place(path, wait)
+        else:
+            with FileLock(_lock(path), timeout=wait):
+                if not _is_ready(path, wait):
+                    _create(uri, path)
+
+
+def _lock(path):
+    """The file by which one process at a time makes or settles the store at `path`."""
+    return f"{path}.lock.flock"
+
+
+@contextlib.contextmanager
+def _told_in_a_line(path, wait):
+    """What may go wrong with the SQLite file `path` within `wait` seconds, as WorkbookError."""
+    try:
+        yield
+    except Timeout as error:
+        raise WorkbookError(
+            f"{path} is being created or settled by another process for over {wait} s; end that one."
+        ) from error
+    except sqlite3.OperationalError as error:
+        raise WorkbookError(_trouble(path, wait, error)) from error
+    except sqlite3.DatabaseError as error:
+        raise WorkbookError(
+            f"{path} is not a usable SQLite file ({error}); move it away or restore a copy."
+        ) from error
+
+
+def _check_place(path, wait):
+    """Refuse a store that was moved: it would write to the old place, and find nothing of what came along."""
+    with sqlite3.connect(path, timeout=wait) as connection:
+        old = moved.old_root(connection, path.parent / "mlruns")
+    connection.close()
+    if old:
+        raise WorkbookError(
+            f"{path} was moved or copied here, and still looks for its runs' files in {old}; "
+            "type: workbook store --moved"
+        )
+
+
+def _trouble(path, wait, error):
+    if "locked" in str(error):
+        return f"{path} was locked by another process for over {wait} s; end that one (fuser {path}), then try again."
+    if "readonly" in str(error) or "unable to open" in str(error):
+        return f"{path} cannot be written ({error}); give yourself write access to it and its folder, or set {URI}."
+    return f"{path}: {error}."
+
+
+def _is_ready(path, wait):
+    """Whether the file holds a store of this MLflow's schema; a stale or a newer schema is refused, not touched."""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with sqlite3.connect(path, timeout=wait, isolation_level=None) as connection:
+        connection.execute("BEGIN IMMEDIATE")  # what a run needs: the right to write, now
+        tables = {
+            row[0]
+            for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        }
+        revision = (
+            "alembic_version" in tables
+            and connection.execute("SELECT * FROM alembic_version").fetchone()
+        )
+        connection.execute("ROLLBACK")
+    connection.close()
+    if tables and not revision:
+        raise WorkbookError(
+            f"{path} is a SQLite file, but not an MLflow store; set {URI} to another file."
+        )
+    if revision:
+        _check_schema(path, revision[0])
+    return bool(revision)
+
+
+def _check_schema(path, revision):
+    import mlflow
+
+    scripts = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    known = {file.name.split("_")[0]: file.read_text("utf-8") for file in scripts.glob("*.py")}
+    if revision not in known:
+        raise WorkbookError(
+            f"{path} was made by a newer MLflow (schema {revision}); update MLflow, or set {URI}."
+        )
+    if any(f'down_revision = "{revision}"' in text for text in known.values()):
+        raise WorkbookError(
+            f"{path} has an older schema ({revision}); keep a copy of it, then run: mlflow db upgrade sqlite:///{path}"
+        )
+
+
+@contextlib.contextmanager
+def _silent(name):
+    """Within it the logger `name` says nothing below a warning."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _create(uri, path):
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    filesystem = _filesystem(path)
+    if filesystem in NETWORK:
+        raise WorkbookError(
+            f"{path} is on a network file system ({filesystem}), where SQLite loses data; "
+            f"set {URI} to a local file or to a server."
+        )
+    # built beside and renamed: a creator that is killed leaves no half store behind
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    with _silent(
+        "mlflow.store.db.utils"
+    ):  # by hand it would be the first output of a first notebook, in red
+        SqlAlchemyStore(f"sqlite:///{part}", artifact_root(uri)).engine.dispose()
+    # In WAL mode, which the file keeps, readers and a writer do not block each other.
+    with sqlite3.connect(part) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    os.replace(part, path)
+
+
+def _filesystem(path):
+    mounts = [
+        m for m in psutil.disk_partitions(all=True) if path.parent.is_relative_to(m.mountpoint)
+    ]
+    return max(mounts, key=lambda m: len(m.mountpoint)).fstype if mounts else ""
+
+
+def _ask_server(uri, seconds=5):
+    """Ask as MLflow does: by its variables for certificates, users and tokens."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(
+            get_default_host_creds(uri),
+            "/health",
+            "GET",
+            max_retries=0,
+            raise_on_status=False,
+            timeout=seconds,
+        )
+    except MlflowException as error:
+        raise WorkbookError(_silence(uri, error)) from error
+    if answer.status_code >= 500:
+        raise WorkbookError(
+            f"the tracking server {redacted(uri)} answers {answer.status_code}; look at its log."
+        )
+
+
+def _silence(uri, error):
+    """Why the server could not be asked, from MLflow's `error`, whose own text may hold a password."""
+    from requests import RequestException
+    from requests.exceptions import SSLError
+
+    cause = error.__cause__ or error.__context__ or error
+    if not isinstance(cause, RequestException):
+        return f"the tracking server {redacted(uri)} cannot be asked: {cause}"
+    hint = (
+        f"; {CERTIFICATE} names the file of its certificate" if isinstance(cause, SSLError) else ""
+    )
+    return (
+        f"the tracking server {redacted(uri)} does not answer ({type(cause).__name__}); "
+        f"start it, or correct or unset {URI}{hint}."
+    )
+
+
+@contextlib.contextmanager
+def _alone(wait=60):
+    """The file of the SQLite store, of which no other process makes, settles or renames anything meanwhile."""
+    uri = os.environ.get(URI, f"sqlite:///{DATABASE}")
+    if not uri.startswith("sqlite:"):
+        raise WorkbookError(f"the store {redacted(uri)} is no SQLite file: this is for its server.")
+    path = sqlite_file(uri)
+    with _told_in_a_line(path, wait), FileLock(_lock(path), timeout=wait):
+        if not path.is_file() or not _is_ready(path, wait):
+            raise WorkbookError(f"there is no store {path}; set {URI} to the one that is meant.")
+        yield path
+
+
+def settle(old=""):
+    """Let a moved SQLite store find its files where it is now, and say what was done.
+
+    Args:
+        old: the folder that the store was in; by default the one that it names itself.
+    """
+    with _alone() as path:
+        root = path.parent / "mlruns"
+        with sqlite3.connect(path, timeout=60) as connection:
+            before = Path(old).absolute() / "mlruns" if old else moved.old_root(connection, root)
+        connection.close()
+        if not before:
+            return f"{path} was not moved, as far as it tells; name the folder that it was in: --moved OLD"
+        changed, copied = moved.repair(path, root, before)
+    if not changed:
+        return f"{path} names no files in {before}"
+    return (
+        f"{counted(changed, 'place')} of files changed from {before} to {root}; "
+        f"{counted(copied, 'file')} copied from there"
+    )
+
+
+def rename_tags():
+    """Let the tags that an earlier workbook wrote be known to this one, and say how many."""
+    with _alone() as path:
+        return f"{moved.rename_tags(path)} tags renamed: {moved.OLD_PREFIX}… is {moved.PREFIX}…"
+
+
+def _old_tags(path):
+    """A line about tags of an earlier workbook in the store at `path`, where it has some."""
+    with sqlite3.connect(path) as connection:
+        count = moved.old_tags(connection)
+    connection.close()
+    if count:
+        yield (
+            f"{count} tags are those of an earlier workbook ({moved.OLD_PREFIX}…), which sweeps, --if-changed and the "
+            "registry do not know; type: workbook store --rename-tags"
+        )
+
+
+def description():
+    """Lines that say where the store is, how large, and how many runs its experiments have."""
+    from mlflow import MlflowClient
+
+    uri = open_store()
+    yield redacted(uri)
+    if root := artifact_root(uri):
+        files = [file for file in Path(root).rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in files) + sqlite_file(uri).stat().st_size
+        yield f"{counted(len(files), 'file')} in {root}; {size / 1e6:,.1f} MB with the database"
+        yield from _old_tags(sqlite_file(uri))
+    client = MlflowClient(uri)
+    for experiment in client.search_experiments():
+        count = sum(1 for _ in all_runs(client, "", [experiment.experiment_id]))
+        yield f"  {experiment.name}: {counted(count, 'run')}"
+
+
+def all_runs(client, where="", experiments=None, tags=None):
+    """Each run in `experiments` (ids; None: in all) that the filter `where` matches, the newest first.
+
+    `tags` (name → value) keeps those that have them, whatever characters are in the values.
+    """
+    if experiments is None:
+        experiments = [e.experiment_id for e in client.search_experiments()]
+    tags, token = tags or {}, None
+    where = " and ".join(filter(None, (where, tag_filter(tags))))
+    while experiments:
+        page = client.search_runs(experiments, where, page_token=token)
+        yield from (run for run in page if tags.items() <= run.data.tags.items())
+        token = page.token
+        if not token:
+            return
+
+
+def tag_filter(tags):
+    """MLflow's filter for `tags` (name → value), but for values that it has no quotes for.
+
+    Who searches by it compares the values again: some databases do not tell A from a.
+    """
+    texts = {name: quoted(value) for name, value in tags.items()}
+    return " and ".join(f"tags.`{name}` = {text}" for name, text in texts.items() if text)
+
+
+def quoted(value):
+    """`value` as a text in MLflow's filters, which know no escapes; empty where it holds both kinds of quotes."""
+    quote = '"' if "'" in value else "'"
+    return "" if quote in value else f"{quote}{value}{quote}"
+
+
+def redacted(uri):
+    """`uri` without a user name and password."""
+    return re.sub("(?<=://)[^/]*@", "", uri, count=1)

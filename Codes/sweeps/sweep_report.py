@@ -1,0 +1,231 @@
+"""What the parent run of a sweep keeps at its end: its trials as a table and a page, the best one, pictures."""
+
+import functools
+import logging
+import math
+import statistics
+import tempfile
+import warnings
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+from mlflow.entities import RunTag
+
+from Codes.comparison import leaderboard, verdict
+from Codes.ground import manifest
+from Codes.ground.errors import counted
+from Codes.notebook_files import parameters
+from Codes.runs import liveness, tracking
+
+BEST = "mlflow.workbook.sweep.best."
+FEW = 2  # finished trials that a picture needs
+MOST = 8  # varied parameters in one picture
+PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
+body {{font: 14px/1.5 system-ui, sans-serif; margin: 2em; color: #24292f}}
+pre {{background: #f6f8fa; padding: 1em; overflow-x: auto}}
+table {{border-collapse: collapse}} th, td {{padding: .3em .8em; text-align: right; border-bottom: 1px solid #d8dee4}}
+th {{background: #f6f8fa; position: sticky; top: 0}} tr:hover td {{background: #f6f8fa}}
+</style><h1>{title}</h1><p>{about}</p>{verdict}{table}"""
+
+
+def keep(client, parent, plan, trials, search):
+    """Keep with the run `parent` what became of `trials`, as they stand."""
+    run_id = parent.info.run_id
+    frame = table(plan, trials)
+    with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
+        frame.to_csv(Path(folder, "trials.csv"), index=False)
+        Path(folder, "leaderboard.html").write_text(
+            page(plan, frame, standing(plan, trials)), "utf-8"
+        )
+        pictures(plan, trials, search, Path(folder, "pictures"))
+        client.log_artifacts(run_id, folder)
+    client.log_batch(
+        run_id, tags=[RunTag(k, str(v)[:5000]) for k, v in tags(client, plan, trials).items()]
+    )
+
+
+def table(plan, trials):
+    """The trials, the best on top: state, varied parameters, objectives (with seeds: mean, 95 % half-width), runs."""
+    rows = []
+    for trial in trials:
+        row = {"trial": trial.number, "state": trial.state, **trial.point}
+        for metric, _ in plan.objectives:
+            values = [f["metrics"].get(metric) for f in trial.facts.values()]
+            finite = [v for v in values if v is not None and math.isfinite(v)]
+            row[metric] = statistics.fmean(finite) if trial.values else None
+            if plan.seeds > 1:
+                row[f"± {metric}"] = half_width(finite) if trial.values else None
+        row["seconds"] = sum(f.get("seconds", 0) for f in trial.facts.values())
+        row["reused"] = trial.reused
+        row["why"] = next((f["error"] for f in trial.facts.values() if f.get("error")), "")
+        row["runs"] = " ".join(f["run_id"] for f in trial.facts.values() if f["run_id"])
+        rows.append(row)
+    metric, direction = plan.objectives[0]
+    frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["trial", "state", metric])
+    return frame.sort_values(
+        metric, ascending=direction == "minimize", na_position="last", kind="stable"
+    )
+
+
+def half_width(values):
+    """Half the width of the 95 % confidence interval of the mean of `values`, by Student's t; NaN for fewer than 2."""
+    if len(values) < 2:
+        return math.nan
+    from scipy import stats
+
+    return float(
+        stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    )
+
+
+def standing(plan, trials):
+    """How `trials` stand as board.shown tells it; empty where they were not scored on the same validation rows."""
+    metric, _ = plan.objectives[0]
+    records = [_record(plan, t, i) for t in trials if t.values for i in t.facts]
+    runs, apart = verdict.read(records, metric.removeprefix("validation_"))
+    if not runs or not metric.startswith("validation_"):
+        return ""
+    problem = plan.space.fixed.get("problem") or _default(plan, "problem")
+    return leaderboard.shown(verdict.judge(runs, problem, runs[0].scored.metric, apart))
+
+
+def _record(plan, trial, number):
+    """The run of a repetition of `trial`, as tracking.runs tells of one."""
+    facts = trial.facts[number]
+    values = parameters.check(plan.space.declared, plan.values(trial.point, number), plan.path.name)
+    start = pd.Timestamp(0)
+    times = {"start_time": start, "end_time": start + pd.Timedelta(facts.get("seconds", 0), "s")}
+    told = {f"params.{name}": tracking.text_of(value) for name, value in values.items()}
+    told |= {f"metrics.{name}": value for name, value in facts["metrics"].items()}
+    told |= {f"tags.{name}": value for name, value in facts["tags"].items()}
+    return told | times | {"run_id": facts["run_id"], leaderboard.TRIAL: str(trial.number)}
+
+
+def _default(plan, name):
+    return next((p.default for p in plan.space.declared if p.name == name), "")
+
+
+def page(plan, frame, told=""):
+    """`frame` as one HTML page, under what is `told` of how the trials stand."""
+    told = ", ".join(f"{metric} ({direction})" for metric, direction in plan.objectives)
+    seeds = (
+        f", each point the mean of {plan.seeds} seeds with its 95 % interval"
+        if plan.seeds > 1
+        else ""
+    )
+    about = f"{counted(len(frame), 'trial')} by the {plan.sampler} sampler; {told}{seeds}."
+    shown = frame.drop(columns=[c for c in ("reused", "why") if c in frame and not frame[c].any()])
+    html = shown.to_html(
+        index=False, border=0, na_rep="", float_format=lambda v: f"{v:.5g}", justify="right"
+    )
+    told = f"<pre>{escape(told)}</pre>" if told else ""
+    return PAGE.format(
+        title=f"{plan.path.stem}: leaderboard", about=about, verdict=told, table=html
+    )
+
+
+def tags(client, plan, trials):
+    """The parent's tags on its outcome: counts, and of the best trial its parameters, run and model."""
+    states = pd.Series([t.state for t in trials]).value_counts()
+    found = {f"mlflow.workbook.sweep.{state.lower()}": count for state, count in states.items()}
+    if not (best := plan.best(trials)):
+        return found
+    metric, count = plan.objectives[0][0], sum(bool(t.values) for t in trials)
+    run_id = best.facts[0]["run_id"]
+    run = client.get_run(run_id)
+    found |= {f"{BEST}{name}": value for name, value in best.point.items()}
+    found |= {f"{BEST}run": run_id}
+    note = f"Best of {counted(count, 'finished trial')}: **{metric} {best.values[0]:.5g}** with {best.typed()}"
+    note += f", [run {run_id}](#/experiments/{run.info.experiment_id}/runs/{run_id})"
+    if model_id := manifest.newest_model(client, run):
+        found[f"{BEST}model"] = f"models:/{model_id}"
+        note += f", model `{found[f'{BEST}model']}`"
+    return found | {
+        liveness.NOTE: note + ".  \nAll trials: artifact `leaderboard.html`; pictures: `pictures/`."
+    }
+
+
+def pictures(plan, trials, search, folder):
+    """Write Optuna's pictures of the study to `folder`, as far as there is something to show."""
+    if sum(bool(t.values) for t in trials) < FEW or not plan.space.varies:
+        return
+    import matplotlib
+
+    matplotlib.use("agg")
+    from optuna.visualization import matplotlib as shows
+
+    folder.mkdir()
+    study, names = _with_short_names(plan, search.study)
+    drawn = {}
+    if len(plan.objectives) in (2, 3):
+        titles = [metric for metric, _ in plan.objectives]
+        drawn["pareto_front"] = functools.partial(
+            shows.plot_pareto_front, study, target_names=titles
+        )
+    for number, (metric, _) in enumerate(plan.objectives):
+        drawn |= _of_objective(
+            shows, study, names, metric, number if len(plan.objectives) > 1 else None
+        )
+    for name, draw in drawn.items():
+        wide = name.startswith(("slices", "parallel"))
+        _save(draw, folder / f"{name}.png", max(7, 2.6 * len(names)) if wide else 8)
+
+
+def _with_short_names(plan, study):
+    """(a copy of `study` whose parameters go by the short names that fit a picture, the first MOST of these names)."""
+    import optuna
+
+    short = plan.short_names()
+    copy = optuna.create_study(directions=study.directions)
+    for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+        copy.add_trial(
+            optuna.trial.create_trial(
+                values=trial.values,
+                params={short[n]: v for n, v in trial.params.items()},
+                distributions={short[n]: d for n, d in trial.distributions.items()},
+            )
+        )
+    return copy, list(short.values())[:MOST]
+
+
+def _of_objective(shows, study, names, metric, number):
+    """{picture: what draws it} of one objective; `number` where there are several."""
+    ending, options = "", {"target_name": metric}
+    if number is not None:
+        ending = f"_{metric.replace('/', '_')}"
+        options["target"] = functools.partial(_value, number)
+    of = functools.partial(functools.partial, **options)
+    drawn = {
+        f"history{ending}": of(shows.plot_optimization_history, study),
+        f"slices{ending}": of(shows.plot_slice, study, names),
+    }
+    if len(names) > 1:
+        drawn[f"parallel{ending}"] = of(shows.plot_parallel_coordinate, study, names)
+        drawn[f"importances{ending}"] = of(shows.plot_param_importances, study, params=names)
+    return drawn
+
+
+def _save(draw, file, width):
+    """Draw and save one picture; none where all values are alike, or too few."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # experimental, layout
+        try:
+            figure = getattr(draw(), "flat", [None])[0]
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            logging.getLogger(__name__).info("%s cannot be drawn: %s", file.name, error)
+        else:
+            figure = figure.figure if figure is not None else plt.gcf()
+            figure.set_size_inches(width, 4.5)
+            # where a logarithmic axis is short, the labels between the powers collide
+            for axes in figure.axes:
+                axes.xaxis.set_minor_formatter(NullFormatter())
+            figure.savefig(file, dpi=110, bbox_inches="tight")
+    plt.close("all")
+
+
+def _value(number, trial):
+    return trial.values[number]

@@ -1,0 +1,146 @@
+"""The data contract: what a problem asks of each column of its table, held against a frame."""
+
+import click
+import pandas as pd
+
+from Codes.ground.errors import NOTE, WorkbookError
+from Codes.tables import reader
+
+FEW = 10  # rows of a class: with fewer, a score says little
+# MLflow's type of a model's column -> the contract's words that may be asked of it
+ASKED = {
+    "boolean": ("boolean",),
+    "string": ("text",),
+    "datetime": ("time",),
+    **dict.fromkeys(("integer", "long", "float", "double"), ("integer", "number", "boolean")),
+}
+
+
+def check(frame, problem):
+    """The contract of `problem` held against `frame`: a row a column, with a boolean `ok`."""
+    rows = [_row(frame, column, rule) for column, rule in problem.contract.items()]
+    return pd.DataFrame(rows, columns=["column", "required", "seen", "ok"])
+
+
+def require(frame, problem):
+    """Raise a WorkbookError that names the first broken rule of the contract, else say the `notes`."""
+    table = check(frame, problem)
+    for row in table[~table["ok"].astype(bool)].itertuples():
+        raise WorkbookError(
+            f"{problem.name}: contract: {row.column}: needs {row.required}; saw {row.seen}"
+        )
+    for line in notes(frame, problem):
+        click.echo(f"{NOTE}{problem.name}: {line}", err=True)
+
+
+def notes(frame, problem):
+    """What whoever trains on `frame` (see data.load) ought to know, a sentence each: columns left out, rare classes."""
+    for name in frame.attrs.get("columns", ()):
+        if name not in frame and name not in problem.exclude:
+            yield f"column '{name or reader.UNNAMED}' is the index of a data frame, or empty: it is left out"
+    if problem.task == "classification":
+        counts = frame[problem.target].value_counts()
+        rare = counts[(counts > 0) & (counts < FEW)]
+        told = ", ".join(f"{count} of {label}" for label, count in rare.head(5).items())
+        if told:
+            yield f"so few rows to train and to validate on that scores are mostly luck: {told}"
+
+
+def _row(frame, column, rule):
+    """One row of the contract's table."""
+    if column not in frame:
+        return column, _required(rule), "no such column", False
+    values = frame[column]
+    seen = [type_of(values, rule.type)]
+    ok = seen[0] == rule.type or (seen[0], rule.type) == ("integer", "number")
+    known = values.dropna()
+    if ok and rule.type in ("integer", "number", "time") and len(known):
+        low, high = known.min(), known.max()
+        seen.append(f"from {low} to {high}")
+        ok &= rule.min is None or low >= comparable(rule.min, values)
+        ok &= rule.max is None or high <= comparable(rule.max, values)
+    others = sorted(set(known.unique()) - set(rule.allowed)) if rule.allowed else []
+    if others:
+        seen.append(f"also {some(others)}")
+    missing = values.isna().mean() if len(values) else 0.0
+    seen.append(f"{missing:.2%} missing")
+    ok &= not others and missing <= rule.missing_share
+    return column, _required(rule), ", ".join(seen), bool(ok)
+
+
+def rules_for(problem, kinds):
+    """{column: rule} of the contract of `problem` for a model's columns `kinds` ({name: MLflow's type}).
+
+    Raises:
+        WorkbookError: it says nothing of them, or asks a type that such a column cannot have.
+    """
+    found = {name: rule for name, rule in problem.contract.items() if name in kinds}
+    if not found:
+        raise WorkbookError(f"{problem.name}: its contract names no column that the model takes.")
+    for name, rule in found.items():
+        if rule.type not in ASKED.get(kinds[name], ()):
+            raise WorkbookError(
+                f"{problem.name}: contract: {name}: asks for the type {rule.type}, and the model takes {kinds[name]}."
+            )
+    return found
+
+
+def breaches(values, rule):
+    """A mask of the `values` (a Series) that break `rule`; a gap breaks none: its share is asked of tables only."""
+    known = values.dropna()
+    wrong = pd.Series(False, known.index)
+    if rule.type == "integer":
+        wrong |= known % 1 != 0
+    if rule.type == "boolean":
+        wrong |= ~known.isin([0, 1])
+    if rule.min is not None:
+        wrong |= known < comparable(rule.min, known)
+    if rule.max is not None:
+        wrong |= known > comparable(rule.max, known)
+    if rule.allowed:
+        wrong |= known.isin(list(set(known.unique()) - set(rule.allowed)))
+    return wrong.reindex(values.index, fill_value=False).to_numpy(bool)
+
+
+def asked(rule):
+    """What `rule` asks of each value, in words."""
+    words = [rule.type]
+    words += [f"from {rule.min}"] if rule.min is not None else []
+    words += [f"to {rule.max}"] if rule.max is not None else []
+    words += [f"one of {some(rule.allowed)}"] if rule.allowed else []
+    return ", ".join(words)
+
+
+def type_of(values, asked_for):
+    """The contract's word for the type of `values`; whole numbers with gaps are integers, 1 and 0 are `asked_for`."""
+    if values.dtype == bool:
+        return "boolean"
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return "time"
+    if not pd.api.types.is_numeric_dtype(values):
+        return "text"
+    known = values.dropna()
+    if asked_for == "boolean" and known.isin([0, 1]).all():
+        return asked_for
+    whole = (known % 1 == 0).all()
+    return "integer" if whole else "number"
+
+
+def _required(rule):
+    """What `rule` asks of a table's column, in words."""
+    return f"{asked(rule)}, at most {rule.missing_share:.0%} missing"
+
+
+def comparable(bound, values):
+    """`bound` as it compares with `values`: a date becomes a time stamp in their zone."""
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        return bound
+    stamp = pd.Timestamp(bound) if not isinstance(bound, (int, float)) else bound
+    zone = values.dt.tz
+    return stamp.tz_localize(zone) if zone and stamp.tzinfo is None else stamp
+
+
+def some(values):
+    """The first of `values`, as text."""
+    shown = ", ".join(str(value) for value in values[:6])
+    return f"{shown}, …" if len(values) > 6 else shown

@@ -1,0 +1,140 @@
+"""The rooms of `Codes`, in the order of the flow: each may import those after it, by their front doors.
+
+    python -m Codes.tools.rooms           # says what imports against the order; exit 1 where something does
+    python -m Codes.tools.rooms --draw    # the README's picture, as Mermaid
+
+A room's front doors are those that its docstring names. Tests, samples and `testing` may import anything.
+"""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+
+import grimp
+from grimp import ImportGraph, Route
+
+ROOMS = (
+    *(
+        "tools",
+        "bench",
+        "testing",
+        "commands",
+        "sweeps",
+        "trial_workers",
+        "running",
+        "fingerprints",
+        "warm",
+    ),
+    *(
+        "scoring",
+        "serving",
+        "fast_answers",
+        "model_registry",
+        "gate",
+        "figures",
+        "comparison",
+        "judgement",
+    ),
+    *(
+        "runs",
+        "stores",
+        "modeling",
+        "saved_models",
+        "problems",
+        "tables",
+        "notebook_files",
+        "ground",
+    ),
+)
+FREE = (
+    "testing",
+    "bench",
+    "tools",
+    "commands",
+)  # left out of the picture: they import nearly all others
+# what handles tables and models knows no runs, and what keeps runs knows no models
+APART = ({"tables", "problems", "saved_models", "modeling"}, {"stores", "runs"})
+
+
+def graph() -> ImportGraph:
+    """Which module of `Codes` imports which, without tests and samples."""
+    found = grimp.build_graph("Codes", cache_dir=None)
+    for name in found.modules:
+        if name.rpartition(".")[2].startswith(("Test_", "Check_", "conftest")):
+            found.remove_module(name)
+    return found
+
+
+def room_of(module: str) -> str:
+    """The room that `module` lies in; '' of one at the top."""
+    return module.split(".")[1] if module.count(".") > 1 else ""
+
+
+def front_doors(room: str) -> set[str]:
+    """The modules of `room` that others may import, as its docstring names them."""
+    told = importlib.import_module(f"Codes.{room}").__doc__ or ""
+    named = re.search(r"Front doors?: ([^.]*)", re.sub(r"\([^)]*\)", "", told))
+    return set(re.findall(r"\w+", named[1])) if named else set()
+
+
+def edges(found: ImportGraph) -> Iterator[tuple[str, str]]:
+    """(module, imported one) over the rooms' bounds."""
+    for name in sorted(found.modules):
+        for used in sorted(found.find_modules_directly_imported_by(name)):
+            if room_of(name) and room_of(used) and room_of(name) != room_of(used):
+                yield name, used
+
+
+def against(found: ImportGraph) -> list[str]:
+    """What in `found` is against the rules, a sentence each."""
+    doors = {room: front_doors(room) for room in ROOMS}
+    told = [
+        f"{name} imports {used}, which is no front door of its room"
+        for name, used in edges(found)
+        if doors[room_of(used)] and used.split(".")[2] not in doors[room_of(used)]
+    ]
+    layers = [f"Codes.{room}" for room in ROOMS]
+    for each in found.find_illegal_dependencies_for_layers(layers=layers):
+        told += [f"against the flow: {' -> '.join(chain(route))}" for route in each.routes]
+    for one, other in (APART, APART[::-1]):
+        told += [
+            f"{n} imports {u}"
+            for n, u in edges(found)
+            if {room_of(n)} <= one and room_of(u) in other
+        ]
+    return told
+
+
+def chain(route: Route) -> tuple[str, ...]:
+    """The modules of a `route`, from the one that imports to the imported one."""
+    return (*sorted(route.heads)[:1], *route.middle, *sorted(route.tails)[:1])
+
+
+def drawn(found: ImportGraph) -> str:
+    """The rooms as a Mermaid flowchart: an arrow to each room that is imported, but for what follows from others."""
+    uses = {room: {room_of(u) for n, u in edges(found) if room_of(n) == room} for room in ROOMS}
+    lines = ["flowchart LR"]
+    for room in ROOMS:
+        if room in FREE:
+            continue
+        further = set().union(*(reached(uses, near) for near in uses[room]))
+        lines += [f"    {room} --> {near}" for near in ROOMS if near in uses[room] - further]
+    return "\n".join(lines)
+
+
+def reached(uses: dict[str, set[str]], room: str) -> set[str]:
+    """The rooms that `room` imports, over however many steps."""
+    return uses[room].union(*(reached(uses, near) for near in uses[room]))
+
+
+def main(arguments: list[str]) -> int:
+    """Draw the rooms, or say what is against the rules; the exit status."""
+    found = graph()
+    told = [drawn(found)] if "--draw" in arguments else against(found)
+    print("\n".join(told) or "the rooms are in order")
+    return int(bool(told) and "--draw" not in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

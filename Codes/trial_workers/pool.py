@@ -1,0 +1,313 @@
+"""Processes that execute a sweep's trials: on this machine, or as tasks of a Dask cluster.
+
+A pool has `capacity()`, `submit(task)` (a concurrent Future of the trial's facts), `interrupt()` and `close()`. A task
+is a dict that can be sent anywhere; a worker executes it by the same engine as a single run.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Pipe
+from pathlib import Path
+
+import psutil
+
+from Codes.ground import dask_cluster, paths
+from Codes.ground.errors import WorkbookError, first_line
+from Codes.trial_workers import worker
+
+PRELOAD = [
+    "papermill.cli",
+    "Codes.trial_workers.worker",
+    "nbconvert",
+]  # papermill imports our engine
+THREADS = (
+    "OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS NUMEXPR_NUM_THREADS LOKY_MAX_CPU_COUNT"
+).split()
+RECONNECT = 300.0  # seconds that a cluster's scheduler may be away
+LOST = 3  # times that a trial is tried where its worker is lost
+
+
+class WorkerLost(Exception):
+    """The process that executed a trial is gone: killed, or out of memory."""
+
+
+def processors():
+    """How many processors this process may use: its affinity, a container's quota and LOKY_MAX_CPU_COUNT count."""
+    import joblib
+
+    return joblib.cpu_count()
+
+
+def thread_limits(workers, cores=None):
+    """The environment by which `workers` kernels on `cores` processors do not fight; the user's own variables win."""
+    if workers < 2:
+        return {}
+    share = str(max(1, (cores or processors()) // workers))
+    return {name: os.environ.get(name, share) for name in THREADS}
+
+
+def free_memory():
+    """Bytes that can still be taken, of the machine or of this process's control group, whichever has less."""
+    free = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        group = Path("/proc/self/cgroup").read_text("ascii").rpartition("0::")[2].strip()
+        folder = Path(f"/sys/fs/cgroup{group}")
+        facts = dict(
+            line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines()
+        )
+        # files that were read and may be forgotten again are counted as held
+        held = int((folder / "memory.current").read_text("ascii")) - int(facts["inactive_file"])
+        free = min(free, int((folder / "memory.max").read_text("ascii")) - held)
+    return free
+
+
+class Worker:
+    """A process that executes one task at a time; forked from a server that has imported all, or started anew."""
+
+    def __init__(self, environment, log, anew=False):
+        self.connection, theirs = Pipe()
+        self.task = None
+        if anew:  # inside a Dask worker, whose process may not have children by multiprocessing
+            with open(log, "ab") as sink:
+                self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+                    [sys.executable, "-m", worker.__name__, str(theirs.fileno()), str(log)],
+                    env=os.environ | environment,
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    cwd=paths.ROOT,
+                )
+        else:
+            forks = multiprocessing.get_context("forkserver")
+            forks.set_forkserver_preload(PRELOAD)
+            everything = dict(os.environ) | environment
+            self.process = forks.Process(target=worker.serve, args=(theirs, str(log), everything))
+            self.process.start()
+        theirs.close()
+
+    def run(self, task):
+        """Execute `task` and return its facts; a WorkerLost where the process ends meanwhile."""
+        self.task = task
+        try:
+            self.connection.send(task)
+            return self.connection.recv()
+        except (OSError, EOFError) as error:
+            raise WorkerLost(f"the worker {self.process.pid} is gone: {self._end()}") from error
+        finally:
+            self.task = None
+
+    def _end(self):
+        if isinstance(self.process, subprocess.Popen):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+            code = self.process.returncode
+        else:
+            self.process.join(5)
+            code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"ended by {signal.Signals(-code).name}" + (
+                ", perhaps out of memory" * (code == -9)
+            )
+        return f"exit status {code}"
+
+    def signal(self, number):
+        """Send the process a signal, if it is still there."""
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(self.process.pid, number)
+
+    def close(self):
+        """Let it go: with nobody to listen to, it ends, and records what it is at."""
+        self.connection.close()
+
+
+def run_in(thread, everyone, make, task):
+    """Execute `task` by the worker of this `thread` (a threading.local), made where there is none; returns its facts.
+
+    `everyone` lists the workers of all threads; one that is lost leaves it, and the thread's next task gets another.
+    """
+    if not getattr(thread, "worker", None):
+        thread.worker = make()
+        everyone.append(thread.worker)
+    try:
+        return thread.worker.run(task)
+    except WorkerLost:
+        everyone.remove(thread.worker)
+        thread.worker.close()
+        thread.worker = None
+        raise
+
+
+class Local:
+    """`workers` processes on this machine."""
+
+    is_here = True
+
+    def __init__(self, workers, log):
+        self.workers, self.log, self.environment = workers, log, thread_limits(workers)
+        self.threads, self.mine = ThreadPoolExecutor(workers), threading.local()
+        self.all, self.closed = [], False
+
+    def start(self):
+        """Begin to import what workers need, in the server that they are forked from."""
+        from multiprocessing import forkserver
+
+        forkserver.set_forkserver_preload(PRELOAD)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for us; it inherits this
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def capacity(self):
+        """How many trials at once."""
+        return self.workers
+
+    def submit(self, task):
+        """A Future of the facts of `task`; a WorkerLost where its process is killed."""
+        return self.threads.submit(self._run, task)
+
+    def _run(self, task):
+        if self.closed:
+            raise WorkerLost("the sweep has ended")
+        return run_in(self.mine, self.all, lambda: Worker(self.environment, self.log), task)
+
+    def abandon(self, task):
+        """Kill the worker that is stuck with `task`: its Future becomes a WorkerLost."""
+        for each in self.all:
+            if each.task is task:
+                each.signal(signal.SIGKILL)
+
+    def interrupt(self):
+        """Let each worker end its trial as Ctrl-C does."""
+        self.closed = True
+        for each in self.all:
+            each.signal(signal.SIGINT if each.task else signal.SIGTERM)
+
+    def close(self):
+        """End all workers."""
+        self.closed = True
+        for each in self.all:
+            each.close()
+            each.signal(signal.SIGTERM)
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Cluster:
+    """The workers of the Dask cluster at `address`; a scheduler that goes away is waited for."""
+
+    is_here = False
+
+    def __init__(self, address, tell):
+        self.address, self.tell, self.lock = address, tell, threading.Lock()
+        self.sweep, self.closed = None, False
+        self.threads = ThreadPoolExecutor(1000)
+        self.client = dask_cluster.connect(address, 10)
+
+    def start(self):
+        """Nothing: its workers run already."""
+
+    def capacity(self):
+        """How many trials at once: the threads of all workers that there are now."""
+        with contextlib.suppress(Exception):
+            return max(1, sum(self.client.nthreads().values()))
+        return 1
+
+    def submit(self, task):
+        """A Future of the facts of `task`."""
+        self.sweep = task["sweep"]
+        return self.threads.submit(self._run, task)
+
+    def _run(self, task):
+        from distributed import KilledWorker
+
+        end = time.monotonic() + RECONNECT
+        while not self.closed:
+            client, future = self.client, None
+            try:
+                future = client.submit(
+                    on_cluster, task, pure=False, key=f"trial-{task['id']}-{time.monotonic_ns()}"
+                )
+                return future.result()
+            except (WorkbookError, WorkerLost):
+                raise
+            except KilledWorker as error:  # Dask has tried it on some already
+                raise WorkbookError(f"its workers were lost: {first_line(error)}") from error
+            except Exception as error:  # pylint: disable=broad-exception-caught
+                if future is not None and future.status == "error":
+                    told = first_line(error, named=True)
+                    raise WorkbookError(f"a worker of the cluster failed: {told}") from error
+                # the scheduler is gone, and with it what it knew
+                if time.monotonic() > end:
+                    raise WorkerLost(
+                        f"the cluster was away for {RECONNECT:g} s: {error!r}"
+                    ) from error
+                self._reconnect(client)
+        raise WorkerLost("the sweep has ended")
+
+    def _reconnect(self, broken):
+        with self.lock:
+            if self.client is not broken or self.closed:
+                return
+            self.tell(f"the scheduler {self.address} is away; waiting for it")
+            with contextlib.suppress(Exception):
+                broken.close(timeout=1)
+            end = time.monotonic() + RECONNECT
+            while not self.closed:
+                try:
+                    self.client = dask_cluster.connect(self.address, 5)
+                    self.tell(f"the scheduler {self.address} is back")
+                    return
+                except WorkbookError:
+                    if time.monotonic() > end:
+                        return
+                    time.sleep(1)
+
+    def abandon(self, task):
+        """Nothing: the task's own worker ends it once its run is closed."""
+
+    def interrupt(self):
+        """Let each worker of the cluster end its trials of this sweep."""
+        self.closed = True
+        with contextlib.suppress(Exception):
+            self.client.run(end_on_worker, self.sweep)
+
+    def close(self):
+        """Leave the cluster."""
+        self.closed = True
+        with contextlib.suppress(Exception):
+            self.client.close(timeout=5)
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+_here = threading.local()
+_all_here = []
+
+
+def on_cluster(task):
+    """Execute `task` inside a Dask worker: in a process of its own, which stays for the next one."""
+    log = paths.EXECUTED / "cluster-worker.log"
+    log.parent.mkdir(exist_ok=True)
+    return run_in(
+        _here, _all_here, lambda: Worker(thread_limits(_threads_here()), log, anew=True), task
+    )
+
+
+def _threads_here():
+    from distributed import get_worker
+
+    return get_worker().state.nthreads
+
+
+def end_on_worker(sweep):
+    """End, inside a Dask worker, what it executes of `sweep`."""
+    for each in list(_all_here):
+        if each.task and each.task["sweep"] == sweep:
+            each.signal(signal.SIGINT)

@@ -1,0 +1,353 @@
+"""The kernel provisioner `workbook-warm`: gives whoever starts the kernel `workbook` a fork of the warm template.
+
+Any Jupyter client finds it by the kernel spec (jupyter_client's entry point). Where no template can serve, the kernel
+starts in the ordinary way, and one line says so.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from jupyter_client.provisioning import LocalProvisioner
+
+from Codes.ground.paths import ROOT
+from Codes.warm import channel
+from Codes.warm.channel import Unavailable
+
+START = 60.0  # seconds that a template may take to warm up
+IMPATIENT = 2.0  # seconds that a server waits for one that warms up
+PATIENCE = 5.0  # seconds that it may take to accept a connection and a request
+ATTEMPTS = 3
+RETRY = 300.0  # seconds after which a template that could not be made is tried again
+# bytes that a fork can show in /proc as its own
+ROOM_FOR_ARGUMENTS, ROOM_FOR_ENVIRONMENT = 4_000, 100_000
+BY_HAND = (
+    "jupyter_server",
+    "jupyter_console",
+    "qtconsole",
+)  # who starts kernels that a person types into
+UNKNOWN = 255  # the exit code of a kernel whose template was killed before it could tell
+
+
+class ForkedKernel:
+    """A kernel that the template forked, with the face of subprocess.Popen."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, connection, pid, pidfd):
+        self.connection, self.pid, self.pidfd, self.returncode = connection, pid, pidfd, None
+        self.lock = threading.Lock()
+
+    def poll(self):
+        """The exit code, negative for a signal; None while it runs."""
+        return self._end(0)
+
+    def wait(self, timeout=None):
+        """Wait `timeout` seconds for its end; subprocess.TimeoutExpired if it has not ended then."""
+        code = self._end(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired("kernel", timeout)
+        return code
+
+    def _end(self, timeout):
+        if self.returncode is None:
+            waiting = select.poll()
+            with contextlib.suppress(OSError, ValueError):  # another thread has just closed it
+                waiting.register(self.pidfd, select.POLLIN)
+                if not waiting.poll(None if timeout is None else timeout * 1000):
+                    return None
+            with self.lock:
+                if self.returncode is None:
+                    self.returncode = self._code()
+                    self.close()
+        return self.returncode
+
+    def _code(self):
+        self.connection.settimeout(2)
+        with contextlib.suppress(OSError, ValueError):
+            told, _ = channel.receive(self.connection)
+            if told:
+                return int(told["exit"])
+        return UNKNOWN
+
+    def send_signal(self, number):
+        """Send the signal `number`, unless it has ended."""
+        with self.lock:
+            if self.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self.pidfd, number)
+
+    def terminate(self):
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        """End it."""
+        self.send_signal(signal.SIGKILL)
+
+    def close(self):
+        """Close what is open here."""
+        self.connection.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
+    def __del__(self):
+        self.close()
+
+
+class WarmProvisioner(LocalProvisioner):
+    """Launches kernels as forks of the template; everything else is as for any local kernel."""
+
+    def patience(self):
+        """Seconds to wait for a template: JupyterLab drops what is typed while a kernel is not there yet."""
+        is_server = type(self.parent).__module__.startswith("jupyter_server")
+        return IMPATIENT if is_server else START
+
+    def history(self, cmd):
+        """The option for a kernel `cmd` that keeps no history: only what a person types belongs in the user's own."""
+        owners = (self.parent, getattr(self.parent, "parent", None))
+        is_by_hand = any(type(each).__module__.startswith(BY_HAND) for each in owners)
+        is_said = any(part.startswith("--HistoryManager.") for part in cmd)
+        return [] if is_by_hand or is_said else [channel.NO_HISTORY]
+
+    async def launch_kernel(self, cmd, **kwargs):
+        """Launch the kernel `cmd`, warm where that can be, else as jupyter_client does."""
+        environment = channel.QUIET | (os.environ if kwargs.get("env") is None else kwargs["env"])
+        kwargs["env"], cmd = environment, [*cmd, *self.history(cmd)]
+        if not channel.is_off(environment):
+            try:
+                return await self.launch_warm(cmd, **kwargs)
+            except Unavailable as reason:
+                say_once(f"workbook kernel: starting it in the ordinary way, since {reason}")
+        return await super().launch_kernel([*cmd, channel.CRASH_LOG], **kwargs)
+
+    async def launch_warm(self, cmd, **kwargs):
+        """Launch the kernel `cmd` as a fork; Unavailable where that cannot be."""
+        request, streams = describe(cmd, **kwargs)
+        self.process = await obtain(request, streams, self.patience())
+        self.pid = self.pgid = self.process.pid
+        self.cwd = request["cwd"]
+        return self.connection_info
+
+
+said = set()
+
+
+def say_once(line):
+    """Print `line`, but in one process only once."""
+    if line not in said:
+        said.add(line)
+        print(line, file=sys.stderr, flush=True)
+
+
+def warm_up(also=None):
+    """Begin, in a thread, to start the template that kernels of this environment will need; returns the thread.
+
+    `also` are variables that those kernels will have beside this process's own.
+
+    None where there is one already, or where none can be had; what is wrong then is told when a kernel is started.
+    """
+    environment = channel.QUIET | os.environ | (also or {})
+    try:
+        if channel.is_off(environment):
+            return None
+        path = _socket(sys.executable, environment)
+        if connection := channel.connection_to(path, PATIENCE):
+            connection.close()
+            return None
+    except (OSError, Unavailable):
+        return None
+
+    def start_it():
+        with contextlib.suppress(OSError, Unavailable):
+            asyncio.run(connect(sys.executable, environment)).close()
+
+    thread = threading.Thread(target=start_it, name="workbook-warm-up", daemon=True)
+    thread.start()
+    return thread
+
+
+def describe(
+    cmd, env, *, cwd=None, independent=False, kernel_id=None, extra_arguments=(), **streams
+):
+    """(request, descriptors) of a kernel `cmd` as Popen would start it here; Unavailable for what a fork cannot be."""
+    # pylint: disable=unused-argument,too-many-arguments
+    place = os.path.abspath(cwd or os.getcwd())
+    if not os.path.isdir(place):
+        raise Unavailable(f"there is no folder {place}")
+    request = {
+        "argv": [str(part) for part in cmd],
+        "env": dict(env) | ({} if independent else {"JPY_PARENT_PID": str(os.getpid())}),
+        "cwd": place,
+        "independent": independent,
+        "parent": 0 if independent else os.getpid(),
+        "umask": umask(),
+        "limits": channel.limits(),
+        "ignored": [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN],
+        "affinity": sorted(os.sched_getaffinity(0)),
+    }
+    return request, descriptors(**streams)
+
+
+def umask():
+    """This process's umask, without touching it."""
+    for line in Path("/proc/self/status").read_text("utf-8", "replace").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    raise Unavailable("the umask cannot be read")
+
+
+def descriptors(stdin=None, stdout=None, stderr=None, **others):
+    """The kernel's three streams as open descriptors of ours: [stdin, stdout, stderr]."""
+    if others:
+        raise Unavailable(f"a fork knows no {', '.join(others)}")
+    if subprocess.PIPE in (stdin, stdout, stderr):
+        raise Unavailable("its streams would be pipes")
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    out = _number(stdout, nothing, 1)
+    err = out if stderr == subprocess.STDOUT else _number(stderr, nothing, 2)
+    copies = [os.dup(number) for number in (_number(stdin, nothing, nothing), out, err)]
+    os.close(nothing)
+    return copies
+
+
+def _number(stream, nothing, inherited):
+    if stream is None:
+        return inherited
+    if isinstance(stream, int):
+        return nothing if stream == subprocess.DEVNULL else stream
+    return stream.fileno()
+
+
+async def obtain(request, streams, patience):
+    """A ForkedKernel for `request` and its descriptors `streams`, closed here; Unavailable if not in `patience` s."""
+    try:
+        for _ in range(ATTEMPTS):
+            connection = await connect(request["argv"][0], request["env"])
+            if kernel := await ask(connection, request, streams, patience):
+                return kernel
+        raise Unavailable("its template ends again and again; see the .log beside its socket")
+    finally:
+        channel.close(streams)
+
+
+async def ask(connection, request, streams, patience):
+    """Ask the template behind `connection` for a kernel; None if another template is to be asked."""
+    try:
+        connection.settimeout(PATIENCE)
+        channel.send(connection, request, streams)
+        message, files = await answer(connection, patience)
+        if message and "pid" in message:
+            channel.send(connection, {"welcome": True})
+            kept, connection = connection, None
+            return ForkedKernel(kept, message["pid"], files[0])
+        if message and "refused" in message:
+            raise Unavailable(message["refused"])
+    except TimeoutError as error:
+        raise Unavailable("its template takes no requests") from error
+    except OSError:
+        pass  # it has just ended
+    finally:
+        if connection:
+            connection.close()
+    return None
+
+
+async def answer(connection, patience):
+    """The template's answer, while it warms up or answers others; Unavailable if it is stopped or takes too long."""
+    end = time.monotonic() + patience
+    pid, waiting = channel.check_peer(connection), select.poll()
+    waiting.register(connection, select.POLLIN)
+    while not waiting.poll(0):
+        if time.monotonic() > end and patience < START:
+            raise Unavailable("its template is still warming up; a later kernel will be warm")
+        if time.monotonic() > end or _is_stopped(pid):
+            raise Unavailable(f"its template (process {pid}) does not answer")
+        await asyncio.sleep(0.002)
+    return channel.receive(connection)
+
+
+def _is_stopped(pid):
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        return stat.rpartition(")")[2].split()[0] in "Tt"
+    return False
+
+
+async def connect(python, environment):
+    """A connection to the template of the interpreter `python` and `environment`, which is started if it must be."""
+    path = _socket(python, environment)
+    lock, end = FileLock(f"{path}.lock"), time.monotonic() + START
+    while time.monotonic() < end:
+        if connection := channel.connection_to(path, PATIENCE):
+            return connection
+        try:
+            with lock.acquire(timeout=0):
+                if connection := channel.connection_to(path, PATIENCE):
+                    return connection
+                refuse_if_failed(path)
+                path.unlink(missing_ok=True)  # left by one that was killed
+                await start(python, environment, path)
+        except Timeout:
+            await asyncio.sleep(0.02)  # somebody else is starting it
+    raise Unavailable("its template does not start")
+
+
+def _socket(python, environment):
+    return channel.folder() / f"{channel.name(python, environment)}.sock"
+
+
+def refuse_if_failed(path):
+    """Raise Unavailable if the last template at `path` could not be made: trying again at each kernel takes seconds."""
+    failed = path.with_suffix(".failed")
+    with contextlib.suppress(OSError):
+        if time.time() - failed.stat().st_mtime < RETRY:
+            reason = failed.read_text("utf-8", "replace")
+            raise Unavailable(f"its template failed ({reason}); see {path.with_suffix('.log')}")
+
+
+async def start(python, environment, path):
+    """Start the template that listens at `path`, as a process of its own that outlives this one."""
+    with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
+        process = subprocess.Popen(  # pylint: disable=consider-using-with
+            [python, "-m", "Codes.warm.template", str(path), " " * ROOM_FOR_ARGUMENTS],
+            env=template_environment(environment),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    while process.poll() is None:  # it ends once the template, a child of it, listens
+        await asyncio.sleep(0.01)
+    if process.returncode:
+        raise Unavailable(f"its template could not start: {_last_line(path.with_suffix('.log'))}")
+
+
+def template_environment(environment):
+    """What the template is started with: what is read at load, and one thread wherever one can be asked for."""
+    basis = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as ipykernel sets it
+    single = {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENBLAS_THREAD_TIMEOUT": "14",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "WORKBOOK_PAD": " " * ROOM_FOR_ENVIRONMENT,
+    }
+    path = {"PATH": environment.get("PATH", os.defpath)}
+    return basis | path | channel.read_at_load(environment) | single
+
+
+def _last_line(path):
+    with contextlib.suppress(OSError):
+        lines = path.read_text("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+    return "it said nothing"
