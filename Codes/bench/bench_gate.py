@@ -13,7 +13,7 @@ TIMES, SLICE_TIMES = 60, 25  # a round: how often it is asked of the whole, and 
 
 def measure(rounds, environment):
     """The rows of each question, the share of errors in the place of seconds; `measured` is how often it was asked."""
-    command = [sys.executable, "-m", "Codes.gate.checks.error_rates"]
+    command = [sys.executable, "-m", "Codes.gate.error_rates"]
     command += [str(rounds * TIMES), str(rounds * SLICE_TIMES)]
     # its arrays are too small to share; on a busy machine threads would spin for each other
     environ = environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

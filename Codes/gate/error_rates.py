@@ -1,6 +1,6 @@
 """How often the gate errs: it is asked again and again about two models whose difference is known.
 
-    python -m Codes.gate.checks.error_rates 400 150      how often, of the whole and of the slices
+    python -m Codes.gate.error_rates 400 150      how often, of the whole and of the slices
 
 Each time there are new test rows and two models, whose answers are drawn so that the truth is known: scores of the
 positives lie higher by an amount that gives the ROC AUC; those of the two models go together, and on a day all rows
