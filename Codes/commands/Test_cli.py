@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from Codes.commands import cli
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
+from Codes.problems import problem as problems
+from Codes.running import runner
 
 PARAMETERS = """text: str = "a"  # any text
 seed: int = 0  # random state [0, 9]
@@ -146,7 +148,7 @@ def test_one_value_is_read_alike_wherever_it_is_typed(place):
         "yaml": cli.gather([], "", f"settings: {text}", ""),
         "file": cli.gather([], "", "", "p.yaml"),
     }
-    read = {way: cli.runner.plan("nb.ipynb", given)[0][1] for way, given in ways.items()}
+    read = {way: runner.plan("nb.ipynb", given)[0][1] for way, given in ways.items()}
     assert read == {way: {"settings": {"a": 0.001, "b": None}} for way in ways}
 
 
@@ -320,6 +322,53 @@ def test_ctrl_c_in_a_command_is_one_line_and_130(monkeypatch):
     def stop():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.problems_, "names", stop)
+    monkeypatch.setattr(problems, "names", stop)
     done = CliRunner().invoke(cli.main, ["problems"])
     assert done.exit_code == 130 and done.output == "interrupted\n"
+
+
+IMPORTED = """
+import sys
+from Codes.commands import cli
+try:
+    cli.main(sys.argv[1:])
+except SystemExit:
+    names = {name.partition(".")[0] for name in sys.modules}
+    print("imported:", *sorted(names & {"mlflow", "pandas", "numpy", "pyarrow", "sklearn", "papermill"}))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["problems"],
+        ["describe", "02_train"],
+        ["promote", "flights", "nonsense"],
+        ["run", "02_trian"],
+        ["run", "02_train", "-p", "sead", "1"],
+        ["runs", "fligths"],
+        ["warm"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_command_does_not_need_is_not_imported(arguments):
+    told = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *arguments], capture_output=True, text=True, check=False
+    )
+    assert told.stdout.splitlines()[-1] == "imported:", told.stdout + told.stderr
+
+
+def test_the_list_of_models_needs_none_of_what_computes(tmp_path):
+    code = IMPORTED.replace('"mlflow", "pandas", "numpy", "pyarrow", ', '"skops", "matplotlib", ')
+    told = subprocess.run(
+        [sys.executable, "-c", code, "models"],
+        env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.stdout.splitlines()[-2:] == [
+        "no model is registered; make one: workbook register",
+        "imported:",
+    ], told.stderr

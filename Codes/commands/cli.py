@@ -13,13 +13,9 @@ from pathlib import Path
 import click
 
 from Codes.commands import model_commands, problem_commands, run_commands
-from Codes.ground import plain_yaml
 from Codes.ground.errors import NOTE, WorkbookError, first_line
 from Codes.ground.paths import NOTEBOOKS, ROOT
-from Codes.notebook_files import languages, notebook_file, parameters
-from Codes.problems import problem as problems_
-from Codes.running import project, runner
-from Codes.runs.nested_runs import FOR_ALL, OWNED
+from Codes.ground.variables import FOR_ALL, OWNED
 from Codes.warm import channel
 
 MODEL = {"problem", "model", "hyperparameters"}  # of a notebook that builds its model from them
@@ -134,6 +130,9 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     **flags,
 ):
     """Run NOTEBOOK (a name such as 02_train, or a path) as one MLflow run; without it the whole lifecycle, in order."""
+    from Codes.problems import problem as problems_
+    from Codes.running import project, runner
+
     given = gather(pairs, line, text, file)
     if output and not notebook:
         raise WorkbookError(
@@ -163,6 +162,9 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
 
 def is_known(path, values, why, kernel):
     """Whether the notebook at `path` need not be run with `values` again; says so, or `why` it must."""
+    from Codes.notebook_files import parameters
+    from Codes.running import runner
+
     importlib.import_module("papermill")  # it imports our engine, and must come first
     from Codes.fingerprints import fingerprint
 
@@ -182,6 +184,8 @@ def warm_up(kernel, cold, also=None):
 
     `also` are variables that the kernels will have beside this process's own.
     """
+    from Codes.running import runner
+
     if cold:
         os.environ[channel.COLD] = "1"
     if not kernel and runner.warm_up(also) is not None:
@@ -269,6 +273,9 @@ def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
     Each trial is an MLflow run nested under the sweep's own. A point that has a finished run of the same code,
     parameters, data and environment is not run again.
     """
+    from Codes.notebook_files import parameters
+    from Codes.running import runner
+
     from Codes.sweeps import space as spaces
     from Codes.trial_workers import pool
 
@@ -296,6 +303,8 @@ def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
 
 def objectives(space, metrics):
     """[(metric, direction)] of `metrics` as typed; by default the deciding metric of the space's problem."""
+    from Codes.problems import problem as problems_
+
     defaults = {p.name: p.default for p in space.declared if p.is_plain} | space.fixed
     own = defaults.get("problem")
     is_file = Path(str(own)).suffix in (".yaml", ".yml")
@@ -319,6 +328,9 @@ def objectives(space, metrics):
 
 def gather(pairs, line, text, file):
     """All given parameters by name; the later source wins: file, YAML text, make's line, -p."""
+    from Codes.ground import plain_yaml
+    from Codes.running import runner
+
     if file and not os.path.isfile(file):
         raise WorkbookError(f"there is no parameter file {file}; give the path of a YAML file.")
     given = plain_yaml.read(Path(file)) if file else {}
@@ -340,6 +352,8 @@ def split_line(line):
 
 def split_bare(line):
     """The parts of `line`: lists and dicts after `name=` as they stand, the others as a shell splits words."""
+    from Codes.ground import plain_yaml
+
     parts, rest = [], line.strip()
     while rest:
         name, equals, value = rest.partition("=")
@@ -377,6 +391,8 @@ def prepare_environment(experiment, system_metrics, whole):
 
 def execute(path, values, place, **options):
     """Run one notebook; its failure becomes one line and the exit status."""
+    from Codes.running import runner
+
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
@@ -408,6 +424,8 @@ def say_notes(place):
 
 def say_run(record, opened):
     """Say which run was `opened`, here and in the `record` of a command of `mlflow run`."""
+    from Codes.running import project
+
     click.echo(f"  run {opened.info.run_id}", err=True)
     if record:
         project.note(record, opened)
@@ -429,6 +447,8 @@ def shown(values):
 
 def problem_of(path, values):
     """The problem that the notebook at `path` solves with `values`; None where it has no such parameter."""
+    from Codes.running import runner
+
     defaults = {p.name: p.default for p in runner.declared(path) if p.is_plain}
     return values.get("problem", defaults.get("problem"))
 
@@ -438,6 +458,10 @@ def check_models(path, several):
 
     It imports scikit-learn, a second or two: so only for what needs it, and never a module of the user's own.
     """
+    from Codes.notebook_files import parameters
+    from Codes.problems import problem as problems_
+    from Codes.running import runner
+
     defaults = {p.name: p.default for p in runner.declared(path)}
     if not builds_model(path, defaults):
         return
@@ -494,6 +518,9 @@ def show_table(solved):
 @click.argument("notebook")
 def describe(notebook):
     """Print NOTEBOOK's parameters: name, type, default, help and what is allowed."""
+    from Codes.notebook_files import parameters
+    from Codes.running import runner
+
     path = runner.find(notebook)
     found = runner.declared(path)
     if not found:
@@ -518,8 +545,15 @@ def describe(notebook):
             + about
         )
     computed = [p.name for p in found if isinstance(p.value, parameters.Computed) and p.default]
-    if line := languages.not_recorded(notebook_file.read(path), computed):
+    if computed and (line := not_recorded(path, computed)):
         click.echo(f"\n{line}")
+
+
+def not_recorded(path, names):
+    """A line about the parameters `names` where only the kernel of the notebook at `path` knows their values."""
+    from Codes.notebook_files import languages, notebook_file
+
+    return languages.not_recorded(notebook_file.read(path), names)
 
 
 @main.command()
@@ -551,8 +585,11 @@ def warm(start, stop):
     """List the warm templates, from which kernels are forked: process id, running kernels."""
     from Codes.warm import templates
 
-    if start and (starting := runner.warm_up()):
-        starting.join()
+    if start:
+        from Codes.running import runner
+
+        if starting := runner.warm_up():
+            starting.join()
     try:
         there = templates.stop() if stop else templates.found()
     except channel.Unavailable as reason:

@@ -38,10 +38,10 @@ REJECTED = 3  # the exit status of a scoring that is whole, but for rows that it
 )
 def register(run, best, problem, name, trust):
     """Make the model of RUN (an id) a version in the registry, with a model card."""
-    from Codes.model_registry import promotion
-
     if run and best:
         raise WorkbookError("give RUN or --best SWEEP, not both.")
+    from Codes.model_registry import promotion
+
     if not run and not best:
         run = recommended(problem)
     given = promotion.source(run or best)[0].info.run_id
@@ -81,10 +81,12 @@ def recommended(problem):
 )
 def promote(name, alias, number, why, override):
     """Put a version of the model NAME into staging, or through the gate into production."""
-    from Codes.model_registry import promotion, registry
+    from Codes.model_registry import stages
+
+    stages.check_alias(alias)  # before the seconds that the next import takes
+    from Codes.model_registry import promotion
 
     if number is None:
-        registry.check_alias(alias)
         chosen, why_it = promotion.candidate(name, alias)
         number = chosen.number
         click.echo(f"{chosen}: {why_it}", err=True)
@@ -124,9 +126,11 @@ def rollback(name, number, why):
 @click.argument("name", required=False)
 def models(name):
     """List the registered models, or the versions of NAME."""
-    from Codes.model_registry import promotion, registry
+    from Codes.model_registry import registry
 
     if name:
+        from Codes.model_registry import promotion
+
         click.echo(shown(promotion.story(name)[0]))
         return
     there = registry.names()

@@ -3,13 +3,14 @@
 import click
 
 from Codes.ground.errors import WorkbookError
-from Codes.problems import problem as problems_
 
 
 @click.command()
 @click.argument("name", required=False)
 def problems(name):
     """List the prediction problems, or check NAME's file and table before anything runs."""
+    from Codes.problems import problem as problems_
+
     if name is None:
         for each in problems_.names():
             click.echo(f"{each:16} {_line(each)}")
@@ -24,6 +25,8 @@ def problems(name):
 
 def _line(name):
     """Task, target, metric and title of the problem `name`, or what is wrong with its file."""
+    from Codes.problems import problem as problems_
+
     try:
         found = problems_.load(name)
         problems_.require_table(found)

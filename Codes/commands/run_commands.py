@@ -4,8 +4,6 @@ import json
 
 import click
 
-from Codes.problems import problem as problems
-
 
 @click.command()
 @click.argument("problem", default="flights")
@@ -21,6 +19,8 @@ def runs(problem, notebook, every, as_json):
       workbook runs flights
       workbook runs flights --json | jq -r .recommended
     """
+    from Codes.problems import problem as problems
+
     problems.require_table(problems.load(problem))
     from Codes.comparison import standings
     from Codes.comparison import leaderboard

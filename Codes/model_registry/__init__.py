@@ -1,3 +1,3 @@
 """Versions and aliases: register, pass the gate, promote, take back, and the card that says what a version is.
 
-Front doors: registry, promotion, examination, card, demonstration."""
+Front doors: registry, stages, promotion, examination, card, demonstration."""

@@ -21,12 +21,11 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, first_line, nearest
+from Codes.model_registry.stages import ALIASES, check_alias
 from Codes.problems import problem as problems
 from Codes.runs import identity, liveness, tracking
-from Codes.saved_models import remote, trust
 from Codes.stores.store import quoted
 
-ALIASES = ("staging", "production")
 STAGE = "stage"  # a version's tag: staging, production or archived
 DIGEST, TRUSTED, PROBLEM = (
     "mlflow.workbook.digest",
@@ -84,14 +83,6 @@ def check_name(name):
         raise WorkbookError(
             f"{name!r} cannot be a model's name: letters, digits, - _ and . are allowed, 100 at most, "
             "and no .lock at its end."
-        )
-
-
-def check_alias(alias):
-    """Refuse an `alias` that is none of ours."""
-    if alias not in ALIASES:
-        raise WorkbookError(
-            f"there is no stage '{alias}'; there are {' and '.join(ALIASES)}.{nearest(alias, ALIASES)}"
         )
 
 
@@ -263,6 +254,8 @@ def fetch(source, digest=None, where=None):
             raise WorkbookError(
                 f"the files of {source} can't be fetched ({first_line(error)}); try again."
             ) from error
+        from Codes.saved_models import trust  # scikit-learn: a second that no list of models needs
+
         kept = cache / trust.digest(found)
         with contextlib.suppress(OSError):  # another process was faster
             Path(found).rename(kept)
@@ -276,6 +269,8 @@ def load(version):
             f"{version} was not registered by this workbook, so nobody knows what its files were; "
             f"register its run: workbook register {version.run_id or 'RUN'}"
         )
+    from Codes.saved_models import remote
+
     return remote.load(files(version), version.trusted, version.tags[DIGEST])
 
 

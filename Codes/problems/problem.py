@@ -11,7 +11,6 @@ import pydantic
 from Codes.ground import plain_yaml
 from Codes.ground.errors import WorkbookError, nearest
 from Codes.ground.paths import PROBLEMS
-from Codes.tables.cell_values import Reading
 
 # task -> metric -> its direction
 METRICS = {
@@ -110,6 +109,9 @@ class Source(_Part):
     @property
     def reading(self):
         """How the table's text is read: a cell_values.Reading."""
+        # it imports pyarrow, for which who only asks what a problem is need not wait
+        from Codes.tables.cell_values import Reading
+
         return Reading.of({key: getattr(self, key) for key in Reading.names()})
 
     @pydantic.model_validator(mode="after")
