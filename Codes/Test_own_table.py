@@ -8,11 +8,12 @@ import sys
 
 import numpy as np
 import pandas as pd
+from mlflow import MlflowClient
 
 from Codes.ground.paths import ROOT
 from Codes.modeling import models
 from Codes.problems import data, problem
-from Codes.testing.testbed import write_notebook
+from Codes.testing.testbed import write_notebook, write_problem
 
 YAML = """\
 title: What will this house sell for?
@@ -99,3 +100,35 @@ def test_ones_own_notebook_problem_and_short_name_take_what_the_readme_says(tmp_
     train = ["run", "02_train", "-p", "problem", "houses", "-p", "model", "stump"]
     said = told("Codes.commands.cli", *train, "-p", "hyperparameters", "{max_depth: 2}")
     assert re.search(r"^ *Note: houses: column '.*' is the index of a data frame", said, re.M), said
+
+
+MARGIN = """
+def margin(actual, predicted):
+    if len(actual) > 300:
+        raise RuntimeError("the till is closed")
+    return float((actual == predicted).mean())
+"""
+
+
+def test_a_metric_that_fails_on_the_validation_rows_loses_no_model(tmp_path):
+    (tmp_path / "till_of_test.py").write_text(MARGIN, "utf-8")
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=3000), random.choice(list("uvw"), 3000)
+    y = (a + random.normal(size=3000) > 0.3).astype(int)
+    pd.DataFrame({"a": a, "b": b, "y": y}).to_csv(tmp_path / "late.csv", index=False)
+    metric = {"function": "till_of_test.margin", "direction": "maximize"}
+    problem = write_problem(tmp_path, "late", "y", metric=metric, positive=1)
+    command = [sys.executable, "-m", "Codes.commands.cli", "run", "02_train", "--no-progress"]
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    done = subprocess.run(
+        [*command, "-p", "problem", str(problem), "-p", "model", "linear"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode and "it raises RuntimeError: the till is closed" in done.stderr
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name(str(problem)).experiment_id])
+    assert run.info.status == "FAILED" and len(run.outputs.model_outputs) == 1
