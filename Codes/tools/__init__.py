@@ -1,3 +1,3 @@
 """What `make format`, `lint`, `test`, `soak` and `proof` do.
 
-Front doors: stages, stripping, proof."""
+Front doors: stages, stripping, proof, rooms, words."""

@@ -92,12 +92,14 @@ def format_all() -> Iterator[Stage]:
     """The same, put right."""
     yield python("stripped", "-m", "Codes.tools.stripping", "--fix", "notebooks")
     yield python("format", "-m", "black", "Codes", "notebooks")
+    yield python("words", "-m", "Codes.tools.words", "--write")
 
 
 def lint(jobs: int = 2) -> Iterator[Stage]:
     """Code, notebooks, workflows and the Dockerfile; each of pylint's `jobs` reads all packages for itself."""
     yield from format_check()
     yield python("rooms", "-m", "Codes.tools.rooms")
+    yield python("words", "-m", "Codes.tools.words")
     yield python("pylint", "-m", "pylint", f"--jobs={jobs}", "--score=n", "Codes")
     notebooks = [str(path.relative_to(ROOT)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     if notebooks:
