@@ -1,5 +1,7 @@
 """Columns of times as numbers: parts of the calendar, and an age."""
 
+from typing import Self
+
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -17,7 +19,7 @@ class Dates(TransformerMixin, BaseEstimator):
 
     # pylint: disable=attribute-defined-outside-init
     # scikit-learn's rule: what was learned is set by fit alone
-    def fit(self, X, y=None):  # pylint: disable=unused-argument
+    def fit(self, X: pd.DataFrame, y: object = None) -> Self:  # pylint: disable=unused-argument
         """Keep the earliest time of each column of `X` (a DataFrame), which its age counts from."""
         self.feature_names_in_ = np.array(list(X), dtype=object)
         self.n_features_in_ = X.shape[1]
@@ -25,7 +27,7 @@ class Dates(TransformerMixin, BaseEstimator):
         self.first_ = np.array([0.0 if pd.isna(t) else _days(t) for t in first])
         return self
 
-    def transform(self, X):
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
         """The parts of each column of `X`, as an array of floats."""
         check_is_fitted(self)
         columns = []
@@ -37,13 +39,14 @@ class Dates(TransformerMixin, BaseEstimator):
             columns.append(_days(times.to_numpy()) - first)
         return np.column_stack(columns)
 
-    def get_feature_names_out(self, input_features=None):  # pylint: disable=unused-argument
+    # pylint: disable-next=unused-argument
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """'<column> <part>' for each column of the result."""
         names = [f"{name} {part}" for name in self.feature_names_in_ for part in PARTS]
         return np.array(names, dtype=object)
 
 
-def instants(values):
+def instants(values: pd.Series) -> pd.Series:
     """The Series `values` of times, or of text as ISO 8601, as datetime64 in UTC without a zone."""
     if not pd.api.types.is_datetime64_any_dtype(values):
         values = pd.to_datetime(values, utc=True, format="ISO8601")
@@ -52,7 +55,7 @@ def instants(values):
     return values.astype("datetime64[us]")
 
 
-def _days(times):
+def _days(times: pd.Series | np.ndarray | pd.Timestamp) -> np.ndarray:
     """Days since 1970 of `times`, NaN for a gap."""
     times = np.asarray(times, dtype="datetime64[us]")
     days = (times - np.datetime64(0, "us")) / DAY

@@ -8,13 +8,17 @@ import contextlib
 import logging
 import math
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import mlflow
 import pandas as pd
+
+# pyrefly: ignore[missing-module-attribute]  # MLflow makes it as it is imported
 from mlflow.data import from_pandas
 from mlflow.metrics import MetricValue
-from mlflow.models import MetricThreshold, make_metric
+from mlflow.models import EvaluationResult, MetricThreshold, make_metric
 from mlflow.models.evaluation.validation import ModelValidationFailedException
 
 from Codes.gate.report import Check, Report
@@ -22,8 +26,10 @@ from Codes.ground.errors import WorkbookError
 from Codes.ground.labels import number
 from Codes.judgement import baseline as baselines, paired
 from Codes.judgement.paired import Answers, Rows
+from Codes.judgement.scored import Estimate, Scored
 from Codes.modeling import evaluation
 from Codes.problems import data, rows as rows_
+from Codes.problems.problem import Problem
 from Codes.saved_models import reproduction, trust
 
 BETTER = "better than the one in production"
@@ -52,7 +58,7 @@ class Trained:
     by_file: bool = True
 
 
-def training_rows(problem, trained: Trained) -> pd.DataFrame:
+def training_rows(problem: Problem, trained: Trained) -> pd.DataFrame:
     """The rows that the model of the run was trained on, none of which is a test row.
 
     Raises:
@@ -73,7 +79,7 @@ def training_rows(problem, trained: Trained) -> pd.DataFrame:
     )
 
 
-def _trainings(problem, frame):
+def _trainings(problem: Problem, frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """What a notebook may train on: data.to_train, and of a small table the one side of data.split, too."""
     yield data.to_train(frame, problem)
     if data.is_small(frame, problem):
@@ -81,7 +87,7 @@ def _trainings(problem, frame):
             yield data.split(frame, problem)[0]
 
 
-def test_rows(problem) -> Rows:
+def test_rows(problem: Problem) -> Rows:
     """The test rows of `problem`, which nobody else looks at, with the draws on which models are compared."""
     frame = data.test(problem)
     return Rows(problem, frame, data.blocks(frame, problem), rows_.digest(frame, problem, "test"))
@@ -91,7 +97,12 @@ def test_rows(problem) -> Rows:
 
 
 def check(  # pylint: disable=too-many-arguments,too-many-locals
-    rows: Rows, candidate, champion=None, *, against="", looks=1
+    rows: Rows,
+    candidate: trust.Loaded,
+    champion: trust.Loaded | None = None,
+    *,
+    against: str = "",
+    looks: int = 1,
 ) -> Report:
     """The Report on `candidate` (a trust.Loaded) against `champion` (the one in production; None: there is none).
 
@@ -129,20 +140,20 @@ def check(  # pylint: disable=too-many-arguments,too-many-locals
     return Report(tuple(checks), metrics, slices, (looked(looks, decisive),))
 
 
-def answered(rows: Rows, model) -> Answers:
+def answered(rows: Rows, model: trust.Loaded) -> Answers:
     """What `model` (a trust.Loaded) answers for the rows."""
     X, y = data.features(rows.frame, rows.problem), data.target(rows.frame, rows.problem)
     return Answers(evaluation.predictions(model.pipeline, model.ordered(X), y), model.labels)
 
 
-def measured(problem, answers: dict) -> pd.DataFrame:
+def measured(problem: Problem, answers: dict) -> pd.DataFrame:
     """A row for each metric, a column for each of `answers` ({name: Answers})."""
     found = {n: evaluation.measure(problem, a.table, a.labels) for n, a in answers.items()}
     table = pd.DataFrame(found)
     return table.rename_axis("metric").reset_index()
 
 
-def with_difference(problem, metrics: pd.DataFrame, decisive) -> pd.DataFrame:
+def with_difference(problem: Problem, metrics: pd.DataFrame, decisive: Estimate) -> pd.DataFrame:
     """`metrics` with the difference of each (positive: the candidate is better), and the deciding one's interval."""
     sign = metrics.metric.map(lambda n: 1 if problem.directions[n] == "maximize" else -1)
     deciding = metrics.metric == problem.metric.name
@@ -153,29 +164,29 @@ def with_difference(problem, metrics: pd.DataFrame, decisive) -> pd.DataFrame:
     )
 
 
-def looked(looks: int, decisive) -> str:
+def looked(looks: int, decisive: Estimate) -> str:
     """How often the test rows were looked at, and what that means for the `decisive` Estimate."""
-    told = f"The test rows were looked at {looks} time{'s' * (looks > 1)}, with this one."
+    sentence = f"The test rows were looked at {looks} time{'s' * (looks > 1)}, with this one."
     chance = 1 - (1 - LUCK) ** looks
     if chance <= TOO_LIKELY:
-        return told
+        return sentence
     level = 1 - 2 * LUCK / looks
     return (
-        f"**{told} That is often**: of {looks} models that are no better, one passes by luck with a chance of about "
-        f"{chance:.0%} (1 − {1 - LUCK:g}^{looks}; at most {min(1, looks * LUCK):.1%} by the union bound), and more "
+        f"**{sentence} That is often**: of {looks} models that are no better, one passes by luck with a chance of "
+        f"about {chance:.0%} (1 − {1 - LUCK:g}^{looks}; at most {min(1, looks * LUCK):.1%} by the union bound), and more "
         "where each was made with the refusal of the last in mind (Dwork et al., Science 349, 2015). With an interval "
         f"that allows for it (Bonferroni) it is {paired.told(decisive, level)}. Fresh test rows end it: a later "
         "cutoff, or a table that has grown."
     )
 
 
-def evaluate(problem, table, model):
+def evaluate(problem: Problem, table: pd.DataFrame, model: trust.Loaded) -> EvaluationResult:
     """MLflow's evaluation of the `table` of predictions of `model`, logged to the active run; an EvaluationResult.
 
     Beside MLflow's own metrics of the task it has the workbook's, as `gate/roc_auc`, and is linked with the model.
     """
 
-    def ours(predictions, targets, metrics):
+    def ours(predictions: pd.Series, targets: pd.Series, metrics: Mapping[str, Any]) -> MetricValue:
         # pylint: disable=unused-argument  # MLflow asks for these names
         # it tries the function on one row first; the probabilities are in our table alone
         whole = len(predictions) == len(table)
@@ -201,7 +212,7 @@ def evaluate(problem, table, model):
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Nothing is said or shown meanwhile: the Checks tell it all; scikit-learn would complain of MLflow's one row."""
     import matplotlib.pyplot as plt
 
@@ -217,7 +228,7 @@ def _quiet():
                 plt.close(each)  # MLflow leaves an empty one, which a notebook would show
 
 
-def thresholds(problem, evaluated):
+def thresholds(problem: Problem, evaluated: EvaluationResult) -> Iterator[Check]:
     """A Check for each threshold of the problem's file, validated by MLflow; a metric that is no number fails.
 
     Args:
@@ -234,7 +245,7 @@ def thresholds(problem, evaluated):
         )
 
 
-def _validates(evaluated, name, bound, more):
+def _validates(evaluated: EvaluationResult, name: str, bound: float, more: bool) -> bool:
     rule = {f"{GATE}/{name}": MetricThreshold(threshold=bound, greater_is_better=more)}
     try:
         with _quiet():
@@ -244,7 +255,9 @@ def _validates(evaluated, name, bound, more):
     return True
 
 
-def _beats_baseline(scored, gain, baseline, answers):
+def _beats_baseline(
+    scored: Scored, gain: Estimate, baseline: baselines.Baseline, answers: Answers
+) -> Check:
     """Better than what needs no model, by more than luck; never one that answers every row alike.
 
     Another constant than the baseline's may lie nearer to test rows whose level has moved.
@@ -259,7 +272,9 @@ def _beats_baseline(scored, gain, baseline, answers):
     return Check(BASELINE, bool(passed), found, SURELY)
 
 
-def _beats_champion(scored, decisive, answers, against):
+def _beats_champion(
+    scored: Mapping[str, Scored], decisive: Estimate, answers: Mapping[str, Answers], against: str
+) -> Check:
     one, other = scored["candidate"], scored["champion"]
     found = f"{one.metric} {one.score:.4f} against {other.score:.4f} of {against}, {paired.told(decisive)}"
     if answers["candidate"].same(answers["champion"]):
@@ -267,13 +282,13 @@ def _beats_champion(scored, decisive, answers, against):
     return Check(BETTER, bool(decisive.low > 0), found, SURELY)
 
 
-def _loss(rows, champion):
+def _loss(rows: Rows, champion: Scored) -> float:
     """How much worse a slice may be: as the problem's file says, else a tenth of what the champion gains."""
     given = rows.problem.gate.slice_loss
     return max(0.0, SHARE_OF_GAIN * champion.gain().value) if given is None else given
 
 
-def _leaves_nobody_behind(problem, slices, loss):
+def _leaves_nobody_behind(problem: Problem, slices: pd.DataFrame, loss: float) -> Iterator[Check]:
     # of a slice of one class, such a metric as roc_auc is no number for any model
     measured_ones = slices[slices.champion.notna()] if len(slices) else slices
     if measured_ones.empty:
@@ -291,35 +306,37 @@ def _leaves_nobody_behind(problem, slices, loss):
     )
 
 
-def _surely(worst, count):
+def _surely(worst: Any, count: int) -> str:
     """', surely …' where even the interval that holds for all slices at once lies below nothing."""
     return f" (at least {number(-worst.high)}, with all {count} slices)" if worst.high < 0 else ""
 
 
-def _fits_signature(candidate, champion):
+def _fits_signature(candidate: trust.Loaded, champion: trust.Loaded) -> Check:
     """Whoever can ask the model in production can ask this one: the same columns, of the same types."""
     served = {c.name: c for c in champion.schema.inputs}
     own = set(candidate.schema.input_names())
     trouble = [f"column {name} is gone" for name in served if name not in own]
     for column in candidate.schema.inputs:
-        known = served.get(column.name)
+        known, kind = served.get(column.name), candidate.kinds[str(column.name)]
         if known is None:
             trouble.append(f"new column {column.name}")
-        elif (known.type.name, column.type.name) not in (
-            (known.type.name, known.type.name),
-            ("long", "double"),  # takes whole numbers as well
+        elif (before := champion.kinds[str(column.name)]) != kind and (before, kind) != (
+            "long",
+            "double",  # takes whole numbers as well
         ):
-            trouble.append(f"{column.name} is {column.type.name} instead of {known.type.name}")
+            trouble.append(f"{column.name} is {kind} instead of {before}")
         elif column.required and not known.required:
             trouble.append(f"{column.name} may lack no more")
     outputs = [_kind(m.meta.signature.outputs) for m in (candidate, champion)]
     if outputs[0] != outputs[1]:
         trouble.append("another kind of answer")
-    found = "; ".join(trouble) or "every request that is answered now still is"
-    return Check("signature", not trouble, found, "what those who ask now send and get")
+    answer = "; ".join(trouble) or "every request that is answered now still is"
+    return Check("signature", not trouble, answer, "what those who ask now send and get")
 
 
-def _knows_the_categories(frame, candidate, champion):
+def _knows_the_categories(
+    frame: pd.DataFrame, candidate: trust.Loaded, champion: trust.Loaded
+) -> Check:
     """A request with a category that training never saw is refused: hardly more rows of `frame` than today."""
     mine, theirs = (_strange(frame, m.categories).sum() for m in (candidate, champion))
     return Check(
@@ -330,36 +347,36 @@ def _knows_the_categories(frame, candidate, champion):
     )
 
 
-def _strange(frame, categories):
+def _strange(frame: pd.DataFrame, categories: Mapping[str, set]) -> pd.Series:
     """A mask of the rows of `frame` with a value that is not in `categories` ({column: set})."""
-    found = pd.Series(False, index=frame.index)
+    strange = pd.Series(False, index=frame.index)
     for name, known in categories.items():
-        found |= frame[name].notna() & ~frame[name].isin(known)
-    return found
+        strange |= frame[name].notna() & ~frame[name].isin(known)
+    return strange
 
 
-def _kind(outputs):
+def _kind(outputs: Any) -> list[str]:
     """What a model answers; text is text, however NumPy holds it."""
     kinds = [getattr(part.type, "kind", part.type) for part in outputs]
     return ["text" if kind in ("O", "U") else str(kind) for kind in kinds]
 
 
-def in_clean_process(candidate, most_ms=None):
+def in_clean_process(candidate: trust.Loaded, most_ms: float | None = None) -> list[Check]:
     """Load the model in a process of its own, with its own pinned packages: its answers, and what one row takes."""
     recorded = candidate.recorded
-    found, where = reproduction.ask(candidate, timed=most_ms is not None)
-    if "error" in found:
-        return [Check("loads in a clean process", False, found["error"], f"with {where}")]
-    agrees = recorded is not None and trust.same(found["answers"], recorded)
+    reproduced, where = reproduction.ask(candidate, timed=most_ms is not None)
+    if "error" in reproduced:
+        return [Check("loads in a clean process", False, reproduced["error"], f"with {where}")]
+    agrees = recorded is not None and trust.same(reproduced["answers"], recorded)
     apart = "no answers were recorded" if recorded is None else "others than those recorded"
-    same = f"{len(found['answers'])} rows, the same" if agrees else apart
-    loads = f"in {1000 * found['seconds']:.0f} ms"
+    same = f"{len(reproduced['answers'])} rows, the same" if agrees else apart
+    loads = f"in {1000 * reproduced['seconds']:.0f} ms"
     checks = [
         Check("loads in a clean process", True, loads, f"with {where}"),
         Check("reproduces its recorded answers", agrees, same, "those of training"),
     ]
     if most_ms is not None:
-        taken = f"{found['p95_ms']:.1f} ms of the processor (95 of 100 answers)"
-        fits = found["p95_ms"] <= most_ms
+        taken = f"{reproduced['p95_ms']:.1f} ms of the processor (95 of 100 answers)"
+        fits = reproduced["p95_ms"] <= most_ms
         checks.append(Check("latency of one row", fits, taken, f"at most {most_ms:g} ms"))
     return checks

@@ -12,12 +12,14 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from Codes.judgement import paired
+from Codes.judgement.paired import Answers
 from Codes.problems import problem as problems
 
 AUC, BETTER = 0.68, 0.01  # of the one in production; by how much the better one is better
@@ -32,7 +34,7 @@ SLICES, SLICE_ROWS = (3, 3, 7, 9), 500  # groups of each column: 22 in all
 KIND = {"target": "late", "task": "classification", "source": {"sklearn": "wine"}}
 
 
-def made(gate=None) -> problems.Problem:
+def made(gate: dict[str, Any] | None = None) -> problems.Problem:
     """The problem that the rows are of."""
     split, metric = {"kind": "random", "test_share": 0.2}, {
         "name": "roc_auc",
@@ -48,7 +50,9 @@ def made(gate=None) -> problems.Problem:
     return problems.Problem.model_validate(fields | {"gate": gate or {}})
 
 
-def drawn(random, count: int, gain: float, days: bool):
+def drawn(
+    random: np.random.Generator, count: int, gain: float, days: bool
+) -> tuple[pd.DataFrame, Answers, Answers]:
     """(a frame of `count` rows with their day, the answers of a candidate better by `gain`, those of the champion)."""
     late, day = random.random(count) < POSITIVE, random.integers(0, DAYS, count)
     shared, tables = random.normal(size=count), []
@@ -62,21 +66,23 @@ def drawn(random, count: int, gain: float, days: bool):
     return pd.DataFrame({"day": day}), tables[0], tables[1]
 
 
-def passes(random, problem, count, gain, days) -> bool:
+def passes(
+    random: np.random.Generator, problem: problems.Problem, count: int, gain: float, days: bool
+) -> bool:
     """Whether the gate finds the candidate better on one set of rows."""
     frame, candidate, champion = drawn(random, count, gain, days)
-    rows = paired.Rows(problem, frame, frame.day if days else frame.index)
+    rows = paired.Rows(problem, frame, np.asarray(frame.day if days else frame.index))
     return paired.difference(rows, rows.measure(candidate), rows.measure(champion)).low > 0
 
 
-def refuses_a_slice(random, problem, days) -> bool:
+def refuses_a_slice(random: np.random.Generator, problem: problems.Problem, days: bool) -> bool:
     """Whether of two equally good models the gate finds one worse in a slice."""
     frame, candidate, champion = drawn(random, SLICE_ROWS * max(SLICES) + 500, 0.0, days)
     columns = {name: random.integers(0, n, len(frame)) for name, n in zip("abcd", SLICES)}
     frame = frame.assign(**columns)
-    rows = paired.Rows(problem, frame, frame.day if days else frame.index)
+    rows = paired.Rows(problem, frame, np.asarray(frame.day if days else frame.index))
     table = paired.slices(rows, candidate, champion)
-    return bool(paired.left_behind(table, problem.gate.slice_loss).any())
+    return bool(paired.left_behind(table, problem.gate.slice_loss or 0.0).any())
 
 
 def measured(times: int, slice_times: int) -> Iterator[dict]:
@@ -98,10 +104,10 @@ def measured(times: int, slice_times: int) -> Iterator[dict]:
         yield _row(f"slices{'_days' * days}", what, hits, slice_times)
 
 
-def _row(key, what, hits, times):
+def _row(key: str, what: str, hits: int, times: int) -> dict[str, Any]:
     return {"key": key, "what": what, "share": hits / times, "times": times}
 
 
 if __name__ == "__main__":
-    for found in measured(*map(int, sys.argv[1:])):
-        print(json.dumps(found), flush=True)
+    for answer in measured(*map(int, sys.argv[1:])):
+        print(json.dumps(answer), flush=True)

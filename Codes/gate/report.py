@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -51,8 +52,8 @@ class Report:
         """The whole report as Markdown."""
         parts = [("Checks", self.table()), ("Metrics", self.metrics), ("Slices", self.slices)]
         shown = [f"## {title}\n\n{as_markdown(frame)}" for title, frame in parts if len(frame)]
-        told = [f"# Gate: {self.verdict.lower()}", self.checks_list(), *self.notes, *shown]
-        return "\n\n".join(told) + "\n"
+        page = [f"# Gate: {self.verdict.lower()}", self.checks_list(), *self.notes, *shown]
+        return "\n\n".join(page) + "\n"
 
     @property
     def verdict(self) -> str:
@@ -73,8 +74,8 @@ class Report:
     def note(self, metric: str, version: str, against: str) -> str:
         """The verdict on `version` for the UI, in a few lines; `against` what it was held."""
         scored = self.metrics[self.metrics.metric == metric]
-        told = "".join(f", {metric} {value:.4f}" for value in scored.candidate)
-        lines = [f"**{self.verdict}**: {version}{told}, against {against}.", self.checks_list()]
+        score = "".join(f", {metric} {value:.4f}" for value in scored.candidate)
+        lines = [f"**{self.verdict}**: {version}{score}, against {against}.", self.checks_list()]
         lines += [*self.notes, "The whole report: artifacts `gate.md`, `gate.png`."]
         return "\n\n".join(lines)[:5000]
 
@@ -88,12 +89,16 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> "Report":
         """What `as_json` wrote."""
-        found = json.loads(text)
-        tables = [_frame(found[name]) for name in TABLES]
-        return cls(tuple(Check(**each) for each in found["checks"]), *tables, tuple(found["notes"]))
+        whole = json.loads(text)
+        return cls(
+            checks=tuple(Check(**each) for each in whole["checks"]),
+            metrics=_frame(whole["metrics"]),
+            slices=_frame(whole["slices"]),
+            notes=tuple(whole["notes"]),
+        )
 
 
-def _frame(records):
+def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(records)
     return frame.astype({name: float for name in frame if name not in (*WORDS, "rows")})
 
@@ -105,7 +110,7 @@ def as_markdown(frame: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def _cell(value):
+def _cell(value: object) -> str:
     if not isinstance(value, float):
         return str(value).replace("|", "\\|")
     return f"{value:.4f}" if math.isfinite(value) else ""

@@ -1,11 +1,15 @@
 """The client of a Dask cluster: what is not there, or does not answer, is told in one line."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from Codes.ground.errors import WorkbookError, first_line
 
+if TYPE_CHECKING:  # it need not be installed
+    from distributed import Client
 
-def connect(address, seconds):
+
+def connect(address: str, seconds: float) -> "Client":
     """A client of the scheduler at `address`, which must answer within `seconds`; a WorkbookError says why not."""
     try:
         from distributed import Client

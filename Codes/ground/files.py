@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 
-def write(path, content, folder=None):
+def write(path: str | Path, content: str | bytes, folder: str | Path | None = None) -> None:
     """Write `content`, text or bytes, to `path` whole or not at all: the earlier file survives a full disk and a kill.
 
     Args:
@@ -24,7 +24,7 @@ def write(path, content, folder=None):
         raise
 
 
-def sync(path):
+def sync(path: str | Path) -> None:
     """Bring the file or folder `path` to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

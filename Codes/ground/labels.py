@@ -1,14 +1,14 @@
 """How names, numbers and errors are written where there is little room: in pictures, tables, runs' names, one line."""
 
 
-def number(value, digits=3):
+def number(value: object, digits: int = 3) -> str:
     """`value` as text: a float with so many significant `digits`, anything else as it is."""
     if isinstance(value, float):
         return f"{float(f'{value:.{digits}g}'):g}"
     return str(value)
 
 
-def short(text, most=40):
+def short(text: object, most: int = 40) -> str:
     """`text` on one line, in `most` characters at most: its middle gives way, since names differ at their ends."""
     text = " ".join(str(text).split())
     if len(text) > most:
@@ -17,17 +17,17 @@ def short(text, most=40):
     return text
 
 
-def told(error, most=300):
+def told(error: BaseException, most: int = 300) -> str:
     """All that the exception `error` says, on one line: its kind, and of a long text its beginning and its end."""
     text = str(error).partition("Stack trace:")[0]  # of a library in C++
     return f"{type(error).__name__}: {short(text, most)}".rstrip(". :")
 
 
-def drawn(text, most=40):
+def drawn(text: object, most: int = 40) -> str:
     """`short` for matplotlib, which would take what stands between two dollar signs for a formula."""
     return short(text, most).replace("$", r"\$")
 
 
-def first(count, of):
+def first(count: int, of: int) -> str:
     """' (the first 12 of 300)' where `count` of so many are shown, else an empty text."""
     return f" (the first {count} of {of})" if count < of else ""

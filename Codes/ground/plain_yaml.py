@@ -4,6 +4,8 @@ Numbers are read as YAML 1.2 and Python do (`1e-3` is one), and `None`, `nan` an
 """
 
 import re
+from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,12 +35,12 @@ for each in (_Loader, _Dumper):
     each.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
 
 
-def _line(node):
+def _line(node: yaml.Node) -> str:
     """'line n', where `node` starts."""
     return f"line {node.start_mark.line + 1}"
 
 
-def _mapping(loader, node):
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     """A dict of `node`; a key that comes twice is refused, where YAML would take the last."""
     seen = set()
     for key, value in node.value:
@@ -52,14 +54,14 @@ def _mapping(loader, node):
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-def _without_value(key):
+def _without_value(key: str) -> str:
     name, colon, value = key.partition(":")
     if colon and value:
         return f"a space is missing after the colon: {{{name}: {value}}}"
     return f"the key has no value; write {{{key}: null}} for none"
 
 
-def _boolean(_, node):
+def _boolean(_: _Loader, node: yaml.ScalarNode) -> bool:
     """True or False; YAML 1.1's other spellings are refused (`no` is Norway, too)."""
     if node.value.lower() not in ("true", "false"):
         word = node.value
@@ -67,19 +69,19 @@ def _boolean(_, node):
     return node.value.lower() == "true"
 
 
-def _integer(loader, node):
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     """An int; YAML 1.1 reads 012 as ten and 1:30 as ninety, which nobody means."""
     _refuse_sixties(node)
     return yaml.SafeLoader.construct_yaml_int(loader, node)
 
 
-def _float(loader, node):
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
     """A float."""
     _refuse_sixties(node)
     return yaml.SafeLoader.construct_yaml_float(loader, node)
 
 
-def _refuse_sixties(node):
+def _refuse_sixties(node: yaml.ScalarNode) -> None:
     if ":" in node.value or re.match("[+-]?0[0-9_]", node.value):
         word = node.value
         raise Ambiguous(f'{_line(node)}: {word}: write "{word}" for the text, or a plain number')
@@ -91,7 +93,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 _Loader.add_constructor("tag:yaml.org,2002:bool", _boolean)
 
 
-def read(path):
+def read(path: Path) -> dict[str, Any]:
     """The mapping in the YAML file `path` (a Path).
 
     Raises:
@@ -103,7 +105,7 @@ def read(path):
         raise WorkbookError(f"{path.name}: {_sentence(error)}") from None
 
 
-def mapping(text, where):
+def mapping(text: str, where: str) -> dict[str, Any]:
     """The mapping in the YAML `text`; `where` names it in a WorkbookError."""
     fields = parse(text, where)
     if not isinstance(fields, dict):
@@ -111,7 +113,7 @@ def mapping(text, where):
     return fields
 
 
-def parse(text, where):
+def parse(text: str, where: str) -> Any:
     """What the YAML `text` means; `where` names it in a WorkbookError."""
     try:
         return yaml.load(text, Loader=_Loader)  # our loader is a SafeLoader
@@ -120,7 +122,7 @@ def parse(text, where):
         raise kind(f"{where}: {_sentence(error)}") from None
 
 
-def typed(text, where):
+def typed(text: str, where: str) -> Any:
     """What `text` means where somebody typed it on a line: as `parse` has it, without comments and blocks of lines."""
     is_marked = text.lstrip().startswith(("[", "{", '"', "'"))
     if not is_marked and re.search(r"(^|\s)#", text):
@@ -129,12 +131,12 @@ def typed(text, where):
     return value if is_marked or not isinstance(value, (list, dict)) else text
 
 
-def dump(fields):
+def dump(fields: object) -> str:
     """`fields` as YAML that `mapping` reads as the same."""
     return yaml.dump(fields, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def split(text, at=","):
+def split(text: str, at: str = ",") -> list[str]:
     """The parts of `text` between each `at` that stands outside brackets and quotes."""
     parts, start, depth = [], 0, 0
     for match in re.finditer(rf"{QUOTED}|[\[\]{{}}]|{re.escape(at)}", text):
@@ -145,7 +147,7 @@ def split(text, at=","):
     return [*parts, text[start:]]
 
 
-def closing(text):
+def closing(text: str) -> int | None:
     """Where the bracket that `text` begins with is closed, as the index after it; None where it is not."""
     depth = 0
     for match in re.finditer(rf"{QUOTED}|[\[\]{{}}]", text):
@@ -155,7 +157,7 @@ def closing(text):
     return None
 
 
-def _sentence(error):
+def _sentence(error: Exception) -> str:
     """What went wrong, in one line."""
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"

@@ -5,6 +5,7 @@ one, the shares of the classes for probabilities, the best single label for labe
 the value of a column, or the last known target of a group.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class Baseline:
             return self._best([commonest, *self.labels], values, metric)
         return commonest
 
-    def _best(self, constants, values, metric):
+    def _best(self, constants: Sequence[Any], values: pd.Series, metric: str) -> Any:
         """That of the `constants` which has the best `metric` on the training rows: of classes, one row a class."""
         counts = values.value_counts() if self.labels is not None else pd.Series(1, index=values)
         sign = 1 if self.problem.directions[metric] == "maximize" else -1
@@ -52,14 +53,16 @@ class Baseline:
         scores = [self._measured(table.assign(predicted=c), metric, rows) for c in constants]
         return constants[int(np.argmax(np.nan_to_num(np.array(scores) * sign, nan=-np.inf)))]
 
-    def _measured(self, table, metric, counts=None):
+    def _measured(
+        self, table: pd.DataFrame, metric: str, counts: np.ndarray | None = None
+    ) -> float:
         """The `metric` of a `table` of predictions, whose rows stand for so many each (by default for one)."""
         drawn = np.ones(len(table), int) if counts is None else counts
         return float(
             resampling.replicates(self.problem, table, self.labels, drawn[None, :], metric)[0]
         )
 
-    def _constant_table(self, actual, constant):
+    def _constant_table(self, actual: pd.Series, constant: Any) -> pd.DataFrame:
         """A table of predictions (see evaluation.predictions) that are all `constant`, with the classes' shares."""
         table = pd.DataFrame(
             {"actual": np.asarray(actual), "predicted": constant}, index=actual.index
@@ -77,13 +80,13 @@ class Baseline:
         table = self._constant_table(data.target(frame, self.problem), constant)
         if rule is None:
             return table
-        if rule.column is not None:
-            given = frame[rule.column]
-        else:
+        if rule.last_of is not None:
             given = frame[rule.last_of].astype(object).map(self._last(rule.last_of))
+        else:
+            given = frame[rule.column]
         return self._given(table, given, constant)
 
-    def _last(self, group):
+    def _last(self, group: str) -> pd.Series:
         """The last target of each value of the column `group` among the training rows."""
         known = (
             self.known
@@ -94,38 +97,37 @@ class Baseline:
             data.target(known, self.problem).groupby(known[group].astype(object).to_numpy()).last()
         )
 
-    def _given(self, table, given, constant):
+    def _given(self, table: pd.DataFrame, given: pd.Series, constant: Any) -> pd.DataFrame:
         """`table`, with the values `given` where there are some: amounts, labels, or a positive's probability."""
-        if self.labels is None:
+        classes = self.labels
+        if classes is None:
             if not pd.api.types.is_numeric_dtype(given):
                 raise WorkbookError(
                     f"{self.problem.name}: baseline: '{given.name}' holds no numbers"
                 )
             return table.assign(predicted=given.astype(float).fillna(constant))
         known = given.astype(object)
-        if known.dropna().isin(self.labels).all():
+        if known.dropna().isin(classes).all():
             labels = known.where(known.notna(), constant)
-            hits = {f"score of {label}": (labels == label).astype(float) for label in self.labels}
+            hits = {f"score of {label}": (labels == label).astype(float) for label in classes}
             return table[["actual"]].assign(predicted=labels.infer_objects(), **hits)
-        if len(self.labels) != 2 or not pd.api.types.is_numeric_dtype(given):
-            odd = next(value for value in known.dropna() if value not in self.labels)
+        if len(classes) != 2 or not pd.api.types.is_numeric_dtype(given):
+            odd = next(value for value in known.dropna() if value not in classes)
             raise WorkbookError(
                 f"{self.problem.name}: baseline: '{given.name}' holds {odd!r}: neither a class nor a probability of one"
             )
-        return self._scored(table, given.astype(float))
+        return self._scored(table, given.astype(float), classes)
 
-    def _scored(self, table, given):
+    def _scored(self, table: pd.DataFrame, given: pd.Series, classes: list) -> pd.DataFrame:
         """`table` with a number for the positive class: a probability where all are from 0 to 1, else a score."""
-        positive = evaluation.positive(self.problem, self.labels)
-        other = next(label for label in self.labels if label != positive)
+        positive = evaluation.positive(self.problem, classes)
+        other = next(label for label in classes if label != positive)
         share = (data.target(self.known, self.problem) == positive).mean()
         given = given.fillna(share)
         exact = given.between(0, 1).all()
-        names = {
-            label: f"{'probability' if exact else 'score'} of {label}" for label in self.labels
-        }
+        names = {label: f"{'probability' if exact else 'score'} of {label}" for label in classes}
         filled = {names[positive]: given, names[other]: 1 - given if exact else -given}
-        columns = {names[label]: filled[names[label]] for label in self.labels}
+        columns = {names[label]: filled[names[label]] for label in classes}
         labels = np.where(given >= (0.5 if exact else 0), positive, other)
         return table[["actual"]].assign(predicted=labels, **columns)
 

@@ -47,8 +47,8 @@ class Decision:
 
     def cost(self, threshold: float) -> float:
         """What errors cost a row where this is the threshold."""
-        place = self.curve.threshold.searchsorted(threshold, side="left")
-        return float(self.curve.cost.iloc[place])
+        position = self.curve.threshold.searchsorted(threshold, side="left")
+        return float(self.curve.cost.iloc[position])
 
     def metrics(self) -> dict[str, float]:
         """For mlflow.log_metrics: the threshold and, where errors have a price, what they cost a row by it."""
@@ -96,27 +96,27 @@ def choose(problem: Problem, table: pd.DataFrame, labels: list | None) -> Decisi
         raise WorkbookError(
             f"{problem.name}: costs and a threshold need probabilities, which the model does not give: choose another."
         )
-    costs = problem.costs
-    curve = _curve(costs or _PLAIN, table[column].to_numpy(), (table.actual == positive).to_numpy())
-    threshold = problem.threshold if costs is None else _cheapest(curve, costs)
-    return Decision(positive, other, float(threshold), costs, curve)
+    costs = problem.costs or _PLAIN
+    curve = _curve(costs, table[column].to_numpy(), (table.actual == positive).to_numpy())
+    threshold = _cheapest(curve, costs) if problem.threshold is None else problem.threshold
+    return Decision(positive, other, float(threshold), problem.costs, curve)
 
 
 _PLAIN = Costs(missed=1.0, false_alarm=1.0)
 
 
-def _curve(costs, shares, hits):
+def _curve(costs: Costs, shares: np.ndarray, hits: np.ndarray) -> pd.DataFrame:
     """What errors cost a row by each threshold: each different probability, and one above all of them."""
-    known, place = np.unique(shares, return_inverse=True)
-    size = len(known)
-    positives, others = (np.bincount(place, side, size) for side in (hits, ~hits))
+    values, position = np.unique(shares, return_inverse=True)
+    size = len(values)
+    positives, others = (np.bincount(position, side, size) for side in (hits, ~hits))
     missed = np.concatenate([[0], np.cumsum(positives)])
     alarms = others.sum() - np.concatenate([[0], np.cumsum(others)])
     cost = (costs.missed * missed + costs.false_alarm * alarms) / len(shares)
-    return pd.DataFrame({"threshold": [*known, np.inf], "cost": cost})
+    return pd.DataFrame({"threshold": [*values, np.inf], "cost": cost})
 
 
-def _cheapest(curve, costs):
+def _cheapest(curve: pd.DataFrame, costs: Costs) -> float:
     """A threshold that costs least on the rows of `curve`: of those that do, what exact probabilities would ask for.
 
     Where that is not among them, it is the middle of the nearest stretch of such thresholds.

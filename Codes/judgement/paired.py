@@ -6,6 +6,8 @@ and Young, Resampling-Based Multiple Testing, 1993). So 22 slices of two equal m
 """
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +15,13 @@ from scipy import stats
 
 from Codes.ground.labels import number
 from Codes.judgement import resampling
-from Codes.judgement.scored import Estimate, HOLD_OUT, Scored
+from Codes.judgement.scored import HOLD_OUT, Estimate, Scored
 from Codes.modeling import evaluation
 from Codes.problems.problem import Problem
 
 LEVEL = 0.95
+Mask = slice | np.ndarray  # of rows
+Group = tuple[str, str, np.ndarray]  # a slice: its column, its value, the mask of its rows
 COLUMNS = ["column", "value", "rows", "candidate", "champion", "difference", "low", "high"]
 
 
@@ -28,7 +32,9 @@ class Rows:
         digest: of the rows, which tells what was compared on them.
     """
 
-    def __init__(self, problem: Problem, frame: pd.DataFrame, blocks: np.ndarray, digest: str = ""):
+    def __init__(
+        self, problem: Problem, frame: pd.DataFrame, blocks: np.ndarray, digest: str = ""
+    ) -> None:
         self.problem, self.frame, self.digest = problem, frame, digest
         self.blocks = np.asarray(blocks)
         self.drawn = resampling.weights(self.blocks)
@@ -39,7 +45,6 @@ class Rows:
         score, scores = self.taken(model)
         against, againsts = self.taken(baseline) if baseline else blank
         name, more = self.problem.metric.name, self.problem.metric.more_is_better
-        how = {"how": HOLD_OUT, "rows": len(self.frame), "digest": self.digest, "ratio": 0.0}
         return Scored(
             metric=name,
             more=more,
@@ -47,10 +52,13 @@ class Rows:
             baseline=against,
             scores=scores,
             baselines=againsts,
-            **how,
+            how=HOLD_OUT,
+            rows=len(self.frame),
+            digest=self.digest,
+            ratio=0.0,
         )
 
-    def taken(self, model: "Answers", mask=slice(None)) -> tuple[float, np.ndarray]:
+    def taken(self, model: "Answers", mask: Mask = slice(None)) -> tuple[float, np.ndarray]:
         """The deciding metric of `model` over the rows of the `mask`, and a value a draw of them."""
         table, drawn = model.table[mask], self.drawn[:, mask]
         score = value(self.problem, table, model.labels)
@@ -58,7 +66,7 @@ class Rows:
             return math.nan, np.full(len(drawn), math.nan)
         return score, resampling.replicates(self.problem, table, model.labels, drawn)
 
-    def cautious(self, estimate: Estimate, mask=slice(None)) -> Estimate:
+    def cautious(self, estimate: Estimate, mask: Mask = slice(None)) -> Estimate:
         """`estimate` as few blocks allow: their variance is one in n too small, and known to n - 1 degrees only."""
         count = len(pd.unique(self.blocks[mask]))
         if count < 2:
@@ -70,7 +78,7 @@ class Rows:
 class Answers:
     """What a model answers for the rows: the `table` of evaluation.predictions, and its classes (`labels`)."""
 
-    def __init__(self, table: pd.DataFrame, labels: list | None):
+    def __init__(self, table: pd.DataFrame, labels: list | None) -> None:
         self.table, self.labels = table, labels
 
     def same(self, other: "Answers") -> bool:
@@ -112,7 +120,7 @@ def slices(rows: Rows, candidate: Answers, champion: Answers | None = None) -> p
     return table.sort_values("difference", na_position="first", ignore_index=True)
 
 
-def _groups(rows):
+def _groups(rows: Rows) -> Iterator[Group]:
     """(column, label, mask) of each slice with enough rows."""
     rule = rows.problem.gate
     for column in rule.slices:
@@ -123,9 +131,11 @@ def _groups(rows):
                 yield column, "missing" if pd.isna(name) else str(name), mask
 
 
-def _slice(rows, group, candidate, champion):
+def _slice(
+    rows: Rows, group: Group, candidate: Answers, champion: Answers | None
+) -> dict[str, Any]:
     column, label, mask = group
-    row = {"column": column, "value": label, "rows": int(mask.sum())}
+    row: dict[str, Any] = {"column": column, "value": label, "rows": int(mask.sum())}
     row["candidate"], mine = rows.taken(candidate, mask)
     if champion is None:
         return row
@@ -137,7 +147,9 @@ def _slice(rows, group, candidate, champion):
     }
 
 
-def _at_once(rows, found, groups):
+def _at_once(
+    rows: Rows, found: Sequence[Mapping[str, Any]], groups: Sequence[Group]
+) -> dict[str, np.ndarray]:
     """{low, high}: the interval of each slice's difference; NaN where its error is not known."""
     values = np.array([each["difference"] for each in found])
     draws = np.array([each["draws"] for each in found])
@@ -151,7 +163,7 @@ def _at_once(rows, found, groups):
     return {"low": values - reach, "high": values + reach}
 
 
-def _largest(draws, values, errors):
+def _largest(draws: np.ndarray, values: np.ndarray, errors: np.ndarray) -> float:
     """What the largest deviation among the slices, in errors, does not exceed on 95 of 100 draws."""
     moving = errors > 0
     if not moving.any():
@@ -182,7 +194,7 @@ def better(amount: float) -> str:
     )
 
 
-def _range(low, high):
+def _range(low: float, high: float) -> str:
     if low >= 0 or high <= 0:
         near, far = sorted((abs(low), abs(high)))
         return f"from {number(near)} to {number(far)} {'better' if low >= 0 else 'worse'}"

@@ -14,6 +14,7 @@ from Codes.modeling import evaluation
 from Codes.problems.problem import Problem
 
 DRAWS = 200
+Measure = Callable[[np.ndarray], float]  # of how often each row is drawn
 
 
 def weights(blocks: np.ndarray, draws: int = DRAWS) -> np.ndarray:
@@ -39,20 +40,31 @@ def replicates(
         return np.array([measure(each) for each in drawn], dtype=float)
 
 
-def _measure(problem, table, labels, metric) -> Callable[[np.ndarray], float]:
+def _measure(problem: Problem, table: pd.DataFrame, labels: list | None, metric: str) -> Measure:
     """The function that gives the `metric` of the rows of `table` by how often each is drawn."""
     if metric in ("rmse", "mae", "r2"):
         return _of_amounts(table, metric)
     shown = table.filter(regex="^(probability|score) of ")
-    scores, exact = shown.to_numpy(), any(name.startswith("probability of ") for name in shown)
+    scores, exact = shown.to_numpy(), any(
+        name.startswith("probability of ") for name in shown.columns
+    )
+    if labels is None:
+        return _by_repetition(problem, table, labels, metric)
     if metric in evaluation.RANKING and scores.size:
-        return _of_ranks(problem, table, list(labels), scores, metric)
+        return _of_ranks(problem, table, labels, scores, metric)
     if metric in ("log_loss", "brier") and exact:
         return _of_probabilities(table, labels, scores, metric)
     if metric in ("accuracy", "balanced_accuracy", "f1", "cost"):
-        return _of_labels(problem, table, list(labels), metric)
+        return _of_labels(problem, table, labels, metric)
+    return _by_repetition(problem, table, labels, metric)
 
-    def plainly(drawn):
+
+def _by_repetition(
+    problem: Problem, table: pd.DataFrame, labels: list | None, metric: str
+) -> Measure:
+    """The metric of the rows themselves, each as often as it is drawn: for those that nothing quicker is known for."""
+
+    def plainly(drawn: np.ndarray) -> float:
         rows = table.iloc[np.repeat(np.arange(len(table)), drawn)]
         try:
             return evaluation.measure(problem, rows, labels, only=metric).get(metric, np.nan)
@@ -62,7 +74,7 @@ def _measure(problem, table, labels, metric) -> Callable[[np.ndarray], float]:
     return plainly
 
 
-def _of_amounts(table, metric):
+def _of_amounts(table: pd.DataFrame, metric: str) -> Measure:
     actual = table.actual.to_numpy(float)
     wrong = table.predicted.to_numpy(float) - actual
     if metric == "mae":
@@ -71,14 +83,16 @@ def _of_amounts(table, metric):
     if metric == "rmse":
         return lambda w: np.sqrt(w @ squared / w.sum())
 
-    def r2(w):
+    def r2(w: np.ndarray) -> float:
         centre = w @ actual / w.sum()
         return 1 - (w @ squared) / (w @ (actual - centre) ** 2)
 
     return r2
 
 
-def _of_probabilities(table, labels, scores, metric):
+def _of_probabilities(
+    table: pd.DataFrame, labels: list, scores: np.ndarray, metric: str
+) -> Measure:
     hit = np.column_stack([np.asarray(table.actual == label) for label in labels]).astype(float)
     if metric == "log_loss":
         loss = -np.log(np.clip((scores * hit).sum(axis=1), 1e-15, 1))
@@ -87,20 +101,20 @@ def _of_probabilities(table, labels, scores, metric):
     return lambda w: w @ loss / w.sum()
 
 
-def _of_labels(problem, table, labels, metric):
+def _of_labels(problem: Problem, table: pd.DataFrame, labels: list, metric: str) -> Measure:
     """From the confusion matrix (actual by predicted)."""
-    place, size = {label: i for i, label in enumerate(labels)}, len(labels)
-    cell = table.actual.map(place).to_numpy() * size + table.predicted.map(place).to_numpy()
+    codes, size = {label: i for i, label in enumerate(labels)}, len(labels)
+    cell = table.actual.map(codes).to_numpy() * size + table.predicted.map(codes).to_numpy()
     one = labels.index(evaluation.positive(problem, labels)) if size == 2 else None
+    costs = problem.costs if metric == "cost" else None
 
-    def measure(w):
+    def measure(w: np.ndarray) -> float:
         matrix = np.bincount(cell, w, size * size).reshape(size, size)
         actual, predicted, right = matrix.sum(1), matrix.sum(0), matrix.diagonal()
         if metric == "accuracy":
             return right.sum() / matrix.sum()
-        if metric == "cost":
+        if costs is not None and one is not None:
             missed, alarms = matrix[one, 1 - one], matrix[1 - one, one]
-            costs = problem.costs
             return (costs.missed * missed + costs.false_alarm * alarms) / matrix.sum()
         if metric == "balanced_accuracy":
             return (right[actual > 0] / actual[actual > 0]).mean()
@@ -111,7 +125,9 @@ def _of_labels(problem, table, labels, metric):
     return measure
 
 
-def _of_ranks(problem, table, labels, scores, metric):
+def _of_ranks(
+    problem: Problem, table: pd.DataFrame, labels: list, scores: np.ndarray, metric: str
+) -> Measure:
     """From the rows of a class and the others at each score, the mean over one class against the rest."""
     chosen = (
         [labels.index(evaluation.positive(problem, labels))]
@@ -122,28 +138,26 @@ def _of_ranks(problem, table, labels, scores, metric):
     hits = [np.asarray(table.actual == labels[i]) for i in chosen]
     area = _roc_auc if metric == "roc_auc" else _average_precision
 
-    def one(w, order, hit):
+    def one(w: np.ndarray, order: np.ndarray, hit: np.ndarray) -> float:
         size = order.max() + 1
         return area(np.bincount(order, w * hit, size), np.bincount(order, w * ~hit, size))
 
-    def measure(w):
+    def measure(w: np.ndarray) -> float:
         values = [one(w, order, hit) for order, hit in zip(sorts, hits) if w[hit].any()]
-        return (
-            np.mean(values)
-            if values and not all(w[hit].sum() == w.sum() for hit in hits)
-            else np.nan
-        )
+        if not values or all(w[hit].sum() == w.sum() for hit in hits):
+            return np.nan
+        return float(np.mean(values))
 
     return measure
 
 
-def _roc_auc(hits, others):
+def _roc_auc(hits: np.ndarray, others: np.ndarray) -> float:
     """The area under the ROC curve from the counts at each score, the highest score first."""
     before = hits.cumsum() - hits / 2  # an equal score counts half
     return before @ others / (hits.sum() * others.sum())
 
 
-def _average_precision(hits, others):
+def _average_precision(hits: np.ndarray, others: np.ndarray) -> float:
     """Precision, weighted by the gain in recall, from the counts at each score, the highest score first."""
     total = hits.cumsum()
     precision = np.divide(total, total + others.cumsum(), out=np.zeros(len(hits)), where=total > 0)

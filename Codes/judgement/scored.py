@@ -109,10 +109,10 @@ class Scored:  # pylint: disable=too-many-instance-attributes
         """By how much it is better than `other` on the same rows (positive: better), with the error of that."""
         return self._estimate(self._better(self.score - other.score), self.scores - other.scores)
 
-    def _better(self, difference):
+    def _better(self, difference: float) -> float:
         return difference if self.more else -difference
 
-    def _estimate(self, value, values) -> Estimate:
+    def _estimate(self, value: float, values: np.ndarray) -> Estimate:
         return Estimate(value, *spread(values, self.how, self.ratio))
 
 
@@ -138,9 +138,9 @@ def mean(several: Sequence[Scored]) -> Scored:
     )
 
 
-def _packed(values):
+def _packed(values: np.ndarray) -> str:
     return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
 
 
-def _unpacked(text):
+def _unpacked(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<f4").astype(float)

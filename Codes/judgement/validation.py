@@ -6,7 +6,7 @@ that any two runs can be compared on the same rows (see `scored`).
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from Codes.judgement import baseline, decision as decisions
 from Codes.judgement.decision import Decision
 from Codes.judgement.paired import Answers, Rows
-from Codes.judgement.scored import FOLDS, Scored, TAG
+from Codes.judgement.scored import FOLDS, TAG, Scored
 from Codes.modeling import evaluation
 from Codes.problems import data, rows
 from Codes.problems.problem import Problem
@@ -90,7 +90,7 @@ class Validated:  # pylint: disable=too-many-instance-attributes
         return f"{name} {_told(own.value)} ± {reach} (95 %), {better}; by {self.how}"
 
 
-def _told(value):
+def _told(value: float) -> str:
     return f"{value:.4g}" if np.isfinite(value) else "not known"
 
 
@@ -115,7 +115,7 @@ def digest(problem: Problem) -> str:
     return rows.digest(data.to_validate(frame, problem), problem, "validation")
 
 
-def _by_hold_out(problem, pipeline, frame):
+def _by_hold_out(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame) -> Validated:
     train, held = data.split(frame, problem)
     labels, base = trust.classes(pipeline), baseline.fit(problem, frame)
     table, blocks = _predicted(problem, pipeline, held), rows.blocks(held, problem)
@@ -141,7 +141,7 @@ def _by_hold_out(problem, pipeline, frame):
     )
 
 
-def _by_folds(problem, pipeline, frame, seed):
+def _by_folds(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: int) -> Validated:
     train = data.to_train(frame, problem)
     found = list(_each_fold(problem, pipeline, frame, len(train), seed))
     first = pd.concat([each.table for each in found if each.repeat == 0]).sort_index()
@@ -183,21 +183,23 @@ class _Fold:
     table: pd.DataFrame
     constant: dict[str, float]
 
-    def decided(self, decision):
+    def decided(self, decision: Decision) -> "_Fold":
         """This fold with the labels that `decision` gives."""
         if self.table.empty:
             return self
         model, table = decision.applied(self.model), decision.relabelled(self.table)
         return replace(self, model=model, table=table)
 
-    def measured(self, problem):
+    def measured(self, problem: Problem) -> dict[str, float]:
         """Its metrics."""
         if self.table.empty:
             return {}
         return evaluation.measure(problem, self.table, trust.classes(self.model))
 
 
-def _each_fold(problem, pipeline, frame, size, seed):
+def _each_fold(
+    problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, size: int, seed: int
+) -> Iterator[_Fold]:
     """A _Fold for each fold of `frame`, whose models learn from the share that `size` rows are of all."""
     for number, (learned, held) in enumerate(folds(problem, frame)):
         some = _drawn(learned, size if size < len(frame) else 0, seed + number)
@@ -205,7 +207,12 @@ def _each_fold(problem, pipeline, frame, size, seed):
         yield _Fold(number // PARTS, model, held, *_one_fold(problem, model, some, held))
 
 
-def _scored(problem, frame, means, values):
+def _scored(
+    problem: Problem,
+    frame: pd.DataFrame,
+    means: Sequence[Mapping[str, float]],
+    values: Sequence[np.ndarray],
+) -> Scored:
     """The Scored of folds: from the metrics (`means`, the baseline's the second) and the deciding one's `values`."""
     name = problem.metric.name
     evaluation.check_metric(problem, means[0])
@@ -223,12 +230,14 @@ def _scored(problem, frame, means, values):
     )
 
 
-def _learned(problem, pipeline, train):
+def _learned(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> dict[str, float]:
     """The metrics on the rows that the model was trained on."""
     return evaluation.score(problem, pipeline, *_sides(problem, train))
 
 
-def _one_fold(problem, model, learned, held):
+def _one_fold(
+    problem: Problem, model: Pipeline, learned: pd.DataFrame, held: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """(the predictions, the baseline's metrics) of one fold; without any where one side has too few classes."""
     X, y = _sides(problem, learned)
     if problem.task == "classification" and (
@@ -256,6 +265,7 @@ def folds(problem: Problem, frame: pd.DataFrame) -> Iterator[tuple[pd.DataFrame,
     if is_class and not is_grouped:
         most = int(y.value_counts().max())
     for repeat in range(TIMES):
+        # pyrefly: ignore[unexpected-keyword]  # its stubs are of scikit-learn 1.5
         cutter = kind(n_splits=max(2, min(PARTS, most)), shuffle=True, random_state=repeat)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a class with fewer rows than folds
@@ -263,7 +273,7 @@ def folds(problem: Problem, frame: pd.DataFrame) -> Iterator[tuple[pd.DataFrame,
                 yield frame.iloc[learned], frame.iloc[held]
 
 
-def _drawn(frame, limit, seed):
+def _drawn(frame: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
     """The rows of a fold to learn from, in the share that the run takes (all where `limit` is 0)."""
     size = max(2, round(limit * (1 - 1 / PARTS)))
     return (
@@ -273,15 +283,20 @@ def _drawn(frame, limit, seed):
     )
 
 
-def _sides(problem, frame):
+def _sides(problem: Problem, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
     return data.features(frame, problem), data.target(frame, problem)
 
 
-def _predicted(problem, pipeline, frame):
+def _predicted(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame) -> pd.DataFrame:
     return evaluation.predictions(pipeline, *_sides(problem, frame))
 
 
-def _side_by_side(problem, train, validation, constant):
+def _side_by_side(
+    problem: Problem,
+    train: Mapping[str, float],
+    validation: Mapping[str, float],
+    constant: Mapping[str, float],
+) -> pd.DataFrame:
     """A row for each metric: validation, baseline, gain (positive: better), train; the deciding one on top."""
     table = pd.DataFrame({"validation": validation, "baseline": constant, "train": train})
     table = table.dropna(subset=["validation"])
@@ -291,13 +306,13 @@ def _side_by_side(problem, train, validation, constant):
     return table.loc[order].rename_axis("metric")
 
 
-def _keyed(problem, frame, table):
+def _keyed(problem: Problem, frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """The `table` of predictions for the rows of `frame`, each with the key of its row."""
     key = rows.row_keys(pa.Table.from_pandas(frame, preserve_index=False), problem)
     return table.assign(key=key)
 
 
-def _log_parquet(table):
+def _log_parquet(table: pd.DataFrame) -> None:
     """Log `table` as the artifact FILE; numbers in 32 bits, which no metric tells apart."""
     doubles = table.select_dtypes("float64").columns.difference(["actual", "predicted"])
     with tempfile.TemporaryDirectory() as folder:

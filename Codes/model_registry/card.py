@@ -7,10 +7,13 @@ import contextlib
 import re
 
 import pandas as pd
+from mlflow.entities import DatasetInput, Run
 
-from Codes.gate.report import as_markdown
-from Codes.judgement.scored import HOLD_OUT, Scored, TAG
+from Codes.gate.report import Report, as_markdown
+from Codes.judgement.scored import HOLD_OUT, TAG, Scored
+from Codes.problems.problem import Problem
 from Codes.runs import identity
+from Codes.saved_models import trust
 from Codes.tables import reader
 
 MOST = 5000  # characters that MLflow keeps of a description
@@ -18,7 +21,9 @@ WEAKEST = 5  # slices that are named
 GATE = "## At the gate\n"  # the heading of what is told once it was there
 
 
-def write(problem, run, loaded, slices=None):
+def write(
+    problem: Problem, run: Run, loaded: trust.Loaded, slices: pd.DataFrame | None = None
+) -> str:
     """The card of the model `loaded` (trust.Loaded) of the MLflow `run`, as Markdown.
 
     Args:
@@ -37,47 +42,52 @@ def write(problem, run, loaded, slices=None):
     return "\n\n".join(parts)[:MOST]
 
 
-def judged(text, report, against, run_id):
+def judged(text: str, report: Report, against: str, run_id: str) -> str:
     """The card `text` with what the gate found (`report`, of the run `run_id`); somebody's own stays as it is."""
     if GATE not in text:
         return text
-    told = [f"{report.verdict} against {against} (the report: run `{run_id}`).", report.refusal]
-    told = " ".join(filter(None, [*told, *report.notes]))
-    return re.sub(f"{GATE}.*?(?=\n\n## |$)", lambda _: GATE + told, text, flags=re.S)[:MOST]
+    verdict = f"{report.verdict} against {against} (the report: run `{run_id}`)."
+    sentences = " ".join(each for each in (verdict, report.refusal, *report.notes) if each)
+    return re.sub(f"{GATE}.*?(?=\n\n## |$)", lambda _: GATE + sentences, text, flags=re.S)[:MOST]
 
 
-def _predicts(problem, loaded):
+def _predicts(problem: Problem, loaded: trust.Loaded) -> str:
     answers = (
         "an amount" if loaded.labels is None else f"one of {', '.join(map(str, loaded.labels))}"
     )
-    columns = ", ".join(loaded.schema.input_names())
+    columns = ", ".join(map(str, loaded.schema.input_names()))
     return f"Predicts `{problem.target}` ({problem.task}: {answers}) from {columns}."
 
 
-def _data(run):
+def datasets(run: Run) -> list[DatasetInput]:
+    """The datasets that `run` has logged."""
+    return run.inputs.dataset_inputs if run.inputs else []
+
+
+def _data(run: Run) -> str:
     lines = []
-    for entry in run.inputs.dataset_inputs:
+    for entry in datasets(run):
         use = next((t.value for t in entry.tags if t.key.endswith("context")), "")
         lines.append(f"- {use}: {entry.dataset.name}, digest `{entry.dataset.digest}`")
     return "\n".join(lines) or "not recorded"
 
 
-def _scores(problem, run):
+def _scores(problem: Problem, run: Run) -> str:
     """The validation score with its interval, what it is held against, and the other metrics."""
     name, metrics = problem.metric.name, run.data.metrics
     if f"validation_{name}" not in metrics:
         return f"The run did not log validation_{name}."
-    told = f"{name}: **{metrics[f'validation_{name}']:.4f}**"
+    score = f"{name}: **{metrics[f'validation_{name}']:.4f}**"
     with contextlib.suppress(ValueError):  # a run that was not scored by the workbook
-        told = _with_intervals(name, Scored.from_tag(run.data.tags.get(TAG, "{}")))
+        score = _with_intervals(name, Scored.from_tag(run.data.tags.get(TAG, "{}")))
     if f"train_{name}" in metrics:
-        told += f", on its training rows {metrics[f'train_{name}']:.4f}"
+        score += f", on its training rows {metrics[f'train_{name}']:.4f}"
     others = {m.partition("_")[2]: v for m, v in metrics.items() if m.startswith("validation_")}
     table = pd.DataFrame({"metric": others.keys(), "validation": others.values()})
-    return f"{told}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
+    return f"{score}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
 
 
-def _with_intervals(name, found):
+def _with_intervals(name: str, found: Scored) -> str:
     """The score and the gain of a Scored, each with its 95 % interval, and where it was measured."""
     own, gain, rows = found.own(), found.gain(), f"{found.rows:,} rows"
     where = f"on {rows} that validate" if found.how == HOLD_OUT else f"by {found.how} of {rows}"
@@ -88,7 +98,7 @@ def _with_intervals(name, found):
     )
 
 
-def _weak(problem, slices):
+def _weak(problem: Problem, slices: pd.DataFrame | None) -> str:
     if not problem.gate.slices:
         return "No slices are named in the problem's file (`gate: slices`)."
     if slices is None or slices.empty:
@@ -98,26 +108,26 @@ def _weak(problem, slices):
     )
 
 
-def _limits(problem, loaded):
-    told = [
+def _limits(problem: Problem, loaded: trust.Loaded) -> str:
+    limits = [
         f"- Measured on rows held out by the split `{problem.split.kind}`; other times and places are untested."
     ]
     if problem.time:
-        told.append(
+        limits.append(
             f"- `{problem.time}` orders the rows; what changes later is drift, which is to be watched."
         )
     if loaded.categories:
-        told.append(
+        limits.append(
             f"- Knows only those values of {', '.join(loaded.categories)} that training saw."
         )
     if problem.exclude:
-        told.append(
+        limits.append(
             f"- Left out on purpose: {', '.join(name or reader.UNNAMED for name in problem.exclude)}."
         )
-    return "\n".join(told)
+    return "\n".join(limits)
 
 
-def _made(run, loaded):
+def _made(run: Run, loaded: trust.Loaded) -> str:
     tags, run_id = run.data.tags, run.info.run_id
     commit = tags.get("mlflow.source.git.commit", "no git commit")
     dirty = " with uncommitted changes" if tags.get(identity.DIRTY) == "true" else ""

@@ -46,13 +46,13 @@ def play(problem: str) -> Shown:
         command, cwd=paths.ROOT, env=environ, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        told = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
         return Shown(
-            f"It cannot be shown on this problem: {told}", None, pd.DataFrame(columns=MOVES)
+            f"It cannot be shown on this problem: {reason}", None, pd.DataFrame(columns=MOVES)
         )
-    found = json.loads(done.stdout.splitlines()[-1])
-    moves = pd.DataFrame(found["moves"], columns=MOVES)
-    return Shown(found["refusal"], Report.from_json(found["report"]), moves)
+    shown = json.loads(done.stdout.splitlines()[-1])
+    moves = pd.DataFrame(shown["moves"], columns=MOVES)
+    return Shown(shown["refusal"], Report.from_json(shown["report"]), moves)
 
 
 def act(problem: str) -> dict:
@@ -65,7 +65,9 @@ def act(problem: str) -> dict:
     )
     name = question.name
     registry.move(name, "production", good.number, None, why="to begin with")
-    report, _ = promotion.attempt(constant, "production")
+    report, outcome = promotion.attempt(constant, "production")
+    if report is None:  # the gate was not reached
+        raise WorkbookError(outcome)
     # as --override does, which would look at the same rows once more
     registry.move(name, "production", constant.number, good.number, override="it was urgent")
     promotion.rollback(name, why="that was a mistake")
@@ -78,7 +80,7 @@ def act(problem: str) -> dict:
     return {"refusal": refusal, "report": report.as_json(), "moves": moves}
 
 
-def trained(problem: str, question, model: str) -> str:
+def trained(problem: str, question: problems.Problem, model: str) -> str:
     """The id of a finished run that has trained `model` on a few rows, as a notebook leaves one."""
     import mlflow
 

@@ -2,15 +2,19 @@
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from Codes.figures import plots
 from Codes.gate import checks
+from Codes.gate.report import Report
 from Codes.ground.errors import WorkbookError, first_line
 from Codes.judgement import scored
 from Codes.model_registry import card, registry
+from Codes.model_registry.registry import Version
 from Codes.problems import problem as problems
 from Codes.runs import identity, liveness, tracking
+from Codes.saved_models import trust
 from Codes.stores.store import tag_filter
 
 # of a gate's run: the version; of a version: the run of its last gate
@@ -19,7 +23,7 @@ PASSED = "mlflow.workbook.gate.passed"
 TEST = "mlflow.workbook.gate.test"  # of a gate's run: the digest of the test rows that it looked at
 
 
-def examine(version):
+def examine(version: Version) -> tuple[Report, str, int | None]:
     """(gate.Report on `version` against production, the id of the run that keeps it, the version in production)."""
     liveness.close_dead_runs()
     current, client = registry.pointed(version.name, "production"), MlflowClient()
@@ -36,7 +40,7 @@ def examine(version):
     return report, run_id, current
 
 
-def opened(client, version, digest):
+def opened(client: MlflowClient, version: Version, digest: str) -> tuple[str, int]:
     """(the id of a new run, how often the test rows of the `digest` were looked at in its experiment, with it)."""
     experiment = tracking.experiment_of("", {"problem": version.problem})
     about = {GATE: f"{version.name}/{version.number}", TEST: digest, "mlflow.user": identity.user()}
@@ -47,7 +51,9 @@ def opened(client, version, digest):
     return run.info.run_id, looks
 
 
-def _tell(client, version, report, against, run_id):
+def _tell(
+    client: MlflowClient, version: Version, report: Report, against: str, run_id: str
+) -> None:
     """Name the run `run_id` by the verdict, and let the pages of the `version` tell of it."""
     name, number = version.name, str(version.number)
     client.update_run(run_id, name=f"gate: {report.verdict.lower()} {name}/{number}")
@@ -58,13 +64,13 @@ def _tell(client, version, report, against, run_id):
     client.update_model_version(name, number, text)
 
 
-def _looks(client, experiment, digest):
+def _looks(client: MlflowClient, experiment: str, digest: str) -> int:
     """How many runs of the gate in the `experiment` have looked at the test rows of the `digest`, or do so now."""
-    found = client.search_runs([experiment], tag_filter({TEST: digest}), max_results=50_000)
-    return sum(run.info.status in ("FINISHED", "RUNNING") for run in found)
+    runs = client.search_runs([experiment], tag_filter({TEST: digest}), max_results=50_000)
+    return sum(run.info.status in ("FINISHED", "RUNNING") for run in runs)
 
 
-def _keep(report, metric, version, against):
+def _keep(report: Report, metric: str, version: Version, against: str) -> None:
     """Keep the `report` on `version`, held `against` something, with the active run."""
     mlflow.log_param("against", against)
     note = report.note(metric, str(version), against)
@@ -74,7 +80,9 @@ def _keep(report, metric, version, against):
     mlflow.log_figure(plots.gate(report, metric), "gate.png")
 
 
-def _opponent(problem, name, current):
+def _opponent(
+    problem: problems.Problem, name: str, current: int | None
+) -> tuple[trust.Loaded | None, str]:
     """(the model in production, the words for it), or (None, why it cannot be compared with; empty: there is none)."""
     if not current:
         return None, ""
@@ -86,11 +94,11 @@ def _opponent(problem, name, current):
         return None, f"version {current}: {first_line(error).rstrip('.')}"
 
 
-def trained_on(run) -> checks.Trained:
+def trained_on(run: Run) -> checks.Trained:
     """How the training rows of `run` were drawn, and their digest: without it test rows might be among them."""
     training = [
         d.dataset.digest
-        for d in run.inputs.dataset_inputs
+        for d in card.datasets(run)
         if any(t.key == "mlflow.data.context" and t.value == "training" for t in d.tags)
     ]
     if not training:
@@ -102,6 +110,6 @@ def trained_on(run) -> checks.Trained:
     return checks.Trained(run.info.run_id, rows, seed, training[0], scored.TAG in run.data.tags)
 
 
-def _whole(text):
+def _whole(text: str | None) -> int:
     """The whole number that a parameter holds; 0 where a notebook means something else by its name."""
-    return int(text) if str(text).isdecimal() else 0
+    return int(text) if text and text.isdecimal() else 0

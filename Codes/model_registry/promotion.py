@@ -2,19 +2,23 @@
 
 import contextlib
 import json
+from collections.abc import Iterable
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from Codes.comparison import standings
+from Codes.comparison.standings import Choice
 from Codes.gate import checks
+from Codes.gate.report import Report
 from Codes.ground import manifest
 from Codes.ground.errors import WorkbookError
 from Codes.judgement import paired
 from Codes.model_registry import card, registry
 from Codes.model_registry.examination import GATE, PASSED, examine, trained_on
-from Codes.model_registry.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED
+from Codes.model_registry.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED, Version
 from Codes.problems import data, problem as problems
 from Codes.runs import identity, tracking
 from Codes.saved_models import remote, trust
@@ -24,7 +28,7 @@ HIDDEN = "mlflow.workbook."  # before a tag that the UI is not to show
 NOTEBOOK = "mlflow.workbook.notebook.artifact"
 
 
-def source(run_id):
+def source(run_id: str) -> tuple[Run, str]:
     """(MLflow's run, the id of the model that it saved); a WorkbookError where nothing may be registered of it."""
     tracking.use_store()
     client = MlflowClient()
@@ -54,7 +58,7 @@ def source(run_id):
     return run, model_id
 
 
-def register(run_id, name="", trusted=()):
+def register(run_id: str, name: str = "", trusted: Iterable[str] = ()) -> Version:
     """The registry.Version of the model of the run `run_id`; where that, or a run that it repeats, has one: that one.
 
     Args:
@@ -89,17 +93,17 @@ def register(run_id, name="", trusted=()):
         NOTEBOOK: "notebook.ipynb",
         f"{HIDDEN}git.commit": run.data.tags.get("mlflow.source.git.commit", ""),
         f"{HIDDEN}dataset": ", ".join(
-            f"{d.dataset.name} {d.dataset.digest}" for d in run.inputs.dataset_inputs
+            f"{d.dataset.name} {d.dataset.digest}" for d in card.datasets(run)
         ),
         f"{HIDDEN}environment": ", ".join((folder / "requirements.txt").read_text("utf-8").split()),
-        f"{HIDDEN}signature": ", ".join(f"{c.name}: {c.type.name}" for c in loaded.schema.inputs)[
+        f"{HIDDEN}signature": ", ".join(f"{name}: {kind}" for name, kind in loaded.kinds.items())[
             :4900
         ],
     }
     return registry.add(name, where, run.info.run_id, facts, text)
 
 
-def _repeated(name, run, loaded):
+def _repeated(name: str, run: Run, loaded: trust.Loaded) -> Version | None:
     """The Version of the model `name` of a run that `run` has repeated, with the same answers; None without."""
     fingerprint, client = run.data.tags.get(FINGERPRINT), MlflowClient()
     for version in registry.versions(name) if fingerprint and name in registry.names() else ():
@@ -112,7 +116,7 @@ def _repeated(name, run, loaded):
     return None
 
 
-def _check_free(name, solved):
+def _check_free(name: str, solved: str) -> None:
     """Refuse the model's `name`, taken of the problem `solved`, where its versions solve a problem of another file."""
     versions = registry.versions(name) if name in registry.names() else []
     if others := {v.tags.get(PROBLEM, solved) for v in versions} - {solved}:
@@ -122,7 +126,7 @@ def _check_free(name, solved):
         )
 
 
-def _card(problem, run, loaded):
+def _card(problem: problems.Problem, run: Run, loaded: trust.Loaded) -> str:
     trained = trained_on(run)
     checks.training_rows(problem, trained)  # refused where test rows may be among them
     frame, slices = data.load(problem, trained.rows, trained.seed), None
@@ -133,20 +137,20 @@ def _card(problem, run, loaded):
     return card.write(problem, run, loaded, slices)
 
 
-def best_run(problem, notebook="", choice=None):
+def best_run(problem: str, notebook: str = "", choice: Choice | None = None) -> str:
     """The id of the run that is recommended for the problem of that name or path; of a `choice` that is known, its."""
-    found = choice or standings.of(problem, notebook)
-    if found.recommended is None:
-        raise WorkbookError(" ".join(found.reasons).replace("`", "").replace("**", ""))
-    return found.recommended
+    choice = choice or standings.of(problem, notebook)
+    if choice.recommended is None:
+        raise WorkbookError(" ".join(choice.reasons).replace("`", "").replace("**", ""))
+    return choice.recommended
 
 
-def candidate(name, alias):
+def candidate(name: str, alias: str) -> tuple[Version, str]:
     """(the version that `promote` takes where none is named, why): a WorkbookError where there is none to take.
 
     For production it is what is in staging; else the newest that no gate has refused and that was not taken back.
     """
-    there, newest = registry.aliases(name), registry.versions(name)
+    pointed, newest = registry.aliases(name), registry.versions(name)
     if not newest:
         raise WorkbookError(f"{name} has no version; make one: workbook register")
     left_out = _left_out(name, newest)
@@ -156,46 +160,48 @@ def candidate(name, alias):
         raise WorkbookError(
             f"{name} has no version to take by itself: {passed_over}. Name one (--version N), or register another run."
         )
-    staged = next((v for v in usable if v.number == there.get("staging")), None)
-    if alias == "production" and staged and staged.number != there.get("production"):
+    staged = next((v for v in usable if v.number == pointed.get("staging")), None)
+    if alias == "production" and staged and staged.number != pointed.get("production"):
         return staged, "it is in staging"
     newer = {n: why for n, why in left_out.items() if n > usable[0].number}
-    told = f" ({', '.join(f'version {n} {why}' for n, why in sorted(newer.items()))})"
-    return usable[0], f"it is the newest{f' to be taken{told}' if newer else ''}"
+    passed = f" ({', '.join(f'version {n} {why}' for n, why in sorted(newer.items()))})"
+    return usable[0], f"it is the newest{f' to be taken{passed}' if newer else ''}"
 
 
-def news(version, run_id):
+def news(version: Version, run_id: str) -> str:
     """What `register` of the run `run_id` has come to, which gave `version`."""
     if version.run_id == run_id:
         return f"{version} (run {run_id})"
     return f"the same model as {version}, whose run {version.run_id} this one repeats: no new version is made"
 
 
-def next_step(version):
+def next_step(version: Version) -> str:
     """What is next for `version`, in words with the command."""
-    there, name = registry.aliases(version.name), version.name
-    if there.get("production") == version.number:
+    pointed, name = registry.aliases(version.name), version.name
+    if pointed.get("production") == version.number:
         return f"it is in production: workbook serve {name}@production"
     if gate_said(version) == "refused":
         return f"the gate has refused it: workbook history {name}"
-    stage = "production" if there.get("staging") == version.number else "staging"
+    stage = "production" if pointed.get("staging") == version.number else "staging"
     return f"next: workbook promote {name} {stage} --version {version.number}"
 
 
-def _left_out(name, versions):
+def _left_out(name: str, versions: Iterable[Version]) -> dict[int, str]:
     """{number: why not} of the `versions` of the model `name` that are not taken unless they are named."""
-    current, found = registry.pointed(name, "production"), {}
+    current, reasons = registry.pointed(name, "production"), {}
     for move in registry.settled(name):
         if move.outcome == registry.DONE and move.kind == "rollback" and move.before:
-            found[move.before] = "was taken back from production"
+            reasons[move.before] = "was taken back from production"
     for version in versions:
         if gate_said(version) == "refused":
-            found[version.number] = "was refused by the gate"
-    found.pop(current, None)
-    return found
+            reasons[version.number] = "was refused by the gate"
+    reasons.pop(current, None)
+    return reasons
 
 
-def promote(name, alias, number=None, override="", why=""):
+def promote(
+    name: str, alias: str, number: int | None = None, override: str = "", why: str = ""
+) -> tuple[Version, Report | None]:
     """Let `alias` of the model `name` point to a version; before production it must pass the gate.
 
     Args:
@@ -225,7 +231,7 @@ def promote(name, alias, number=None, override="", why=""):
     return version, report
 
 
-def attempt(version, alias):
+def attempt(version: Version | None, alias: str) -> tuple[Report | None, str]:
     """`promote`, told instead of raised: (gate.Report or None, what came of it in a sentence); None: nothing to do."""
     if version is None:
         return None, "There is no version to promote."
@@ -241,7 +247,7 @@ def attempt(version, alias):
 class Refused(WorkbookError):
     """The gate's refusal of a version, with its report and the run that keeps it."""
 
-    def __init__(self, version, report, run_id):
+    def __init__(self, version: Version, report: Report, run_id: str) -> None:
         anyway = f'--version {version.number} --override "the reason"'
         super().__init__(
             f"{version} is not promoted: {report.refusal}. The report: run {run_id} (make ui); what is in production "
@@ -250,30 +256,32 @@ class Refused(WorkbookError):
         self.version, self.report, self.run_id = version, report, run_id
 
 
-def smoke(version):
+def smoke(version: Version) -> None:
     """Refuse `version` unless it loads and answers for its own example as it did when it was saved."""
     loaded = registry.load(version)
-    recorded = loaded.recorded
-    if recorded is not None and not trust.same(loaded.answers(loaded.example).tolist(), recorded):
+    example, recorded = loaded.example, loaded.recorded
+    if example is None or recorded is None:
+        return
+    if not trust.same(loaded.answers(example).tolist(), recorded):
         raise WorkbookError(f"{version} answers otherwise than when it was saved; it is not used.")
 
 
-def rollback(name, number=None, why=""):
+def rollback(name: str, number: int | None = None, why: str = "") -> tuple[int | None, int]:
     """Let production point to the version that was there before, or to `number`; returns (from, to)."""
     before = registry.pointed(name, "production")
     earlier, were = registry.stack(name), registry.was_in(name, "production")
     if before is None and not (number and were):
-        told = f"; put back what was there: --to {earlier[-1]}" if earlier else ""
+        hint = f"; put back what was there: --to {earlier[-1]}" if earlier else ""
         raise WorkbookError(
-            f"{name} has nothing in production, so there is nothing to take back{told}."
+            f"{name} has nothing in production, so there is nothing to take back{hint}."
         )
     if number is not None and number not in were:
         raise WorkbookError(
             f"{name} version {number} was never in production; let it pass the gate: "
             f"workbook promote {name} production --version {number}"
         )
-    there = {version.number for version in registry.versions(name)}  # others may delete some
-    while earlier and (earlier[-1] == before or earlier[-1] not in there):
+    present = {version.number for version in registry.versions(name)}  # others may delete some
+    while earlier and (earlier[-1] == before or earlier[-1] not in present):
         earlier.pop()
     if number is None and not earlier:
         raise WorkbookError(
@@ -288,14 +296,14 @@ def rollback(name, number=None, why=""):
     try:
         smoke(version)
     except WorkbookError as error:
-        others = ", ".join(map(str, sorted((were & there) - {after, before})))
+        others = ", ".join(map(str, sorted((were & present) - {after, before})))
         more = f"; of those that were there before, there are {others}: --to N" if others else ""
         raise WorkbookError(f"{error.message.rstrip('.')}{more}.") from error
     registry.move(name, "production", after, before, kind="rollback", why=why)
     return before, after
 
 
-def standing(name):
+def standing(name: str) -> str:
     """Which version of the model `name` is in production, or why none is, in a sentence."""
     if name not in registry.names():
         return f"Nothing is in production: no version of {name} is registered. `workbook register` makes one."
@@ -307,33 +315,33 @@ def standing(name):
     return f"Nothing is in production: version {tried[-1].after} was {tried[-1].outcome}."
 
 
-def where_it_stands(name, run_id=None):
+def where_it_stands(name: str, run_id: str | None = None) -> list[str]:
     """Where the model `name` stands, in sentences: production, staging, what the gate refused last, and why.
 
     `run_id`: of the recommended run, of which it is said where it only repeats a version.
     """
-    found = [standing(name)]
+    sentences = [standing(name)]
     if name not in registry.names():
-        return found
-    there, newest = registry.aliases(name), registry.versions(name)
-    if "staging" in there:
-        found.append(f"{name} version {there['staging']} is in staging.")
+        return sentences
+    pointed, newest = registry.aliases(name), registry.versions(name)
+    if "staging" in pointed:
+        sentences.append(f"{name} version {pointed['staging']} is in staging.")
     refused = next((v for v in newest if gate_said(v) == "refused"), None)
     moves = [m for m in registry.settled(name) if refused and m.after == refused.number]
     why = next((m.override or m.outcome for m in reversed(moves) if m.gate), "")
-    if refused and "production" in there:  # else `standing` has said it
-        how = "overridden" if there["production"] == refused.number else "refused"
-        found.append(
+    if refused and "production" in pointed:  # else `standing` has said it
+        how = "overridden" if pointed["production"] == refused.number else "refused"
+        sentences.append(
             f"The gate has refused version {refused.number} ({how}: {why.removeprefix('refused: ')})."
         )
     if run_id and (same := _of_same_run(run_id, newest)):
-        found.append(
+        sentences.append(
             f"The recommended run is the same model as version {same.number}: no new version."
         )
-    return found
+    return sentences
 
 
-def _of_same_run(run_id, versions):
+def _of_same_run(run_id: str, versions: Iterable[Version]) -> Version | None:
     """That of the `versions` whose run the run `run_id` repeats; None without."""
     client = MlflowClient()
     if not (mine := client.get_run(run_id).data.tags.get(FINGERPRINT)):
@@ -346,31 +354,31 @@ def _of_same_run(run_id, versions):
     return None
 
 
-def gate_said(version):
+def gate_said(version: Version) -> str:
     """What the gate said of `version`: passed, refused, or nothing; a copy has the tags of another, and no report."""
     try:
         tags = MlflowClient().get_run(version.tags[GATE]).data.tags
     except (KeyError, MlflowException):
         return ""
     own = tags.get(GATE) == f"{version.name}/{version.number}"
-    return {"true": "passed", "false": "refused"}.get(tags.get(PASSED), "") if own else ""
+    return {"true": "passed", "false": "refused"}.get(tags.get(PASSED, ""), "") if own else ""
 
 
-def story(name):
+def story(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(the versions, the transitions) of the model `name`, as two frames for a page; empty where there is none."""
     if name not in registry.names():
         return pd.DataFrame(), pd.DataFrame()
     moves = pd.DataFrame(
         [{k: v for k, v in vars(t).items() if k != "key"} for t in registry.settled(name)]
     )
-    there, stages = registry.aliases(name), registry.stages(name)
+    pointed, stages = registry.aliases(name), registry.stages(name)
     if any(v.tags.get(registry.STAGE) != stages.get(v.number) for v in registry.versions(name)):
         with registry.locked(name):
             registry.mend_stages(name)
     rows = [
         {
             "version": v.number,
-            "aliases": ", ".join(a for a, n in there.items() if n == v.number),
+            "aliases": ", ".join(a for a, n in pointed.items() if n == v.number),
             "stage": stages.get(v.number, ""),
             "gate": gate_said(v),
             "run": v.run_id,

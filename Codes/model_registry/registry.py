@@ -9,13 +9,16 @@ import re
 import secrets
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 
@@ -25,6 +28,9 @@ from Codes.model_registry.stages import ALIASES, check_alias
 from Codes.problems import problem as problems
 from Codes.runs import identity, liveness, tracking
 from Codes.stores.store import quoted
+
+if TYPE_CHECKING:
+    from Codes.saved_models.trust import Loaded
 
 STAGE = "stage"  # a version's tag: staging, production or archived
 DIGEST, TRUSTED, PROBLEM = (
@@ -50,25 +56,25 @@ class Version:
 
     name: str
     number: int
-    run_id: str
-    tags: dict
+    run_id: str  # empty of a version that others have made without a run
+    tags: dict[str, str]
     source: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} version {self.number}"
 
     @property
-    def trusted(self):
+    def trusted(self) -> list[str]:
         """The types that somebody vouched for when it was registered."""
         return json.loads(self.tags.get(TRUSTED, "[]"))
 
     @property
-    def problem(self):
+    def problem(self) -> str:
         """The problem that it solves: a name, or the path of its file."""
         return self.tags.get(PROBLEM, self.name)
 
     @property
-    def private(self):
+    def private(self) -> list[str]:
         """The columns that its problem's file marks as private: today, or when it was registered."""
         found = set(json.loads(self.tags.get(PRIVATE, "[]")))
         # the file is not everywhere where a model is served
@@ -77,7 +83,7 @@ class Version:
         return sorted(found)
 
 
-def check_name(name):
+def check_name(name: str) -> None:
     """Refuse a `name` that no registered model may have."""
     if not NAME.fullmatch(name) or name.endswith(".lock"):
         raise WorkbookError(
@@ -86,19 +92,19 @@ def check_name(name):
         )
 
 
-def names():
+def names() -> list[str]:
     """The registered models there are, in order."""
     tracking.use_store()
-    found, token = [], None
+    registered, token = [], None
     while True:
         page = MlflowClient().search_registered_models(page_token=token)
-        found += [model.name for model in page if LOCK not in model.tags]
+        registered += [model.name for model in page if LOCK not in model.tags]
         token = page.token
         if not token:
-            return sorted(found)
+            return sorted(registered)
 
 
-def model(name):
+def model(name: str) -> RegisteredModel:
     """MLflow's registered model `name`; a WorkbookError lists those there are."""
     tracking.use_store()
     try:
@@ -106,14 +112,18 @@ def model(name):
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        there = names()
-        told = f"there are {', '.join(there)}.{nearest(name, there)}" if there else "none is there."
+        registered = names()
+        list_ = (
+            f"there are {', '.join(registered)}.{nearest(name, registered)}"
+            if registered
+            else "none is there."
+        )
         raise WorkbookError(
-            f"there is no registered model '{name}'; {told} One is made by: workbook register"
+            f"there is no registered model '{name}'; {list_} One is made by: workbook register"
         ) from error
 
 
-def versions(name):
+def versions(name: str) -> list[Version]:
     """All versions of the model `name`, the newest first."""
     model(name)
     where = f"name={text}" if (text := quoted(name)) else None
@@ -121,21 +131,23 @@ def versions(name):
     return sorted((_version(v) for v in found if v.name == name), key=lambda v: -v.number)
 
 
-def _version(found):
-    return Version(found.name, int(found.version), found.run_id, dict(found.tags), found.source)
+def _version(found: ModelVersion) -> Version:
+    return Version(
+        found.name, int(found.version), found.run_id or "", dict(found.tags), found.source or ""
+    )
 
 
-def aliases(name):
+def aliases(name: str) -> dict[str, int]:
     """{alias: number of the version that it points to} of the model `name`."""
     return {alias: int(number) for alias, number in model(name).aliases.items()}
 
 
-def pointed(name, alias):
+def pointed(name: str, alias: str) -> int | None:
     """The number of the version that `alias` of the model `name` points to now; None for none."""
     return aliases(name).get(alias)
 
 
-def find(spec):
+def find(spec: str) -> Version:
     """The Version that `spec` names, as flights@production or flights/3; a WorkbookError lists those there are."""
     match = re.fullmatch(r"([^@/]+)(?:@([^@/]+)|/(\d+))", str(spec))
     if not match:
@@ -143,7 +155,7 @@ def find(spec):
             f"{spec!r} names no version; write flights@production, flights@staging or flights/3."
         )
     name, alias, number = match.groups()
-    there = {v.number: v for v in versions(name)}
+    by_number = {v.number: v for v in versions(name)}
     if alias:
         check_alias(alias)
         number = pointed(name, alias)
@@ -151,14 +163,14 @@ def find(spec):
             raise WorkbookError(
                 f"{name} has nothing in {alias}; put a version there: workbook promote {name} {alias}"
             )
-    if int(number) not in there:
+    if int(number) not in by_number:
         raise WorkbookError(
-            f"{name} has no version {number}; there are {', '.join(map(str, sorted(there)))}."
+            f"{name} has no version {number}; there are {', '.join(map(str, sorted(by_number)))}."
         )
-    return there[int(number)]
+    return by_number[int(number)]
 
 
-def exists(spec):
+def exists(spec: str) -> bool:
     """Whether there is the version `spec`, as flights@production or flights/3."""
     try:
         return bool(find(spec))
@@ -166,28 +178,28 @@ def exists(spec):
         return False
 
 
-def required(spec):
+def required(spec: str) -> list[str]:
     """The columns without which the version `spec` does not answer; none where there is no such version."""
-    return load(find(spec)).schema.required_input_names() if exists(spec) else []
+    return [*map(str, load(find(spec)).schema.required_input_names())] if exists(spec) else []
 
 
-def card(version):
+def card(version: Version) -> str:
     """The model card of `version`, as Markdown."""
     return MlflowClient().get_model_version(version.name, str(version.number)).description or ""
 
 
-def as_text(names_):
+def as_text(names_: Iterable[str]) -> str:
     """The types or columns `names_` as a tag holds them."""
     return json.dumps(sorted(names_))
 
 
-def of_run(name, run_id):
+def of_run(name: str, run_id: str) -> Version | None:
     """The Version of the model `name` that this workbook registered of the run `run_id`; None without."""
-    there = versions(name) if name in names() else []
-    return next((v for v in there if v.run_id == run_id and DIGEST in v.tags), None)
+    registered = versions(name) if name in names() else []
+    return next((v for v in registered if v.run_id == run_id and DIGEST in v.tags), None)
 
 
-def add(name, source, run_id, facts, description):
+def add(name: str, source: str, run_id: str, facts: dict[str, Any], description: str) -> Version:
     """The Version of the model `source` under `name`, made with the tags `facts` unless there is one of that run."""
     client = MlflowClient()
     with contextlib.suppress(MlflowException):  # it is there
@@ -203,7 +215,7 @@ def add(name, source, run_id, facts, description):
         return _version(made)
 
 
-def describe(name):
+def describe(name: str) -> None:
     """Tell on the page of the model `name` what it is and what is in use; somebody's own text is left alone."""
     found = model(name)
     if found.description and not found.description.endswith(KEPT_UP):
@@ -225,7 +237,7 @@ def describe(name):
     MlflowClient().update_registered_model(name, "\n".join([*lines, KEPT_UP]))
 
 
-def files(version):
+def files(version: Version) -> Path:
     """The local folder of the files of `version`; those on a server are fetched once, and kept by their digest."""
     where = None
     if re.fullmatch(r"models:/[^/]+/\d+", version.source):  # MLflow has copied it from that version
@@ -233,7 +245,7 @@ def files(version):
     return fetch(version.source, version.tags.get(DIGEST), where)
 
 
-def fetch(source, digest=None, where=None):
+def fetch(source: str, digest: str | None = None, where: str | None = None) -> Path:
     """The local folder of the model `source` (models:/m-…), whose files lie at `where` and have `digest`, if known."""
     try:
         where = (
@@ -262,7 +274,7 @@ def fetch(source, digest=None, where=None):
     return kept
 
 
-def load(version):
+def load(version: Version) -> "Loaded":
     """The model of `version` as a trust.Loaded, once its files are those that were registered."""
     if DIGEST not in version.tags:
         raise WorkbookError(
@@ -278,7 +290,7 @@ def load(version):
 
 
 @contextlib.contextmanager
-def locked(name):
+def locked(name: str) -> Iterator[Callable[[], None]]:
     """Be the only one that changes the model `name`: whoever makes MLflow's unique entry first.
 
     It is held for less than a second; one that a dead process left, or that stood for PATIENCE while we looked, is
@@ -304,7 +316,7 @@ def locked(name):
             raise busy
         time.sleep(0.1)
 
-    def still_mine():
+    def still_mine() -> None:
         if _owner(client, lock) != mine:
             raise busy
 
@@ -314,14 +326,14 @@ def locked(name):
         _free(client, lock, mine)
 
 
-def _owner(client, lock):
+def _owner(client: MlflowClient, lock: str) -> str | None:
     """Who holds the `lock`, as its tag tells; None where it is gone, or going."""
     with contextlib.suppress(MlflowException):
         return client.get_registered_model(lock).tags.get(LOCK)
     return None
 
 
-def _free(client, lock, owner):
+def _free(client: MlflowClient, lock: str, owner: str) -> None:
     """Remove the `lock` if it is `owner`'s."""
     if _owner(client, lock) == owner:
         with contextlib.suppress(MlflowException):  # another was faster
@@ -345,12 +357,12 @@ class Transition:  # pylint: disable=too-many-instance-attributes
     outcome: str = BEGUN  # then done, or why not
 
 
-def transitions(name):
+def transitions(name: str) -> list[Transition]:
     """Every Transition of the model `name`, the oldest first."""
     return _transitions(model(name))
 
 
-def _transitions(registered):
+def _transitions(registered: RegisteredModel) -> list[Transition]:
     found = []
     for key, text in registered.tags.items():
         if key.startswith(TRANSITION):
@@ -358,12 +370,14 @@ def _transitions(registered):
     return sorted(found, key=lambda t: (datetime.fromisoformat(t.time), t.key))
 
 
-def _write(name, transition):
+def _write(name: str, transition: Transition) -> None:
     fields = {k: v for k, v in vars(transition).items() if k != "key"}
     MlflowClient().set_registered_model_tag(name, transition.key, json.dumps(fields))
 
 
-def move(name, alias, after, before, kind="promote", **facts):
+def move(
+    name: str, alias: str, after: int, before: int | None, kind: str = "promote", **facts: str
+) -> None:
     """Let `alias` of the model `name` point to the version `after`, if it still points to `before`.
 
     `facts`: why, gate, override of the Transition, which is recorded first; so is one that came too late.
@@ -371,13 +385,15 @@ def move(name, alias, after, before, kind="promote", **facts):
     with locked(name) as still_mine:
         settle(name)
         wanted = _transition(name, kind=kind, alias=alias, before=before, after=after, **facts)
-        there = pointed(name, alias)
-        if there != before:
-            last = next((t for t in reversed(transitions(name)) if t.after == there), None)
+        current = pointed(name, alias)
+        if current != before:
+            last = next((t for t in reversed(transitions(name)) if t.after == current), None)
             by = f" by {last.who}" if last else ""
-            told = f"{alias} was moved to version {there}{by} meanwhile"
-            _write(name, replace(wanted, outcome=f"refused: {told}"))
-            raise WorkbookError(f"{name}: {told}; nothing was changed. Look at it, and try again.")
+            reason = f"{alias} was moved to version {current}{by} meanwhile"
+            _write(name, replace(wanted, outcome=f"refused: {reason}"))
+            raise WorkbookError(
+                f"{name}: {reason}; nothing was changed. Look at it, and try again."
+            )
         _write(name, wanted)
         still_mine()
         MlflowClient().set_registered_model_alias(name, alias, str(after))
@@ -385,13 +401,15 @@ def move(name, alias, after, before, kind="promote", **facts):
         describe(name)
 
 
-def record_refused(name, alias, after, before, reason, **facts):
+def record_refused(
+    name: str, alias: str, after: int, before: int | None, reason: str, **facts: str
+) -> None:
     """Record a change that was not made, and the reason."""
-    fields = {"alias": alias, "before": before, "after": after, **facts}
+    fields: dict[str, Any] = {"alias": alias, "before": before, "after": after, **facts}
     _write(name, _transition(name, kind="promote", outcome=f"refused: {reason}"[:1000], **fields))
 
 
-def moved_outside(name):
+def moved_outside(name: str) -> dict[str, tuple[int | None, int | None]]:
     """{alias: (the version that our commands left it at, the one it points to)}, of those that others have moved."""
     registered = model(name)
     moves = [t for t in _transitions(registered) if t.outcome in (BEGUN, DONE)]
@@ -402,13 +420,13 @@ def moved_outside(name):
     return {a: both for a, both in changed.items() if a not in under_way}
 
 
-def told_outside(name, alias, before, after):
+def told_outside(name: str, alias: str, before: int | None, after: int | None) -> str:
     """In words, that others have moved the `alias` of the model `name`."""
     steps = [f"version {number}" if number else "nothing" for number in (before, after)]
     return f"{name}: {alias} was moved from {steps[0]} to {steps[1]} {OUTSIDE}"
 
 
-def _transition(name, who=None, **fields):
+def _transition(name: str, who: str | None = None, **fields: Any) -> Transition:
     """A Transition of the model `name` by this user, now, and after all that there are, whatever their clocks say."""
     moment = datetime.now().astimezone()
     if there := transitions(name):
@@ -419,13 +437,13 @@ def _transition(name, who=None, **fields):
     return Transition(key=key, time=now, who=who or identity.user(), **fields)
 
 
-def _finish(name, transition):
+def _finish(name: str, transition: Transition) -> None:
     """Mark the versions that `transition` has moved, and it as done."""
     _write(name, replace(transition, outcome=DONE))
     mend_stages(name)
 
 
-def mend_stages(name):
+def mend_stages(name: str) -> None:
     """Let the tag of each version say its stage: others copy a version with its tags, and move aliases without."""
     client, wanted = MlflowClient(), stages(name)
     for version in versions(name):
@@ -436,15 +454,15 @@ def mend_stages(name):
             client.delete_model_version_tag(name, str(version.number), STAGE)
 
 
-def stages(name):
+def stages(name: str) -> dict[int, str]:
     """{number: what it is in, or archived} of the versions of the model `name` that are or were in something."""
     moves = [t for t in transitions(name) if t.outcome == DONE]
-    found = {number: "archived" for t in moves for number in (t.before, t.after)}
-    there = aliases(name)
-    return found | {there[alias]: alias for alias in ALIASES if alias in there}
+    archived = {number: "archived" for t in moves for number in (t.before, t.after) if number}
+    current = aliases(name)
+    return archived | {current[alias]: alias for alias in ALIASES if alias in current}
 
 
-def settle(name):
+def settle(name: str) -> None:
     """End what killed commands began, and record what others have moved: the alias tells. Needs the lock."""
     for transition in transitions(name):
         if transition.outcome == BEGUN:
@@ -453,15 +471,15 @@ def settle(name):
             else:
                 _write(name, replace(transition, outcome="interrupted: nothing was changed"))
     for alias, (before, after) in moved_outside(name).items():
-        told = told_outside(name, alias, before, after)
-        click.echo(f"{told}; its history says so now", err=True)
-        fields = {"alias": alias, "before": before, "after": after}
+        sentence = told_outside(name, alias, before, after)
+        click.echo(f"{sentence}; its history says so now", err=True)
+        fields: dict[str, Any] = {"alias": alias, "before": before, "after": after}
         why = "no command of the workbook did it, so no gate was asked; it was seen at this time"
         _finish(name, _transition(name, who=OUTSIDE, kind="set", why=why, **fields))
         describe(name)
 
 
-def settled(name):
+def settled(name: str) -> list[Transition]:
     """The transitions of the model `name`, the oldest first, with those of killed commands and of others."""
     found = transitions(name)
     if any(t.outcome == BEGUN for t in found) or moved_outside(name):
@@ -471,13 +489,13 @@ def settled(name):
     return found
 
 
-def was_in(name, alias):
+def was_in(name: str, alias: str) -> set[int]:
     """The numbers of all versions that `alias` of the model `name` ever pointed to."""
     moves = [t for t in settled(name) if t.alias == alias and t.outcome == DONE]
-    return {t.after for t in moves} - {None}
+    return {t.after for t in moves if t.after}
 
 
-def stack(name, alias="production"):
+def stack(name: str, alias: str = "production") -> list[int]:
     """The versions that were in `alias`, one upon the other: a rollback takes the uppermost off."""
     found = []
     for transition in settled(name):

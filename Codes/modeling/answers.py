@@ -29,7 +29,7 @@ def of(model: Any, rows: Any) -> Answers:
     return Answers(_labels(model, rows, probabilities), probabilities)
 
 
-def _labels(model, rows, probabilities):
+def _labels(model: Any, rows: Any, probabilities: np.ndarray) -> np.ndarray:
     """The label of each of `rows`, from its `probabilities` where this is sure to be the same."""
     last = model[-1] if isinstance(model, Pipeline) else model
     if _decides(last):
@@ -46,9 +46,9 @@ def _labels(model, rows, probabilities):
 
 def by_threshold(decides: FixedThresholdClassifier, probabilities: np.ndarray) -> np.ndarray:
     """The labels of rows by a classifier that `decides` by a threshold of the positive's probability."""
-    place = list(decides.classes_).index(decides.pos_label)
-    positive = probabilities[:, place] >= decides.threshold
-    return np.asarray(decides.classes_)[np.where(positive, place, 1 - place)]
+    position = list(decides.classes_).index(decides.pos_label)
+    positive = probabilities[:, position] >= decides.threshold
+    return np.asarray(decides.classes_)[np.where(positive, position, 1 - position)]
 
 
 def inside(estimator: Any) -> Any:
@@ -70,7 +70,7 @@ def deciding(pipeline: Pipeline, threshold: float, positive: Any) -> Pipeline:
     return Pipeline([*pipeline.steps[:-1], (pipeline.steps[-1][0], last)])
 
 
-def _decides(estimator):
+def _decides(estimator: Any) -> bool:
     """Whether the `estimator` is one that `deciding` has made."""
     return isinstance(estimator, FixedThresholdClassifier) and isinstance(
         estimator.estimator, FrozenEstimator

@@ -6,19 +6,25 @@ import itertools
 import json
 import sys
 import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
+from typing import Any, cast
 
 import mlflow
 import numpy as np
+import pandas as pd
 import skops.io
 from mlflow.models import ModelSignature, infer_signature
-from mlflow.types import ColSpec, Schema
+from mlflow.models.model import ModelInfo
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from sklearn import base
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+# pyrefly: ignore[missing-module-attribute]  # its stubs are of scikit-learn 1.3
 from sklearn.utils import get_tags
 
 from Codes.dates import Dates
@@ -26,6 +32,7 @@ from Codes.ground import dotted, errors, labels
 from Codes.ground.errors import WorkbookError
 from Codes.modeling import answers
 from Codes.problems import data
+from Codes.problems.problem import Problem
 from Codes.saved_models import trust
 
 SIZE = "model_kb"  # the saved model's size, of two that are as good the smaller is taken
@@ -61,12 +68,18 @@ EXAMPLE_ROWS = 5
 SIGNATURE_ROWS = 50
 
 
-def names():
+def names() -> list[str]:
     """The short names of models; any dotted path of a scikit-learn-compatible class works too."""
     return list(SHORT)
 
 
-def build(problem, X, model="hgb", hyperparameters=None, seed=0):
+def build(
+    problem: Problem,
+    X: pd.DataFrame,
+    model: str = "hgb",
+    hyperparameters: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Pipeline:
     """An unfitted Pipeline for `problem`: the columns of `X` prepared, then the estimator.
 
     Args:
@@ -88,23 +101,28 @@ def build(problem, X, model="hgb", hyperparameters=None, seed=0):
     return Pipeline([("prepare", prepare), ("estimator", estimator)])
 
 
-def check(task, model, hyperparameters):
+def check(task: str, model: str, hyperparameters: dict[str, Any] | None) -> None:
     """Refuse, without any data, a `model` or `hyperparameters` that `build` would refuse for the `task`."""
     path, defaults = _resolve(model, task)
     _estimator(path, {**defaults, **_checked_dict(hyperparameters)}, task)
 
 
-def columns(problem, X):
+def columns(problem: Problem, X: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
     """(numeric, categorical, date) column names of `X`: by the problem's roles, else by type.
 
     Columns without a single value are left out: there is nothing in them, and boosting fails on them.
     """
     roles = data.roles(X.loc[:, X.notna().any()], problem)
-    kinds = ("numeric", "categorical", "date")
-    return tuple([n for n, role in roles.items() if role == kind] for kind in kinds)
+    numeric, categorical, date = (
+        [n for n, role in roles.items() if role == kind]
+        for kind in ("numeric", "categorical", "date")
+    )
+    return numeric, categorical, date
 
 
-def log(pipeline, X, name="model", trusted=()):
+def log(
+    pipeline: Pipeline, X: pd.DataFrame, name: str = "model", trusted: Collection[str] = ()
+) -> ModelInfo:
     """Log a fitted `pipeline` to the active run with signature, example and pins; returns MLflow's ModelInfo.
 
     Args:
@@ -125,7 +143,7 @@ def log(pipeline, X, name="model", trusted=()):
     return found
 
 
-def fields_of(pipeline, X, trusted=()) -> dict:
+def fields_of(pipeline: Pipeline, X: pd.DataFrame, trusted: Collection[str] = ()) -> dict:
     """What MLflow's functions that save a model are given beside the `pipeline`; see `log`."""
     example, (content, types) = X.head(EXAMPLE_ROWS), saved(pipeline, trusted)
     answer = getattr(pipeline, "predict_proba", pipeline.predict)
@@ -143,7 +161,7 @@ def fields_of(pipeline, X, trusted=()) -> dict:
     }
 
 
-def _signature(pipeline, X):
+def _signature(pipeline: Pipeline, X: pd.DataFrame) -> ModelSignature:
     """The signature from a few rows; a column that lacks a value anywhere in its table may lack it.
 
     MLflow looks at every value in a Python loop, 2 s for 20,000 rows; only types and gaps matter.
@@ -156,19 +174,22 @@ def _signature(pipeline, X):
             "one answer a row is needed: let rehearsal.rehearse prepare it before it is fitted."
         )
     signature = infer_signature(_with_values(sample, X), found)
-    inputs = [ColSpec(c.type, c.name, required=c.name not in gaps) for c in signature.inputs]
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(cast(DataType, c.type), c.name, required=c.name not in gaps)
+        for c in signature.inputs
+    ]
     return ModelSignature(Schema(inputs), signature.outputs)
 
 
-def _with_values(sample, X):
+def _with_values(sample: pd.DataFrame, X: pd.DataFrame) -> pd.DataFrame:
     """`sample`, where a column of words that has no value in it gets its first ones of `X`: they tell its type."""
     words = sample.select_dtypes(["object", "category"])
-    empty = [n for n, v in words.items() if v.isna().all()]
+    empty = [n for n in words.columns if words[n].isna().all()]
     values = {n: X[n].dropna().head(len(sample)).tolist() or [""] for n in empty}
     return sample.assign(**{n: np.resize(v, len(sample)) for n, v in values.items()})
 
 
-def requirements(types=()):
+def requirements(types: Iterable[str] = ()) -> list[str]:
     """The pins ("name==version") that loading a model with these `types` needs: the base, and their packages."""
     tops = {name.partition(".")[0] for name in types} - {"sklearn", "numpy", "scipy", "Codes"}
     tops -= sys.stdlib_module_names
@@ -178,12 +199,12 @@ def requirements(types=()):
 
 
 @functools.cache
-def _packages():
+def _packages() -> Mapping[str, list[str]]:
     """{module: [the packages that it comes from]}; the look-up reads every installed package, 0.5 s."""
     return metadata.packages_distributions()
 
 
-def adapted(pipeline):
+def adapted(pipeline: Pipeline) -> Pipeline:
     """`pipeline` with its estimator inside one of scikit-learn's own, which numbers labels and answers flat.
 
     Some estimators of other packages take no labels but 0, 1, 2, or answer by a column; saved with it, the model is
@@ -198,7 +219,9 @@ def adapted(pipeline):
     return Pipeline([*pipeline.steps[:-1], ("estimator", inside)])
 
 
-def _preparation(model, estimator, numeric, categorical, dates):
+def _preparation(
+    model: str, estimator: Any, numeric: list[str], categorical: list[str], dates: list[str]
+) -> ColumnTransformer:
     """Trees get numbers as they are and codes for categories; the others scaled numbers and one-hot.
 
     Dates become numbers; they come last, since boosting is told the places of the categories.
@@ -220,30 +243,31 @@ def _preparation(model, estimator, numeric, categorical, dates):
     return ColumnTransformer(parts, verbose_feature_names_out=False)
 
 
-def _scaled():
+def _scaled() -> Pipeline:
     """Numbers of one size, gaps filled and marked."""
     fill = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     return make_pipeline(fill, StandardScaler())
 
 
-def _ordinal():
+def _ordinal() -> OrdinalEncoder:
     """Codes for categories; one never seen, like a missing one, becomes NaN, which the trees handle."""
     return OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=np.nan,
         encoded_missing_value=np.nan,
+        # pyrefly: ignore[unexpected-keyword]  # its stubs are of scikit-learn 1.2
         max_categories=MAX_CATEGORIES,
     )
 
 
-def _one_hot(sparse):
+def _one_hot(sparse: bool) -> OneHotEncoder:
     """A column a category (missing is one, too); one never seen joins the infrequent, or is all zero."""
     return OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=MAX_CATEGORIES, sparse_output=sparse
     )
 
 
-def _resolve(model, task):
+def _resolve(model: str, task: str) -> tuple[str, dict[str, Any]]:
     """(dotted path, default hyperparameters) of `model`, or a WorkbookError that names the nearest."""
     if model in SHORT:
         return SHORT[model][task]
@@ -255,12 +279,12 @@ def _resolve(model, task):
     return model, {}
 
 
-def load_class(path):
+def load_class(path: str) -> Any:
     """The class at the dotted `path`, or a WorkbookError that says which part of it failed."""
     return dotted.load(path, "model")
 
 
-def _estimator(path, hyperparameters, task):
+def _estimator(path: str, hyperparameters: dict[str, Any], task: str) -> Any:
     """The estimator of class `path` with its hyperparameters checked, of the kind that `task` needs."""
     cls = load_class(path)
     needed = ("fit", "predict", "get_params", "set_params")
@@ -285,7 +309,7 @@ def _estimator(path, hyperparameters, task):
     return estimator
 
 
-def _made(cls, hyperparameters):
+def _made(cls: Any, hyperparameters: dict[str, Any]) -> Any:
     """The estimator of the class `cls`, its hyperparameters checked where it can check them before it learns."""
     given = {name: value for name, value in hyperparameters.items() if "__" not in name}
     if "allow_writing_files" in inspect.signature(cls).parameters:
@@ -298,7 +322,7 @@ def _made(cls, hyperparameters):
     return estimator
 
 
-def _inner(name, value, task):
+def _inner(name: str, value: Any, task: str) -> Any:
     """The `value` of the hyperparameter `name`, estimators in it made of their names."""
     if name in INNER and isinstance(value, str) and value not in WORDS:
         path, defaults = _resolve(value, task)
@@ -315,7 +339,7 @@ def _inner(name, value, task):
     return value
 
 
-def _called(models):
+def _called(models: Sequence[str]) -> dict[str, str]:
     """{name: model} of these `models`, by the names of their classes, with a number where one is there twice."""
     last = [each.rpartition(".")[2].lower() for each in models]
     return {
@@ -324,7 +348,7 @@ def _called(models):
     }
 
 
-def _check_names(path, cls, hyperparameters):
+def _check_names(path: str, cls: Any, hyperparameters: Mapping[str, Any]) -> None:
     """Refuse a hyperparameter that `cls` doesn't have, with the nearest one that it has, and one that is not given."""
     parameters = inspect.signature(cls).parameters.values()
     own = {p.name: p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
@@ -346,14 +370,14 @@ def _check_names(path, cls, hyperparameters):
         )
 
 
-def _example(lacking):
+def _example(lacking: Iterable[str]) -> str:
     """How to give the estimators that are `lacking` among the hyperparameters, in words; '' of other ones."""
     values = {"estimators": '["linear", "hgb"]'} | dict.fromkeys(INNER, '"linear"')
     shown = next((f'{{"{n}": {values[n]}}}' for n in lacking if n in values), "")
     return f"; estimators are given by their names, as in '{shown}'" if shown else ""
 
 
-def _check_kind(path, estimator, task):
+def _check_kind(path: str, estimator: Any, task: str) -> None:
     """Refuse a regressor for a classification problem, and the reverse, and what answers several targets only."""
     kind = {"classification": "classifier", "regression": "regressor"}[task]
     try:
@@ -371,21 +395,21 @@ def _check_kind(path, estimator, task):
         )
 
 
-def settings(estimator) -> dict:
+def settings(estimator: Any) -> dict:
     """The hyperparameters of `estimator` and their values, also those that CatBoost's `get_params` leaves out: None."""
     known = inspect.signature(type(estimator)).parameters.values()
     named = [p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return dict.fromkeys(named) | estimator.get_params()
 
 
-def _seed(estimator, seed, hyperparameters):
+def _seed(estimator: Any, seed: int, hyperparameters: Mapping[str, Any]) -> None:
     """Give `seed` to every random_state, nested ones too, that the hyperparameters leave open."""
     states = [name for name in settings(estimator) if name.split("__")[-1] == "random_state"]
     if "random_seed" not in hyperparameters:  # CatBoost's other name for it
         estimator.set_params(**{name: seed for name in states if name not in hyperparameters})
 
 
-def _checked_dict(hyperparameters):
+def _checked_dict(hyperparameters: object) -> dict[str, Any]:
     """`hyperparameters` as a dict, or a WorkbookError."""
     if hyperparameters is None or isinstance(hyperparameters, dict):
         return hyperparameters or {}
@@ -394,17 +418,20 @@ def _checked_dict(hyperparameters):
     )
 
 
-def name_of(pipeline) -> str:
+def name_of(pipeline: Pipeline) -> str:
     """The name of the class of the estimator in `pipeline`, also inside what `adapted` puts around it."""
     estimator = answers.inside(pipeline[-1])
-    if isinstance(estimator, VotingClassifier) and [*dict(estimator.estimators)] == ["estimator"]:
-        estimator = estimator.estimators[0][1]
-    elif isinstance(estimator, TransformedTargetRegressor) and estimator.regressor is not None:
-        estimator = estimator.regressor
+    voters: Any = (
+        getattr(estimator, "estimators", ()) if isinstance(estimator, VotingClassifier) else ()
+    )
+    if [*dict(voters)] == ["estimator"]:
+        estimator = voters[0][1]
+    elif isinstance(estimator, TransformedTargetRegressor):
+        estimator = getattr(estimator, "regressor", None) or estimator
     return type(estimator).__name__
 
 
-def saved(pipeline, trusted=()) -> tuple[bytes, list[str]]:
+def saved(pipeline: Pipeline, trusted: Collection[str] = ()) -> tuple[bytes, list[str]]:
     """(what skops makes of `pipeline`, the types that it must be told to trust); a WorkbookError names the others."""
     name = name_of(pipeline)
     try:
@@ -428,6 +455,6 @@ def saved(pipeline, trusted=()) -> tuple[bytes, list[str]]:
     return content, found
 
 
-def nearest(name, known, cutoff=0.6):
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """' (did you mean 'x'?)' for the nearest of `known`, else ''."""
     return errors.nearest(name, known, " (did you mean '{}'?)", cutoff)

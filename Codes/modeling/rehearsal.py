@@ -3,17 +3,21 @@
 import contextlib
 import io
 import warnings
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import skops.io
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from Codes.ground.errors import WorkbookError
 from Codes.ground.labels import told
 from Codes.modeling import evaluation, models
 from Codes.problems import data, own_metric
+from Codes.problems.problem import Problem
 from Codes.saved_models import trust
 
 # Training rows, tried one after the other where fewer do not suffice; 0: all, which is the training itself.
@@ -32,7 +36,13 @@ NEEDS = {
 }
 
 
-def rehearse(problem, pipeline, train, test, trusted=()):
+def rehearse(
+    problem: Problem,
+    pipeline: Pipeline,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    trusted: Collection[str] = (),
+) -> Pipeline:
     """`pipeline`, or what models.adapted makes of it where its estimator needs that, to be fitted on the rows `train`.
 
     It learns from a few of these rows, answers some of `test`, is saved and read again. What a short name stands for
@@ -48,7 +58,7 @@ def rehearse(problem, pipeline, train, test, trusted=()):
     if _is_known(pipeline[-1]):
         return pipeline
     for size in ROWS:
-        failed = []
+        failed: list[Exception] = []
         rows = _few(data.target(train, problem), size, problem.task == "classification")
         for each in (pipeline, models.adapted(pipeline)):
             try:
@@ -63,7 +73,7 @@ def rehearse(problem, pipeline, train, test, trusted=()):
     raise WorkbookError(_why(pipeline, problem, failed)) from failed[0]
 
 
-def _why(pipeline, problem, failed):
+def _why(pipeline: Pipeline, problem: Problem, failed: Sequence[Exception]) -> str:
     """In one line, why the estimator does not go: what `failed`, as it is and inside what models.adapted makes."""
     plain, inside = map(told, failed)
     how = {"classification": "its labels as 0, 1, 2", "regression": "its answers flat"}[
@@ -76,13 +86,13 @@ def _why(pipeline, problem, failed):
     )
 
 
-def _is_known(estimator):
+def _is_known(estimator: Any) -> bool:
     path = f"{type(estimator).__module__}.{type(estimator).__name__}"
     shipped = [path for by_task in models.SHORT.values() for path, _ in by_task.values()]
     return path in {f"{c.__module__}.{c.__name__}" for c in map(models.load_class, shipped)}
 
 
-def _few(y, size, classes):
+def _few(y: pd.Series, size: int, classes: bool) -> np.ndarray:
     """The positions of `size` rows with the targets `y` (0: of all), in order; of `classes` some of each."""
     if not 0 < size < len(y):
         return np.arange(len(y))
@@ -95,7 +105,13 @@ def _few(y, size, classes):
     return np.sort(order.index[:size])
 
 
-def _try(problem, pipeline, train, test, trusted):
+def _try(
+    problem: Problem,
+    pipeline: Pipeline,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    trusted: Collection[str],
+) -> None:
     """Let a small copy of `pipeline` learn, answer and be saved; any exception says that it does not."""
     # the copy's own words are of no use: the real one will say them again
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), threadpool_limits(1):
@@ -112,7 +128,7 @@ def _try(problem, pipeline, train, test, trusted):
         raise WorkbookError(f"{name} answers otherwise once it has been saved and loaded by skops.")
 
 
-def _small(pipeline):
+def _small(pipeline: Pipeline) -> Pipeline:
     """An unfitted copy of `pipeline`, its estimator made small by SIZES."""
     small = clone(pipeline)
     settings, changed = models.settings(small[-1]), {}
@@ -132,7 +148,7 @@ def _small(pipeline):
     return small
 
 
-def _answers(fitted, X, y):
+def _answers(fitted: Pipeline, X: pd.DataFrame, y: np.ndarray) -> np.ndarray:
     """The predictions for `X`; ValueError where they are not one a row, of the kind of the targets `y`."""
     answers = np.asarray(fitted.predict(X))
     if answers.shape != (len(X),):
@@ -152,7 +168,7 @@ def _answers(fitted, X, y):
     return answers
 
 
-def _has_what_the_metric_needs(problem, fitted):
+def _has_what_the_metric_needs(problem: Problem, fitted: Pipeline) -> None:
     """Refuse a classifier that does not give what the problem's metric is taken from."""
     if (problem.costs or problem.threshold) and not hasattr(fitted, "predict_proba"):
         raise WorkbookError(

@@ -6,6 +6,7 @@ gives it as a literal, and nothing else in the cell can change it.
 
 import ast
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -23,7 +24,7 @@ AROUND = re.compile(r"\A(\s*)%%(?:time|capture|prun)\b.*")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def python(source):
+def python(source: str) -> str:
     """`source` as Python that can be parsed: IPython's magics, shell lines and helps become calls, as they do for it.
 
     Raises SyntaxError where it is none.
@@ -45,10 +46,10 @@ class Use:
 
     line: int
     text: str
-    stores: frozenset
+    stores: frozenset[str]
 
 
-def assigned(node):
+def assigned(node: ast.stmt) -> list[tuple[str, ast.expr | None, ast.expr | None]]:
     """(name, annotation, value) of each name that the top-level statement `node` gives a value.
 
     The value is None where a name is only annotated; where a whole is unpacked, each name has the whole.
@@ -61,7 +62,7 @@ def assigned(node):
     return []
 
 
-def _pairs(target, value):
+def _pairs(target: ast.expr, value: ast.expr) -> Iterable[tuple[str, ast.expr]]:
     if isinstance(target, ast.Name):
         return [(target.id, value)]
     if isinstance(target, ast.Starred):
@@ -69,26 +70,27 @@ def _pairs(target, value):
     if not isinstance(target, (ast.Tuple, ast.List)):
         return []
     parts, starred = target.elts, any(isinstance(t, ast.Starred) for t in target.elts)
-    is_matched = isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(parts)
-    # starred it is no literal: what of it a name gets is known only once the cell has run
-    whole = [value if isinstance(value, ast.Starred) else ast.Starred(value, ast.Load())]
-    values = value.elts if is_matched and not starred else whole * len(parts)
+    if isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(parts) and not starred:
+        values = value.elts
+    else:  # starred it is no literal: what of it a name gets is known only once the cell has run
+        whole = value if isinstance(value, ast.Starred) else ast.Starred(value, ast.Load())
+        values = [whole] * len(parts)
     return chain.from_iterable(map(_pairs, parts, values))
 
 
-def is_literal(node):
+def is_literal(node: ast.stmt) -> bool:
     """Whether the statement `node` only gives names literal values."""
     targets = node.targets if isinstance(node, ast.Assign) else []
     plain = isinstance(node, ast.AnnAssign) or targets and all(map(_is_names, targets))
     return bool(plain) and all(v is None or literal(v)[0] for _, _, v in assigned(node))
 
 
-def _is_names(target):
+def _is_names(target: ast.expr) -> bool:
     parts = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
     return all(isinstance(part, ast.Name) for part in parts)
 
 
-def literal(node):
+def literal(node: ast.expr) -> tuple[bool, object]:
     """(True, the value) of an expression that is a literal, or a float() of NaN or an infinity; else (False, None)."""
     match = re.fullmatch(
         r"float\(['\"]([+-]?(?:nan|inf|infinity))['\"]\)", ast.unparse(node), re.IGNORECASE
@@ -101,7 +103,7 @@ def literal(node):
         return False, None
 
 
-def effects(tree):
+def effects(tree: ast.Module) -> tuple[dict[str, int], dict[str, list[Use]]]:
     """({name: the line that may change it}, {name: [Use]}) of the statements of `tree` that are no literal values.
 
     A function's body counts where something calls it.
@@ -124,13 +126,13 @@ def effects(tree):
     return doubts, uses
 
 
-def _may_change(value):
+def _may_change(value: ast.expr | None) -> bool:
     """Whether what is read of the default `value` can be changed in place."""
-    found, constant = literal(value) if value else (True, None)
-    return found and isinstance(constant, (list, dict, set))
+    is_constant, constant = literal(value) if value else (True, None)
+    return is_constant and isinstance(constant, (list, dict, set))
 
 
-def stored(node):
+def stored(node: ast.AST) -> set[str]:
     """The names that running `node` binds, deletes, or whose parts it assigns."""
     found = set()
     for each in ast.walk(node):
@@ -146,18 +148,18 @@ def stored(node):
     return found - {None}
 
 
-def _root(node):
+def _root(node: ast.expr) -> str | None:
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _read(node):
+def _read(node: ast.AST) -> set[str]:
     names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
     return {n.id for n in names if isinstance(n.ctx, ast.Load)}
 
 
-def is_opaque(node):
+def is_opaque(node: ast.stmt) -> bool:
     """Whether the statement `node` may assign names that it does not show."""
     if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
         return True

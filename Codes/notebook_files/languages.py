@@ -2,8 +2,13 @@
 
 import json
 import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from Codes.notebook_files.cells import Use
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 WORDS = r"(?:(?:export|readonly|declare|typeset|local|val|var|let|const|mutable)\s+(?:-\w+\s+)*)*"
 # text before the sign of equality: bash takes no space there
@@ -16,7 +21,7 @@ QUOTED = re.compile(r"""'([^'\\]*)'|"([^"\\$`]*)\"""")
 CONSTANTS = {"TRUE": True, "true": True, "FALSE": False, "false": False, "NULL": None}
 
 
-def language_of(notebook, kernel=None):
+def language_of(notebook: "NotebookNode", kernel: str | None = None) -> str:
     """The language of `notebook`, else of its kernel or of `kernel`, in lower case; python where nothing tells."""
     from Codes.notebook_files import notebook_file
 
@@ -24,12 +29,12 @@ def language_of(notebook, kernel=None):
     return (notebook_file.language_of(notebook, kernel) or notebook_file.PYTHON).lower()
 
 
-def is_python(notebook, kernel=None):
+def is_python(notebook: "NotebookNode", kernel: str | None = None) -> bool:
     """Whether `notebook` holds Python."""
     return language_of(notebook, kernel) in ("python", "ipython")
 
 
-def not_recorded(notebook, names, kernel=None):
+def not_recorded(notebook: "NotebookNode", names: Sequence[str], kernel: str | None = None) -> str:
     """A line about the parameters `names`, if any, where only a kernel in another language than Python knows them."""
     if not names or is_python(notebook, kernel):
         return ""
@@ -37,7 +42,7 @@ def not_recorded(notebook, names, kernel=None):
     return f"not recorded, since only the {language} kernel knows the value: {', '.join(names)}"
 
 
-def assignments(source, language):
+def assignments(source: str, language: str) -> list[tuple[str, bool, Any, tuple[Use, ...]]]:
     """[(name, whether its value is known, the value or its code, [Use])] of what the lines of `source` assign.
 
     Where the cell has other lines no value is known: they may change any.
@@ -54,12 +59,12 @@ def assignments(source, language):
     ]
 
 
-def _bare(line):
+def _bare(line: str) -> str:
     """`line` without a comment."""
     return re.sub(r"(^|\s)(#|//).*", "", line).rstrip()
 
 
-def _value(text, language, is_plain):
+def _value(text: str, language: str, is_plain: bool) -> tuple[bool, Any]:
     """(whether it is known, the value) that the code `text` stands for."""
     text = text.strip()
     if quoted := QUOTED.fullmatch(text):
@@ -74,7 +79,9 @@ def _value(text, language, is_plain):
         return False, text
 
 
-def _uses(name, number, found):
+def _uses(
+    name: str, number: int, found: Iterable[tuple[int, str, re.Match[str] | None]]
+) -> tuple[Use, ...]:
     word = re.compile(rf"(?<![\w.]){re.escape(name)}(?![\w.])")
     return tuple(
         Use(n, line, frozenset([match[1]] if match else []))

@@ -20,13 +20,18 @@ import keyword
 import math
 import re
 import tokenize
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from Codes.ground import plain_yaml
 from Codes.ground.errors import WorkbookError, nearest
 from Codes.notebook_files import cells, languages
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 PASSWORD = re.compile(r"(^|_)(password|passwd|pwd|passphrase)$", re.IGNORECASE)
@@ -48,6 +53,8 @@ NONE = ("None", "null", "~")  # as YAML and Python write it
 NOT_FINITE = ("nan", "inf", "-inf")  # as JSON, which has no word for them, keeps them
 HIDDEN = "••••••"
 DEEPEST = 50  # lists and dicts in one another; Python itself refuses 200 brackets
+Interval = tuple[float, float, bool, bool]  # low, high, low is included, high is included
+Annotation = tuple[str | None, bool, tuple]  # type, may be None, choices
 
 
 @dataclass(frozen=True)
@@ -63,36 +70,36 @@ class Parameter:  # pylint: disable=too-many-instance-attributes
     default: object
     help: str = ""
     optional: bool = False
-    choices: tuple = ()
-    interval: tuple | None = None
+    choices: tuple[object, ...] = ()
+    interval: Interval | None = None
     doubt: int = 0
-    uses: tuple = ()
+    uses: tuple[cells.Use, ...] = ()
 
     @property
-    def is_plain(self):
+    def is_plain(self) -> bool:
         """Whether the cell gives it as a literal, and nothing there can change it."""
         return not isinstance(self.default, Computed) and not self.doubt
 
     @property
-    def value(self):
+    def value(self) -> object:
         """What the kernel holds where nothing is given: the default, or Computed where only the kernel knows."""
-        is_told = self.is_plain or isinstance(self.default, Computed)
-        return self.default if is_told else Computed(repr(self.default))
+        is_certain = self.is_plain or isinstance(self.default, Computed)
+        return self.default if is_certain else Computed(repr(self.default))
 
     @property
-    def origin(self):
+    def origin(self) -> str:
         """The default in words."""
         if isinstance(self.default, Computed):
             return f"computed: {self.default}" if self.default else "none: give one"
         return repr(self.default) + (f", or as line {self.doubt} says" if self.doubt else "")
 
     @property
-    def kinds(self):
+    def kinds(self) -> list[str]:
         """The keys of TYPES that its values may have; [] where anything goes."""
         return self.type.split(" | ") if self.type else []
 
     @property
-    def allowed(self):
+    def allowed(self) -> str:
         """The declared domain in words, as it stands in the comment."""
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
@@ -104,7 +111,9 @@ class Parameter:  # pylint: disable=too-many-instance-attributes
         return ""
 
 
-def of(notebook, where="the notebook", kernel=None):
+def of(
+    notebook: "NotebookNode", where: object = "the notebook", kernel: str | None = None
+) -> list[Parameter]:
     """The parameters of `notebook` (an nbformat node); [] where no cell is tagged; `where` names it in errors.
 
     Its language is the notebook's own, or else that of `kernel`.
@@ -121,7 +130,7 @@ def of(notebook, where="the notebook", kernel=None):
     return parse(source, where) if is_python else foreign(source, language)
 
 
-def foreign(source, language):
+def foreign(source: str, language: str) -> list[Parameter]:
     """The parameters that `source`, a cell in another `language`, assigns as far as its lines show."""
     return [
         Parameter(name, None, value if known else Computed(value), optional=True, uses=uses)
@@ -129,7 +138,7 @@ def foreign(source, language):
     ]
 
 
-def parse(source, where="the parameters cell"):
+def parse(source: str, where: object = "the parameters cell") -> list[Parameter]:
     """The parameters that `source` (a cell's code) assigns, in order."""
     try:
         code = cells.python(source)
@@ -138,38 +147,40 @@ def parse(source, where="the parameters cell"):
         raise WorkbookError(
             f"{where}: the parameters cell is not valid Python: {error}."
         ) from error
-    found = {}
+    by_name: dict[str, Parameter] = {}
     for node in tree.body:
         for name, annotation, value in cells.assigned(node):
             if hasattr(builtins, name):
                 raise WorkbookError(
                     f"{where}: '{name}' is a builtin of Python; rename that parameter."
                 )
-            comment = comments.get(node.end_lineno) or comments.get(node.lineno, "")
-            here = _parameter(name, annotation, value, comment)
-            found[name] = _redefined(found[name], here) if name in found else here
+            comment = comments.get(node.end_lineno or node.lineno) or comments.get(node.lineno, "")
+            new = _parameter(name, annotation, value, comment)
+            by_name[name] = _redefined(by_name[name], new) if name in by_name else new
     doubts, uses = cells.effects(tree)
     return [
         replace(p, doubt=doubts.get(name, 0), uses=tuple(uses.get(name, ())))
-        for name, p in found.items()
+        for name, p in by_name.items()
     ]
 
 
-def _redefined(first, second):
+def _redefined(first: Parameter, second: Parameter) -> Parameter:
     """The parameter that is assigned twice: the second value, by the type and comment of whichever has one."""
     if second.type is None or not (second.help or second.choices or second.interval):
         return replace(first, default=second.default)
     return second
 
 
-def _comments(source):
+def _comments(source: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {
         t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT
     }
 
 
-def _parameter(name, annotation, value, comment):
+def _parameter(
+    name: str, annotation: ast.expr | None, value: ast.expr | None, comment: str
+) -> Parameter:
     is_known, default = cells.literal(value) if value else (False, MISSING)
     if value and not is_known:
         default = Computed(ast.unparse(value))
@@ -196,7 +207,7 @@ class Computed(str):
 MISSING = Computed()  # of a name that is annotated, and given no value
 
 
-def _annotation(node):
+def _annotation(node: ast.expr | None) -> Annotation:
     """(type, may be None, choices) of an annotation; what is not one of TYPES accepts anything (type None)."""
     if isinstance(node, ast.Constant):
         return _quoted(node.value) if isinstance(node.value, str) else ("", node.value is None, ())
@@ -208,20 +219,20 @@ def _annotation(node):
     return (name if name in TYPES else None), False, ()
 
 
-def _quoted(text):
+def _quoted(text: str) -> Annotation:
     try:
         return _annotation(ast.parse(text, mode="eval").body)
     except SyntaxError:
         return None, False, ()
 
 
-def _either(left, right):
+def _either(left: Annotation, right: Annotation) -> Annotation:
     anything = None in (left[0], right[0])
     kind = None if anything else " | ".join(dict.fromkeys(filter(None, (left[0], right[0]))))
     return kind, left[1] or right[1], left[2] + right[2]
 
 
-def _subscripted(base, inside):
+def _subscripted(base: str, inside: ast.expr) -> Annotation:
     parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
     if base == "Optional":
         return _either(_annotation(inside), ("", True, ()))
@@ -234,7 +245,7 @@ def _subscripted(base, inside):
     return (base.lower() if base.lower() in TYPES else None), False, ()
 
 
-def _domain(comment):
+def _domain(comment: str) -> tuple[str, tuple[str, ...], Interval | None]:
     """Split a comment into (help, choices, interval)."""
     if match := re.search(r"\{([^{}]+)\}\s*$", comment):
         choices = tuple(c.strip() for c in match[1].split(","))
@@ -249,13 +260,13 @@ def _domain(comment):
     return comment, (), None
 
 
-def from_text(parameters, texts):
+def from_text(parameters: Iterable[Parameter], texts: Mapping[str, str]) -> dict[str, Any]:
     """The values that `texts` (name → what was typed) stand for, read by each parameter's declared type."""
     declared = {p.name: p for p in parameters}
     return {name: _read(declared.get(name), text) for name, text in texts.items()}
 
 
-def _read(parameter, text):
+def _read(parameter: Parameter | None, text: str) -> Any:
     if parameter is None or text.startswith(BY_REFERENCE):
         return text
     if parameter.optional and text in NONE:
@@ -268,7 +279,7 @@ def _read(parameter, text):
     )
 
 
-def _value(parameter, text):
+def _value(parameter: Parameter, text: str) -> Any:
     """What `text` means for `parameter`; the text itself where it means nothing."""
     with_parts = bool({"list", "dict"} & set(parameter.kinds))
     try:
@@ -280,7 +291,7 @@ def _value(parameter, text):
         return text
 
 
-def meaning(name, text, with_parts=False):
+def meaning(name: str, text: str, with_parts: bool = False) -> Any:
     """What the typed `text` means as JSON or as YAML, of which only where `with_parts` all forms; `name` for errors."""
     try:
         return json.loads(text, object_pairs_hook=functools.partial(_once, name))
@@ -292,14 +303,16 @@ def meaning(name, text, with_parts=False):
         return plain_yaml.parse(text, name) if with_parts else plain_yaml.typed(text, name)
 
 
-def _once(name, pairs):
+def _once(name: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for number, (key, _) in enumerate(pairs):
         if key in dict(pairs[:number]):
             raise WorkbookError(f"{name}: the key {key!r} comes twice.")
     return dict(pairs)
 
 
-def check(parameters, given, where="the notebook"):
+def check(
+    parameters: Sequence[Parameter], given: Mapping[str, object], where: object = "the notebook"
+) -> dict[str, Any]:
     """All values, defaults included, once `given` (name → value) has passed; else a WorkbookError names the first.
 
     A value that only the kernel will tell is Computed.
@@ -309,7 +322,9 @@ def check(parameters, given, where="the notebook"):
     return values
 
 
-def validated(parameters, given, where):
+def validated(
+    parameters: Sequence[Parameter], given: Mapping[str, object], where: object
+) -> dict[str, Any]:
     """What `check` returns, wherever the given values come from."""
     declared = {p.name: p for p in parameters}
     if given and not parameters:
@@ -331,7 +346,12 @@ def validated(parameters, given, where):
     return values
 
 
-def _refuse_stale(declared, values, given, where):
+def _refuse_stale(
+    declared: Mapping[str, Parameter],
+    values: Mapping[str, object],
+    given: Mapping[str, object],
+    where: object,
+) -> None:
     """Refuse to give a parameter from which the cell has computed something by then: it would not follow."""
     for name in given:
         for use in declared[name].uses:
@@ -343,13 +363,13 @@ def _refuse_stale(declared, values, given, where):
                 )
 
 
-def _unknown(name, declared, where):
+def _unknown(name: object, declared: Mapping[str, Parameter], where: object) -> str:
     if not str(name).isidentifier() or keyword.iskeyword(str(name)):
         return f"{name!r} is not a parameter name (a Python name, no keyword); {where} takes {', '.join(declared)}."
     return f"{where} has no parameter '{name}'; it takes {', '.join(declared)}.{nearest(name, declared)}"
 
 
-def checked(parameter, value):
+def checked(parameter: Parameter, value: object) -> Any:
     """`value` as the plain Python value that `parameter` allows, or a WorkbookError that says what is allowed."""
     value = plain(parameter.name, value)
     kinds = parameter.kinds
@@ -373,7 +393,7 @@ def checked(parameter, value):
     return value
 
 
-def storable(value):
+def storable(value: Any) -> Any:
     """`value` with NaN and infinities as text: a bare NaN makes a notebook that browsers cannot open."""
     if isinstance(value, dict):
         return {k: storable(v) for k, v in value.items()}
@@ -382,13 +402,13 @@ def storable(value):
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def told(value):
+def told(value: object) -> str:
     """`value` as a message shows it: on one line, not endless."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
-def _check_domain(parameter, value):
+def _check_domain(parameter: Parameter, value: Any) -> None:
     if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _leaves(value)):
         default = parameter.default
         declared = isinstance(default, float) and not math.isfinite(default)
@@ -404,11 +424,11 @@ def _check_domain(parameter, value):
         raise WorkbookError(f"{parameter.name}={told(value)}: it must be {parameter.allowed}.")
 
 
-def _matches(value, choice):
+def _matches(value: object, choice: object) -> bool:
     return value == choice or fnmatch.fnmatchcase(str(value), str(choice))
 
 
-def _inside(value, interval):
+def _inside(value: object, interval: Interval) -> bool:
     low, high, closed_low, closed_high = interval
     if not isinstance(value, (int, float)):
         return False
@@ -416,7 +436,7 @@ def _inside(value, interval):
     return above and (value <= high if closed_high else value < high)
 
 
-def plain(name, value, depth=0):
+def plain(name: str, value: Any, depth: int = 0) -> Any:
     """`value` as what JSON can hold: dates and paths as text, NumPy scalars as numbers; others refused by `name`."""
     if depth > DEEPEST:
         raise WorkbookError(f"{name}: its value is too deeply nested; allowed is {DEEPEST} deep.")
@@ -439,7 +459,7 @@ def plain(name, value, depth=0):
     )
 
 
-def _writable(name, value):
+def _writable(name: str, value: Any) -> Any:
     """`value`, if it can stand in a file: no half of a character pair, no integer that Python will not write."""
     try:
         str(value).encode("utf-8")
@@ -450,7 +470,7 @@ def _writable(name, value):
     return value
 
 
-def _refuse_secret(parameter, name, value):
+def _refuse_secret(parameter: Parameter, name: str, value: object) -> None:
     """Refuse a `value` of `parameter` (or of its key `name`) that is a secret by its form, or by name and form."""
     if not isinstance(value, str) or value.startswith(BY_REFERENCE) or not value:
         values = (
@@ -470,7 +490,7 @@ def _refuse_secret(parameter, name, value):
         )
 
 
-def _is_named_secret(name, value):
+def _is_named_secret(name: str, value: str) -> bool:
     """Whether `name` is that of a secret, and `value` could be one: of a password any text, of a token no mere word."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|\W", "_", name)
     if BRACKETED.fullmatch(value):
@@ -479,13 +499,13 @@ def _is_named_secret(name, value):
     return bool(PASSWORD.search(name) or SECRET_NAME.search(name) and not is_plain)
 
 
-def recorded(parameters, held):
+def recorded(parameters: Iterable[Parameter], held: Mapping[str, object]) -> dict[str, object]:
     """`held` (name → the value that the session has) as it may be recorded: secrets hidden."""
     declared = {p.name: p for p in parameters}
     return {n: HIDDEN if _is_secret(declared[n], value) else value for n, value in held.items()}
 
 
-def _is_secret(parameter, value):
+def _is_secret(parameter: Parameter, value: object) -> bool:
     try:
         _refuse_secret(parameter, parameter.name, value)
     except WorkbookError:
@@ -497,12 +517,12 @@ def _is_secret(parameter, value):
     return is_read and is_text and NO_SECRET not in parameter.help.lower()
 
 
-def assignment(values):
+def assignment(values: Mapping[str, object]) -> str:
     """The code of a cell that assigns `values`: literals only, so that no value can become code."""
     return "\n".join(f"{name} = {_source(name, value)}" for name, value in values.items())
 
 
-def _source(name, value):
+def _source(name: str, value: object) -> str:
     if isinstance(value, str) and value.startswith(BY_REFERENCE):
         variable = value.removeprefix(BY_REFERENCE)
         return f'__import__("os").environ[{variable!r}]'
@@ -515,19 +535,19 @@ def _source(name, value):
     return _text(value) if isinstance(value, str) else repr(value)
 
 
-def _text(value):
+def _text(value: str) -> str:
     """The literal of the text `value` as papermill and black write it: in double quotes."""
     # A leading single quote makes repr choose double quotes; it escapes everything else that needs it.
     return '"' + '\\"'.join(repr("'" + part)[2:-1] for part in value.split('"')) + '"'
 
 
-def references(values):
+def references(values: Mapping[str, object]) -> list[str]:
     """The environment variables that `values` name by `env:NAME`; a missing one is a WorkbookError."""
     texts = [leaf for leaf in _leaves(values) if isinstance(leaf, str)]
     return [text.removeprefix(BY_REFERENCE) for text in texts if text.startswith(BY_REFERENCE)]
 
 
-def _leaves(value):
+def _leaves(value: object) -> list[object]:
     if isinstance(value, dict):
         return [leaf for v in value.values() for leaf in _leaves(v)]
     if isinstance(value, list):

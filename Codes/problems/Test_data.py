@@ -265,6 +265,14 @@ def test_a_contract_that_is_kept_says_nothing(orchard):
     data.require(frame, orchard)
 
 
+@pytest.mark.parametrize(
+    "low, ok", [("2024-01-01 02:00:00+02:00", True), ("2024-01-01 00:00:01Z", False)]
+)
+def test_a_bound_with_a_zone_counts_in_utc_as_the_tables_times_do(orchard, low, ok):
+    orchard = orchard(replace={"min: 2024-01-01": f"min: {low}"})
+    assert data.check(data.load(orchard), orchard).set_index("column").loc["day", "ok"] == ok
+
+
 def test_a_boolean_with_gaps_is_a_boolean_to_the_contract(orchard):
     rule = "contract:\n  flag: {type: boolean, allowed: [true, false], missing_share: 0.1}"
     frame = fruit(flag=rarely([True, False] * 50, 7))

@@ -113,6 +113,11 @@ MISTAKES = {
         "contract: {a: {type: number, min: 2, max: 1}}\ntarget:",
         "contract.a: min 2 is over max 1",
     ),
+    "dates crossed": (
+        "target:",
+        "contract: {a: {type: time, min: 2013-10-02, max: 2013-10-01 12:00:00Z}}\ntarget:",
+        "contract.a: min 2013-10-02 is over max 2013-10-01 12:00:00",
+    ),
     "nothing allowed": (
         "target:",
         "contract: {a: {type: text, allowed: []}}\ntarget:",

@@ -1,7 +1,9 @@
 """The table of a problem: loaded, checked against its contract, split, and named for MLflow."""
 
 import hashlib
+from collections.abc import Collection, Mapping
 from functools import cached_property
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -9,13 +11,15 @@ import pyarrow as pa
 import sklearn.datasets
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.pandas_dataset import PandasDataset
+
+# pyrefly: ignore[missing-module-attribute]  # MLflow makes it as it is imported
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.types import ColSpec, DataType, Schema
 
 from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import ROOT
 from Codes.problems import own_metric, rows as rows_
-from Codes.problems.problem import suggest
+from Codes.problems.problem import Problem, suggest
 from Codes.problems.rows import blocks
 from Codes.tables import column_checks, reader
 from Codes.tables.contract import check, require
@@ -27,10 +31,13 @@ __all__ = [
 ]
 # attributes of a frame: the columns with gaps in the whole table, those of them that hold true and false, how
 # its text was read, all columns of the table, and its rows.Parts
+HowRead = TypedDict(
+    "HowRead", {"options": dict[str, Any], "yes_no": list[str], "unused": list[str]}
+)
 GAPS, YES_NO, READING, COLUMNS, PARTS = "gaps", "yes_no", "reading", "columns", "parts"
 
 
-def load(problem, rows=0, seed=0):
+def load(problem: Problem, rows: int = 0, seed: int = 0) -> pd.DataFrame:
     """The training and the validation rows of `problem` as a frame, in the table's order; its index numbers its rows.
 
     The test rows are the gate's alone (see `test`). Which rows are drawn changes no column's type, nor whether it may
@@ -53,7 +60,7 @@ def load(problem, rows=0, seed=0):
     return whole_table.frame(kept, parts)
 
 
-def test(problem):
+def test(problem: Problem) -> pd.DataFrame:
     """The test rows of `problem` as a frame, at most rows.MOST_TEST, always the same: for the gate alone."""
     table = _Whole.of(problem)
     kept = rows_.capped(np.flatnonzero(table.part == rows_.TEST), rows_.MOST_TEST)
@@ -62,7 +69,7 @@ def test(problem):
     return table.frame(table.numbers[kept], table.parts())
 
 
-def whole(problem):
+def whole(problem: Problem) -> pd.DataFrame:
     """All rows of `problem` as a frame, the test rows among them: to check and to count, never to learn or choose."""
     table = _Whole.of(problem)
     return table.frame(table.numbers, table.parts())
@@ -71,13 +78,13 @@ def whole(problem):
 class _Whole:
     """A whole Arrow table of a problem: the numbers of its rows, and which part each belongs to."""
 
-    def __init__(self, table, numbers, problem):
+    def __init__(self, table: pa.Table, numbers: np.ndarray, problem: Problem) -> None:
         self.table, self.numbers, self.problem = table, numbers, problem
         self.part = rows_.assigned(table, problem)
-        self.gaps = ()
+        self.gaps: Collection[str] = ()
 
     @classmethod
-    def of(cls, problem):
+    def of(cls, problem: Problem) -> Self:
         """The table of `problem`, without the rows that have no target."""
         table, numbers = _with_target(problem)
         kept = table.take(numbers)
@@ -86,11 +93,11 @@ class _Whole:
         made.gaps = _gaps(table, numbers)
         return made
 
-    def target(self):
+    def target(self) -> pd.Series:
         """The targets of all rows."""
         return target(_frame(self.table.select([self.problem.target]), ()), self.problem)
 
-    def parts(self, rows=0, seed=0, most=None):
+    def parts(self, rows: int = 0, seed: int = 0, most: int | None = None) -> rows_.Parts:
         """The rows.Parts, with `rows` of those to train on, drawn with `seed`, and at most so many to validate."""
         ours, validation = (
             np.flatnonzero(which)
@@ -111,16 +118,16 @@ class _Whole:
             test=self._columns(np.flatnonzero(self.part == rows_.TEST))[self.problem.target],
         )
 
-    def _columns(self, places):
-        """A frame of the columns that a baseline is made from, of the rows at `places`."""
+    def _columns(self, positions: np.ndarray) -> pd.DataFrame:
+        """A frame of the columns that a baseline is made from, of the rows at `positions`."""
         rule, problem = self.problem.baseline, self.problem
         group = rule and rule.last_of
         names = dict.fromkeys(n for n in (problem.target, group, problem.time) if n)
-        return _frame(self.table.select(list(names)).take(places), ()).set_axis(
-            self.numbers[places]
+        return _frame(self.table.select(list(names)).take(positions), ()).set_axis(
+            self.numbers[positions]
         )
 
-    def frame(self, numbers, parts):
+    def frame(self, numbers: np.ndarray | pd.Index, parts: rows_.Parts) -> pd.DataFrame:
         """The rows of these `numbers` as a frame, whose attributes remember what is known of the whole table."""
         table, gaps = self.table, self.gaps
         kept = np.flatnonzero(np.isin(self.numbers, numbers))
@@ -133,23 +140,23 @@ class _Whole:
         return frame
 
 
-def examine(problem):
+def examine(problem: Problem) -> list[column_checks.Trouble]:
     """The troubles of the problem's table (a list of troubles.Trouble), whether they refuse it or are only odd."""
     table, kept = _with_target(problem)
     return column_checks.of(table.take(kept), problem)
 
 
-def _with_target(problem):
+def _with_target(problem: Problem) -> tuple[pa.Table, np.ndarray]:
     """(the Arrow table of `problem`, the numbers of the rows that have a target)."""
     table = _table(problem)
     _named(table, problem)
     return table, np.flatnonzero(~table[problem.target].is_null(nan_is_null=True).to_numpy())
 
 
-def _table(problem):
+def _table(problem: Problem) -> pa.Table:
     """The Arrow table of a `problem`."""
     source = problem.source
-    if source.sklearn is None:
+    if source.path is not None:
         return reader.read(source.path, source.sha256, source.reading, problem.exclude)
     options = {"scaled": False} if source.sklearn == "diabetes" else {}
     bunch = getattr(sklearn.datasets, f"load_{source.sklearn}")(as_frame=True, **options)
@@ -159,7 +166,7 @@ def _table(problem):
     return reader.plain(pa.Table.from_pandas(frame, preserve_index=False))
 
 
-def _named(table, problem):
+def _named(table: pa.Table, problem: Problem) -> None:
     """Refuse a `table` that lacks columns that `problem` names: a misspelt exclude would be a leak."""
     columns, left_out = table.column_names, reader.left_out(table)
     named = {problem.target: "target", problem.time: "time", problem.split.group: "split.group"}
@@ -178,7 +185,7 @@ def _named(table, problem):
         raise WorkbookError(f"{problem.name}: {'; '.join(wrong)}")
 
 
-def _gaps(table, kept):
+def _gaps(table: pa.Table, kept: np.ndarray) -> list[str]:
     """The columns of the Arrow `table` that lack a value in one of the rows `kept`."""
     return [
         name
@@ -187,7 +194,7 @@ def _gaps(table, kept):
     ]
 
 
-def _frame(table, gaps):
+def _frame(table: pa.Table, gaps: Collection[str]) -> pd.DataFrame:
     """The Arrow `table` as a frame: text as categories in order; yes-no (1, 0) and integers with `gaps` as floats."""
     frame = table.to_pandas()
     for column in frame.columns[frame.dtypes == "category"]:
@@ -200,7 +207,7 @@ def _frame(table, gaps):
     return frame.astype(dict.fromkeys(loose, float))
 
 
-def split(frame, problem):
+def split(frame: pd.DataFrame, problem: Problem) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The training and the validation rows of `frame` (see `load`), each in its order, as `problem.split` says.
 
     Raises:
@@ -219,12 +226,12 @@ def split(frame, problem):
     return train, validation
 
 
-def to_validate(frame, problem):
+def to_validate(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
     """The validation rows of `frame` (see `load`), whatever the others are."""
     return frame[frame.index.isin(_parts(frame, problem).validation)]
 
 
-def to_train(frame, problem):
+def to_train(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
     """The rows of `frame` (see `load`) to train on: of a small table, which is scored by cross-validation, all."""
     parts = _parts(frame, problem)
     if not parts.is_small:
@@ -240,17 +247,17 @@ def to_train(frame, problem):
     return train
 
 
-def is_small(frame, problem):
+def is_small(frame: pd.DataFrame, problem: Problem) -> bool:
     """Whether `frame` (see `load`) is of a table that is scored by repeated cross-validation."""
     return _parts(frame, problem).is_small
 
 
-def known(frame, problem):
+def known(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
     """Of all rows to train on in the table that `frame` is of, the columns that a baseline is made from."""
     return _parts(frame, problem).baseline
 
 
-def _parts(frame, problem):
+def _parts(frame: pd.DataFrame, problem: Problem) -> rows_.Parts:
     """The rows.Parts of a `frame` from `load`; of one of your own, by its rows."""
     if isinstance(frame.attrs.get(PARTS), rows_.Parts):
         return frame.attrs[PARTS]
@@ -258,7 +265,7 @@ def _parts(frame, problem):
     return _Whole(table, frame.index.to_numpy(), problem).parts()
 
 
-def _require_classes(problem, sides):
+def _require_classes(problem: Problem, sides: Mapping[str, pd.Series]) -> None:
     """Refuse `sides` of a split ({use: targets}) of which one is empty or holds a single class."""
     for use, values in sides.items():
         if values.empty:
@@ -273,27 +280,27 @@ def _require_classes(problem, sides):
             )
 
 
-def features(frame, problem):
+def features(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
     """The columns of `frame` that a model may see: not the target, the time, nor the excluded."""
     hidden = {problem.target, problem.time, *problem.exclude}
     return frame[[column for column in frame.columns if column not in hidden]]
 
 
-def target(frame, problem):
+def target(frame: pd.DataFrame, problem: Problem) -> pd.Series:
     """The column of `frame` that is predicted; text comes as plain labels."""
     values = frame[problem.target]
     return values.astype(object) if values.dtype == "category" else values
 
 
-def roles(frame, problem):
+def roles(frame: pd.DataFrame, problem: Problem) -> dict[str, str]:
     """'numeric', 'categorical' or 'date' for each feature of `frame`: as `problem` says, or by its type."""
     return {
-        column: problem.roles.get(column, role_by_type(values))
-        for column, values in features(frame, problem).items()
+        column: problem.roles.get(column, role_by_type(frame[column]))
+        for column in features(frame, problem).columns
     }
 
 
-def role_by_type(values):
+def role_by_type(values: pd.Series) -> str:
     """'numeric', 'categorical' or 'date' by the type of `values`; booleans are categories, which may be missing."""
     types = pd.api.types
     if types.is_datetime64_any_dtype(values):
@@ -302,20 +309,20 @@ def role_by_type(values):
     return "numeric" if is_number else "categorical"
 
 
-def reading(frame):
+def reading(frame: pd.DataFrame) -> HowRead:
     """How the text was read that `frame`, of rows of a table (see `load`), comes from: what is kept with a model."""
     yes_no = [name for name in frame.attrs.get(YES_NO, ()) if name in frame]
     unused = [name for name in frame.attrs.get(COLUMNS, ()) if name not in frame]
     return {"options": frame.attrs.get(READING, {}), YES_NO: yes_no, "unused": unused}
 
 
-def may_lack(frame):
+def may_lack(frame: pd.DataFrame) -> set[str]:
     """The columns of `frame`, of rows of a table (see `load`), that lack a value in any row of the table."""
     gaps = frame.attrs.get(GAPS, ())
-    return {name for name, values in frame.items() if name in gaps or values.isna().any()}
+    return {name for name in frame.columns if name in gaps or frame[name].isna().any()}
 
 
-def digest(frame):
+def digest(frame: pd.DataFrame) -> str:
     """36 characters that change with any name, value or row of `frame`, first to last."""
     total = hashlib.sha256(repr(list(frame.columns)).encode())
     total.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
@@ -326,27 +333,27 @@ class _Dataset(PandasDataset):
     """A PandasDataset whose schema comes from the types: MLflow's looks at every text (15 s)."""
 
     @cached_property
-    def schema(self):
+    def schema(self) -> Schema:
         """The MLflow schema of the frame; a column that may lack a value is not required."""
         gaps = may_lack(self.df)
         return Schema(
             [
-                ColSpec(_mlflow_type(values.dtype), name, required=name not in gaps)
-                for name, values in self.df.items()
+                ColSpec(_mlflow_type(self.df[name].dtype), name, required=name not in gaps)
+                for name in self.df.columns
             ]
         )
 
 
-def _mlflow_type(dtype):
+def _mlflow_type(dtype: Any) -> DataType:
     """MLflow's type for a column's `dtype`: the five that `load` gives."""
     kinds = {"b": "boolean", "i": "long", "f": "double", "M": "datetime"}
     return DataType[kinds.get(dtype.kind, "string")]
 
 
-def dataset(frame, problem):
+def dataset(frame: pd.DataFrame, problem: Problem) -> PandasDataset:
     """`frame` as an MLflow dataset for `mlflow.log_input`, its digest taken over every value."""
     source = problem.source
-    if source.sklearn:
+    if source.path is None:
         origin = CodeDatasetSource({"sklearn": source.sklearn})
     else:
         inside = source.path.is_relative_to(ROOT)

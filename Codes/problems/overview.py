@@ -1,20 +1,25 @@
 """A problem's table at a glance: what each column was taken for, what looks odd, and what training starts from."""
 
+from collections.abc import Iterable, Iterator
+
 import pandas as pd
 
 from Codes.ground.errors import WorkbookError
 from Codes.problems import data, own_metric
+from Codes.problems.problem import Problem
 from Codes.tables import contract
+from Codes.tables.column_checks import Trouble
 
 CLASSES = 6  # that are shown
 
 
-def columns(frame, problem):
+def columns(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
     """A row for each column of `frame` (see data.load): type, use, gaps, different values, an example."""
     uses = {problem.target: "target", problem.time: "time"} | dict.fromkeys(problem.exclude, "—")
     uses |= data.roles(frame, problem)
     rows = []
-    for name, values in frame.items():
+    for name in frame.columns:
+        values = frame[name]
         known = values.dropna()
         rows.append(
             {
@@ -29,7 +34,7 @@ def columns(frame, problem):
     return pd.DataFrame(rows)
 
 
-def facts(frame, problem):
+def facts(frame: pd.DataFrame, problem: Problem) -> Iterator[str]:
     """What training starts from, in words: rows, the parts of the split, the target. `frame` is of data.whole."""
     values = data.target(frame, problem)
     train, validation = data.split(frame, problem)
@@ -42,13 +47,13 @@ def facts(frame, problem):
         yield f"target {problem.target}: from {values.min():g} to {values.max():g}, mean {values.mean():g}"
         return
     shares = values.value_counts(normalize=True)
-    told = ", ".join(f"{label} {share:.1%}" for label, share in shares.head(CLASSES).items())
+    classes = ", ".join(f"{label} {share:.1%}" for label, share in shares.head(CLASSES).items())
     more = f", and {len(shares) - CLASSES} more classes" if len(shares) > CLASSES else ""
-    yield f"target {problem.target}: {told}{more}"
+    yield f"target {problem.target}: {classes}{more}"
     yield f"always saying {shares.index[0]} is right in {shares.iloc[0]:.1%} of the rows"
 
 
-def troubles(problem):
+def troubles(problem: Problem) -> pd.DataFrame:
     """A row for each trouble of the problem's table: column, what, in how many rows, what to do, whether refused."""
     found = [
         (each.column, each.what, each.rows, each.do, each.refused) for each in data.examine(problem)
@@ -57,27 +62,27 @@ def troubles(problem):
     return table.astype({"rows": "Int64"})
 
 
-def report(problem):
+def report(problem: Problem) -> Iterator[str]:
     """The lines that `workbook problems NAME` prints; a WorkbookError where nothing can be trained."""
     metric = problem.metric
     yield f"{problem.name}: {problem.title} ({problem.task}; {metric.name}, to {metric.direction})\n"
-    found = data.examine(problem)
-    if any(each.refused for each in found):
-        yield from _listed(found)
-        count = sum(each.refused for each in found)
+    oddities = data.examine(problem)
+    if any(each.refused for each in oddities):
+        yield from _listed(oddities)
+        count = sum(each.refused for each in oddities)
         raise WorkbookError(f"{problem.name}: nothing can be trained: {count} of these refused it")
     frame = data.whole(problem)
     own_metric.rehearse(problem, data.target(frame, problem))
     yield columns(frame, problem).to_string(index=False) + "\n"
     yield from facts(frame, problem)
     rules = data.check(frame, problem)
-    kept = f"{rules['ok'].sum()} of {len(rules)} rules of the contract hold"
-    yield kept if len(rules) else "there is no contract to hold the columns against"
-    yield from _listed(found)
+    holding = f"{rules['ok'].sum()} of {len(rules)} rules of the contract hold"
+    yield holding if len(rules) else "there is no contract to hold the columns against"
+    yield from _listed(oddities)
     data.require(frame, problem)
 
 
-def _listed(found):
+def _listed(found: Iterable[Trouble]) -> Iterator[str]:
     """A line for each trouble."""
     for each in found:
         yield f"{'refused' if each.refused else 'odd'}: {each.line()}"

@@ -23,18 +23,20 @@ def measure(problem: Problem, table: pd.DataFrame, classes: list | None) -> dict
         classes: the model's labels, in its order; None of a regression.
     """
     shares = table.filter(regex="^probability of ").set_axis(range(len(table)))
-    shares = shares.set_axis(classes, axis=1) if shares.size else shares
+    shares = shares.set_axis(classes, axis=1) if classes and shares.size else shares
     return _measured(problem, table.actual.to_numpy(), table.predicted.to_numpy(), shares)
 
 
-def _measured(problem, actual, predicted, shares):
-    given = [actual, predicted]
+def _measured(
+    problem: Problem, actual: np.ndarray, predicted: np.ndarray, shares: pd.DataFrame
+) -> dict[str, float]:
+    arguments: list[np.ndarray | pd.DataFrame] = [actual, predicted]
     if takes_probabilities(problem):
         if shares.empty:
             return {}
-        given.append(shares)
+        arguments.append(shares)
     try:
-        value = load(problem)(*given)
+        value = load(problem)(*arguments)
     except Exception as error:  # pylint: disable=broad-exception-caught  # it may raise anything
         raise _refusal(problem, f"it raises {first_line(error, named=True)}") from error
     if isinstance(value, bool) or not isinstance(value, (numbers.Real, np.number)):
@@ -46,10 +48,10 @@ def _measured(problem, actual, predicted, shares):
 
 def load(problem: Problem) -> Callable[..., float]:
     """The function that the file of `problem` names, or a WorkbookError that says which part of its path failed."""
-    found = dotted.load(problem.metric.function, f"{problem.name}: metric")
-    if not callable(found):
+    function = dotted.load(problem.metric.function or "", f"{problem.name}: metric")
+    if not callable(function):
         raise _refusal(problem, "it is no function")
-    return found
+    return function
 
 
 def takes_probabilities(problem: Problem) -> bool:
@@ -62,7 +64,7 @@ def takes_probabilities(problem: Problem) -> bool:
     return any(p.default is p.empty or p.name == "probabilities" for p in third)
 
 
-def _refusal(problem, why):
+def _refusal(problem: Problem, why: str) -> WorkbookError:
     return WorkbookError(f"{problem.name}: metric '{problem.metric.function}': {why}.")
 
 
@@ -72,7 +74,7 @@ def rehearse(problem: Problem, actual: pd.Series) -> None:
         return
     if problem.task == "regression" and takes_probabilities(problem):
         raise _refusal(problem, "it takes a third argument, and a regression has no probabilities")
-    values = pd.unique(actual)[:TRIED]
+    values = np.asarray(pd.unique(actual)[:TRIED])
     rows = np.concatenate([values, actual.to_numpy()[: TRIED - len(values)]])
     predicted, shares = np.roll(rows, 1), pd.DataFrame()
     if problem.task == "classification":

@@ -3,14 +3,20 @@
 import datetime
 import math
 import typing
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import pydantic
 
 from Codes.ground import plain_yaml
 from Codes.ground.errors import WorkbookError, nearest
 from Codes.ground.paths import PROBLEMS
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from Codes.tables.cell_values import Reading
 
 # task -> metric -> its direction
 METRICS = {
@@ -30,10 +36,10 @@ METRICS = {
         "r2": "maximize",
     },
 }
-SKLEARN = ("breast_cancer", "diabetes", "digits", "iris", "wine")
+Carried = Literal["breast_cancer", "diabetes", "digits", "iris", "wine"]  # tables of scikit-learn
 
 
-def _bound(value):
+def _bound(value: Any) -> int | float | datetime.date:
     """A number or a date, exactly as the YAML has it: text that looks like one is a mistake."""
     known = isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool)
     if not known or isinstance(value, float) and not math.isfinite(value):
@@ -41,14 +47,23 @@ def _bound(value):
     return value
 
 
-def _word(value):
+def _word(value: Any) -> str:
     """Text or a number, as the text that a cell holds."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"text or a number is needed, not {value!r}")
     return str(value).strip()
 
 
-def _label(value):
+def _moment(bound: Any) -> Any:
+    """A `bound` that compares with any other: a date is its first moment, a time without a zone one in UTC."""
+    if not isinstance(bound, datetime.date):
+        return bound
+    if not isinstance(bound, datetime.datetime):
+        bound = datetime.datetime.combine(bound, datetime.time())
+    return bound if bound.tzinfo else bound.replace(tzinfo=datetime.UTC)
+
+
+def _label(value: Any) -> str | int | float | bool:
     """Text, a number or a boolean."""
     if not isinstance(value, (str, int, float, bool)):
         raise ValueError(f"text, a number, true or false is needed, not {value!r}")
@@ -74,7 +89,7 @@ SYNONYMS = {
 Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 
-def suggest(name, known):
+def suggest(name: object, known: Iterable[str]) -> str:
     """', did you mean …?' for the entry of `known` nearest to `name`; '' where none is near."""
     return nearest(name, known, ", did you mean '{}'?")
 
@@ -94,7 +109,7 @@ class Source(_Part):
     """
 
     path: Path | None = pydantic.Field(None, strict=False)
-    sklearn: Literal[SKLEARN] | None = None
+    sklearn: Carried | None = None
     sha256: Annotated[str, pydantic.Field(pattern="^[0-9a-f]{64}$")] | None = None
     sep: Mark = ","
     decimal: Literal[".", ","] = "."
@@ -107,15 +122,16 @@ class Source(_Part):
     sheet_name: str | int = 0
 
     @property
-    def reading(self):
+    def reading(self) -> "Reading":
         """How the table's text is read: a cell_values.Reading."""
         # it imports pyarrow, for which who only asks what a problem is need not wait
-        from Codes.tables.cell_values import Reading
+        from Codes.tables import cell_values
 
-        return Reading.of({key: getattr(self, key) for key in Reading.names()})
+        reading = cell_values.Reading
+        return reading.of({key: getattr(self, key) for key in reading.names()})
 
     @pydantic.model_validator(mode="after")
-    def _one(self):
+    def _one(self) -> Self:
         if (self.path is None) == (self.sklearn is None):
             raise ValueError("either 'path' or 'sklearn' is needed, and not both")
         if self.sklearn and self.sha256:
@@ -143,8 +159,13 @@ class Split(_Part):
     group: str | None = None
     key: list[str] = []
 
+    @property
+    def share_to_test(self) -> float:
+        """The share of all rows that the test takes; 0 where a cutoff says it."""
+        return self.test_share or 0.0
+
     @pydantic.model_validator(mode="after")
-    def _enough(self):
+    def _enough(self) -> Self:
         for key in ("cutoff", "validation_cutoff"):
             if getattr(self, key) is not None and self.kind != "time":
                 raise ValueError(f"'{key}' belongs to the kind 'time'")
@@ -153,7 +174,7 @@ class Split(_Part):
             raise ValueError(f"a 'test_share'{time} is needed")
         if (self.group is not None) != (self.kind == "group"):
             raise ValueError("'group: COLUMN' and the kind 'group' belong together")
-        if (self.test_share or 0) + self.validation_share >= 1:
+        if self.share_to_test + self.validation_share >= 1:
             raise ValueError("'test_share' and 'validation_share' leave nothing to train on")
         return self
 
@@ -171,7 +192,7 @@ class Metric(_Part):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _named(cls, given):
+    def _named(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
         function, name = given.get("function"), given.get("name")
@@ -184,7 +205,7 @@ class Metric(_Part):
         return given
 
     @pydantic.model_validator(mode="after")
-    def _one(self):
+    def _one(self) -> Self:
         if self.function is not None and self.name != self.function.rpartition(".")[2]:
             raise ValueError(
                 "'name' or 'function' (a dotted path such as shop.margin), and not both"
@@ -204,7 +225,7 @@ class Costs(_Part):
     false_alarm: Annotated[float, pydantic.Field(ge=0, strict=False)]
 
     @pydantic.model_validator(mode="after")
-    def _some(self):
+    def _some(self) -> Self:
         if not self.missed or not self.false_alarm:
             raise ValueError(
                 "'missed' and 'false_alarm' are both over 0, else one answer is always right"
@@ -222,7 +243,7 @@ class Baseline(_Part):
     last_of: str | None = None
 
     @pydantic.model_validator(mode="after")
-    def _one(self):
+    def _one(self) -> Self:
         if (self.column is None) == (self.last_of is None):
             raise ValueError("either 'column' or 'last_of' is needed, and not both")
         return self
@@ -238,12 +259,12 @@ class Rule(_Part):
     missing_share: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0
 
     @pydantic.model_validator(mode="after")
-    def _bounds(self):
+    def _bounds(self) -> Self:
         known = {"time": datetime.date, "integer": (int, float), "number": (int, float)}
         for bound in (self.min, self.max):
             if bound is not None and not isinstance(bound, known.get(self.type, ())):
                 raise ValueError(f"{bound} does not bound a column of type {self.type}")
-        if None not in (self.min, self.max) and self.min > self.max:
+        if self.min is not None and self.max is not None and _moment(self.min) > _moment(self.max):
             raise ValueError(f"min {self.min} is over max {self.max}")
         return self
 
@@ -288,12 +309,12 @@ class Problem(_Part):
     gate: Gate = Gate()
 
     @pydantic.model_validator(mode="after")
-    def _consistent(self):
+    def _consistent(self) -> Self:
         if wrong := [*self._wrong_keys(), *self._wrong_metrics()]:
             raise ValueError("; ".join(wrong))
         return self
 
-    def _wrong_keys(self):
+    def _wrong_keys(self) -> Iterator[str]:
         """What of the keys does not go together."""
         if self.split.kind == "time" and self.time is None:
             yield "'split' goes by time: 'time' must name the column"
@@ -316,7 +337,7 @@ class Problem(_Part):
         own |= {self.metric.name: self.metric.direction} if self.metric.function else {}
         return METRICS[self.task] | own
 
-    def _wrong_metrics(self):
+    def _wrong_metrics(self) -> Iterator[str]:
         """What of the metrics is not measured for the task, or goes the other way."""
         known, name = self.directions, self.metric.name
         for each, key in {name: "metric", **dict.fromkeys(self.gate.thresholds, "gate")}.items():
@@ -327,12 +348,12 @@ class Problem(_Part):
             yield f"metric: '{name}' must be one to {known[name]}"
 
 
-def names():
+def names() -> list[str]:
     """The problems there are: the stems of Resources/problems/*.yaml, sorted."""
     return sorted(path.stem for path in PROBLEMS.glob("*.yaml"))
 
 
-def _find(name):
+def _find(name: str | Path) -> Path:
     """The file of problem `name`: the path of a .yaml file, or a name from Resources/problems."""
     path = Path(name)
     if path.suffix in (".yaml", ".yml") and path.is_file():
@@ -343,12 +364,12 @@ def _find(name):
     return PROBLEMS / f"{name}.yaml"
 
 
-def lasting(name):
+def lasting(name: str | Path) -> str:
     """`name` so that it means the same from any folder: a path whole, a name as it is."""
     return str(Path(name).resolve()) if Path(name).suffix in (".yaml", ".yml") else str(name)
 
 
-def load(name):
+def load(name: str | Path) -> Problem:
     """The Problem called `name` (from Resources/problems), or described by the .yaml at that path.
 
     Raises:
@@ -365,14 +386,14 @@ def load(name):
     return _located(problem, path.resolve().parent)
 
 
-def require_table(problem):
+def require_table(problem: Problem) -> None:
     """Refuse a `problem` whose table is not where its file says."""
     path = problem.source.path
     if path is not None and not path.exists():
         raise WorkbookError(f"{problem.name}: source: {path}: there is no such file or folder")
 
 
-def _sentences(error):
+def _sentences(error: pydantic.ValidationError) -> list[str]:
     """A sentence for each mistake that pydantic's `error` lists; none for a key that is there, but misspelt."""
     mistakes = error.errors(include_url=False)
     unknown = [each for each in mistakes if each["type"] == "extra_forbidden"]
@@ -380,7 +401,7 @@ def _sentences(error):
     return [_sentence(e) for e in mistakes if e["type"] != "missing" or e["loc"] not in meant]
 
 
-def _keys(loc):
+def _keys(loc: Iterable[str | int]) -> list[str]:
     """The keys that the part of a problem's file at `loc` may have."""
     part: Any = Problem
     for key in loc:
@@ -391,23 +412,23 @@ def _keys(loc):
     return [key for key in part.model_fields if part is not Problem or key != "name"]
 
 
-def _meant(error):
+def _meant(error: "ErrorDetails") -> str:
     """The key that was meant by the one that pydantic's `error` does not know; '' where none is near."""
     *part, key = error["loc"]
     return (
-        SYNONYMS.get(key)
+        SYNONYMS[str(key)]
         if part == ["source"] and key in SYNONYMS
         else nearest(key, _keys(part), "{}")
     )
 
 
-def _sentence(error):
+def _sentence(error: "ErrorDetails") -> str:
     """'key: what is wrong' of one pydantic `error`."""
     if error["type"] == "extra_forbidden":
         *part, key = error["loc"]
         meant = _meant(error)
         hint = f", did you mean '{meant}'?" if meant else f"; known: {', '.join(_keys(part))}"
-        return ": ".join([*[".".join(part)] * bool(part), f"unknown key '{key}'{hint}"])
+        return ": ".join([*[".".join(map(str, part))] * bool(part), f"unknown key '{key}'{hint}"])
     key = ".".join(str(part) for part in error["loc"] if part != "[key]")
     message = error["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if error["type"] not in ("value_error", "missing"):
@@ -415,7 +436,7 @@ def _sentence(error):
     return f"{key}: {message}" if key else message
 
 
-def _located(problem, folder):
+def _located(problem: Problem, folder: Path) -> Problem:
     """`problem` with the path of its source made absolute, seen from `folder`."""
     if problem.source.path is None:
         return problem

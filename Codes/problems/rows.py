@@ -5,14 +5,15 @@ keeps each row where it was, and equal rows are on one side. By time the cutoffs
 """
 
 import hashlib
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from Codes.ground.errors import WorkbookError
-from Codes.problems.problem import Problem
+from Codes.problems.problem import Problem, Split
 from Codes.tables.contract import comparable
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -43,7 +44,7 @@ class Parts(str):
     test: pd.Series
 
     @classmethod
-    def of(cls, **attributes) -> "Parts":
+    def of(cls, **attributes: Any) -> "Parts":
         """The Parts with these attributes."""
         made = cls(
             f"{len(attributes['drawn'])} rows to train on, {len(attributes['validation'])} to validate"
@@ -66,42 +67,42 @@ def assigned(table: pa.Table, problem: Problem) -> np.ndarray:
     if rule.kind == "time":
         return _by_time(table[problem.time].to_pandas(), rule, problem.name)
     unit = _units(_mixed(keys(table, problem)))
-    found = np.full(len(table), TRAIN, np.int8)
-    found[unit < rule.test_share + rule.validation_share] = VALIDATION
-    found[unit < rule.test_share] = TEST
+    sides = np.full(len(table), TRAIN, np.int8)
+    sides[unit < rule.share_to_test + rule.validation_share] = VALIDATION
+    sides[unit < rule.share_to_test] = TEST
     if rule.kind != "group":
         is_class = rule.kind == "stratified"
         target = (
             table[problem.target].to_pandas().astype(object) if is_class else np.zeros(len(table))
         )
-        _spread(found, unit, pd.factorize(target)[0], rule)
-    return found
+        _spread(sides, unit, pd.factorize(target)[0], rule)
+    return sides
 
 
-def _spread(found, unit, classes, rule):
+def _spread(sides: np.ndarray, unit: np.ndarray, classes: np.ndarray, rule: Split) -> None:
     """Move rows so that each class is in training and test, and of three rows and more in the validation, too.
 
     Of a class (of a whole table) with so few rows chance may put all on one side; those nearest to the missing side go.
     """
     middle = {
-        TEST: rule.test_share / 2,
-        VALIDATION: rule.test_share + rule.validation_share / 2,
+        TEST: rule.share_to_test / 2,
+        VALIDATION: rule.share_to_test + rule.validation_share / 2,
         TRAIN: 1.0,
     }
-    classes = pd.Series(classes)
-    for _, rows in classes.groupby(classes).groups.items():
+    labels = pd.Series(classes)
+    for _, rows in labels.groupby(labels).groups.items():
         rows = np.asarray(rows)
         wanted = (TRAIN, TEST, VALIDATION)[: len(rows)]
         for side in wanted:
-            if (found[rows] == side).any():
+            if (sides[rows] == side).any():
                 continue
-            counts = np.bincount(found[rows], minlength=3)
-            spare = rows[(counts[found[rows]] > 1) | ~np.isin(found[rows], wanted)]
+            counts = np.bincount(sides[rows], minlength=3)
+            spare = rows[(counts[sides[rows]] > 1) | ~np.isin(sides[rows], wanted)]
             if len(spare):
-                found[spare[np.argmin(np.abs(unit[spare] - middle[side]))]] = side
+                sides[spare[np.argmin(np.abs(unit[spare] - middle[side]))]] = side
 
 
-def _by_time(times, rule, name):
+def _by_time(times: pd.Series, rule: Split, name: str) -> np.ndarray:
     """Test rows from the cutoff on, validation rows before it, training rows first; no two equal times are parted."""
     if rule.cutoff is None:
         raise WorkbookError(
@@ -124,15 +125,15 @@ def _by_time(times, rule, name):
     return np.select([late, middle], [TEST, VALIDATION], TRAIN).astype(np.int8)
 
 
-def _share_from(times, share):
+def _share_from(times: pd.Series, share: float) -> Any:
     """The time from which on the last `share` of `times` lies; the first one where there are none."""
     return times.sort_values().iloc[int(len(times) * (1 - share))] if len(times) else 0
 
 
-def _proposed(times, rule):
-    test = _share_from(times, rule.test_share)
-    told = test.date() if isinstance(test, pd.Timestamp) else test
-    return f"the first of the test instead of 'test_share', such as cutoff: {told}"
+def _proposed(times: pd.Series, rule: Split) -> str:
+    test = _share_from(times, rule.share_to_test)
+    cutoff = test.date() if isinstance(test, pd.Timestamp) else test
+    return f"the first of the test instead of 'test_share', such as cutoff: {cutoff}"
 
 
 def keys(table: pa.Table, problem: Problem) -> np.ndarray:
@@ -140,11 +141,10 @@ def keys(table: pa.Table, problem: Problem) -> np.ndarray:
 
     It does not depend on the order of rows and columns, nor on whether a column of numbers has gaps.
     """
-    found = row_keys(table, problem)
-    if problem.split.kind != "group":
-        return found
-    group = table[problem.split.group]
-    return np.where(group.is_null(nan_is_null=True), found, _hashes(table, [problem.split.group]))
+    own, group = row_keys(table, problem), problem.split.group
+    if group is None:
+        return own
+    return np.where(table[group].is_null(nan_is_null=True), own, _hashes(table, [group]))
 
 
 def row_keys(table: pa.Table, problem: Problem) -> np.ndarray:
@@ -152,7 +152,7 @@ def row_keys(table: pa.Table, problem: Problem) -> np.ndarray:
     return _hashes(table, problem.split.key or table.column_names)
 
 
-def _hashes(table, names):
+def _hashes(table: pa.Table, names: Iterable[str]) -> np.ndarray:
     total = np.zeros(len(table), np.uint64)
     for name in names:
         salt = np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
@@ -160,7 +160,7 @@ def _hashes(table, names):
     return total
 
 
-def _column(values):
+def _column(values: pa.ChunkedArray) -> np.ndarray:
     """A hash for each of the Arrow `values`; a gap is one value, and numbers are the same in any type."""
     kind, missing = values.type, values.is_null(nan_is_null=True).to_numpy()
     if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -175,8 +175,8 @@ def _column(values):
             pd.util.hash_array(c.dictionary.to_numpy(zero_copy_only=False).astype(object))
             for c in chunks
         ]
-        places = [c.indices.fill_null(0).to_numpy(zero_copy_only=False) for c in chunks]
-        parts = [w[p] if len(w) else np.zeros(len(p), np.uint64) for w, p in zip(words, places)]
+        codes = [c.indices.fill_null(0).to_numpy(zero_copy_only=False) for c in chunks]
+        parts = [w[p] if len(w) else np.zeros(len(p), np.uint64) for w, p in zip(words, codes)]
         found = np.concatenate(parts) if parts else np.zeros(0, np.uint64)
     elif pa.types.is_temporal(kind):
         found = pd.util.hash_array(
@@ -190,7 +190,7 @@ def _column(values):
     return np.where(missing, _GAP, found)
 
 
-def _numbers(values):
+def _numbers(values: pa.ChunkedArray) -> np.ndarray:
     """The Arrow `values` as floats (0.0 for a gap), or as integers where floats would not be exact."""
     if pa.types.is_integer(values.type):
         whole = values.fill_null(0).to_numpy()
@@ -207,14 +207,14 @@ def _numbers(values):
     )
 
 
-def _mixed(values):
+def _mixed(values: np.ndarray) -> np.ndarray:
     """The uint64 `values`, each bit of which depends on all of them (the finish of SplitMix64: Steele et al., 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-def _units(values):
+def _units(values: np.ndarray) -> np.ndarray:
     """The uint64 `values` as numbers from 0 to under 1."""
     return (values >> np.uint64(11)) / float(2**53)
 

@@ -8,10 +8,14 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Sequence
 from importlib import metadata
+from pathlib import Path
+from typing import TypedDict
 
 import click
 import numpy as np
+import pandas as pd
 
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
@@ -23,7 +27,16 @@ SAFE = (0, 13)  # skops of before trusts what a file names in other places than 
 TIMES, ROUNDS = 100, 5  # answers to one row that are timed, as often
 
 
-def ask(loaded, timed=False):
+class Reproduced(TypedDict, total=False):
+    """What `main` prints; only an `error`, a line, where it failed."""
+
+    answers: list  # for the model's example
+    seconds: float  # to load it
+    p95_ms: float  # of one row, where timed
+    error: str
+
+
+def ask(loaded: trust.Loaded, timed: bool = False) -> tuple[Reproduced, str]:
     """(what `main` prints of the model `loaded`, the words for where it ran); {"error": a line} where it failed."""
     python, where = environment(loaded.folder, loaded.trusted)
     command = [python, "-m", "Codes.saved_models.reproduction", str(loaded.folder), loaded.digest]
@@ -43,12 +56,12 @@ def ask(loaded, timed=False):
     except subprocess.TimeoutExpired:
         return {"error": f"not loaded after {LOADING:g} s"}, where
     if done.returncode:
-        told = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return {"error": told[-1][:300]}, where
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"error": lines[-1][:300]}, where
     return json.loads(done.stdout.splitlines()[-1]), where
 
 
-def environment(folder, trusted=()):
+def environment(folder: str | Path, trusted: Collection[str] = ()) -> tuple[str, str]:
     """(the Python to load the model in `folder` with, words for it): this one where it has the pins, else a new one.
 
     Installing runs code of the packages: only those that a model of ours needs, and those that hold `trusted` types.
@@ -73,16 +86,16 @@ def environment(folder, trusted=()):
     return str(_built(pins)), "its pinned packages, in an environment of their own"
 
 
-def _numbers(version):
+def _numbers(version: str) -> tuple[int, ...]:
     """The leading numbers of a `version`, to be compared: (0, 13) of 0.13.0rc1."""
     return tuple(int(n) for n in re.findall(r"(?:^|\.)(\d+)", version)[:2])
 
 
-def _built(pins):
+def _built(pins: Sequence[str]) -> Path:
     """The Python of an environment with exactly `pins`, made once and kept in .cache."""
-    from filelock import (
+    from filelock import (  # which such an environment, where this module runs too, need not have
         FileLock,
-    )  # which such an environment, where this module runs too, need not have
+    )
 
     name = hashlib.sha256("\n".join([sys.version, *sorted(pins)]).encode()).hexdigest()[:16]
     folder = paths.ROOT / ".cache" / "environments" / name
@@ -100,32 +113,35 @@ def _built(pins):
         for command in (venv, [*pip, *pins]):
             made = subprocess.run(command, capture_output=True, text=True, check=False)
             if made.returncode:
-                told = made.stderr.strip().splitlines() or ["no word"]
-                raise WorkbookError(f"the model's packages cannot be installed: {told[-1]}")
+                lines = made.stderr.strip().splitlines() or ["no word"]
+                raise WorkbookError(f"the model's packages cannot be installed: {lines[-1]}")
         complete.touch()
         return python
 
 
-def main(folder, digest, timed, *trusted):
+def main(folder: str, digest: str, timed: str, *trusted: str) -> None:
     """Print one JSON object: the answers for the model's example, seconds to load, where `timed` p95_ms of one row."""
     started = time.perf_counter()
     loaded = trust.load(folder, trusted, digest)
     seconds = time.perf_counter() - started
-    found = {"answers": np.asarray(loaded.answers(loaded.example)).tolist(), "seconds": seconds}
+    if loaded.example is None:
+        raise WorkbookError(f"{folder}: no example was saved with it; save it by models.log.")
+    answers = np.asarray(loaded.answers(loaded.example)).tolist()
+    reproduced: Reproduced = {"answers": answers, "seconds": seconds}
     if int(timed):
         one = loaded.example.head(1)
-        found["p95_ms"] = float(np.median([_late(loaded, one) for _ in range(ROUNDS)]))
-    print(json.dumps(found))
+        reproduced["p95_ms"] = float(np.median([_late(loaded, one) for _ in range(ROUNDS)]))
+    print(json.dumps(reproduced))
 
 
-def _late(loaded, one):
+def _late(loaded: trust.Loaded, one: pd.DataFrame) -> float:
     """The ms of the processor within which 95 of TIMES answers come: a wait for a busy machine does not count."""
     taken = []
     for _ in range(TIMES):
         started = time.process_time()
         loaded.answers(one)
         taken.append(1000 * (time.process_time() - started))
-    return np.percentile(taken, 95)
+    return float(np.percentile(taken, 95))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ what may be in it is decided here.
 import hashlib
 import json
 import warnings
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -20,6 +21,8 @@ import yaml
 from mlflow.models import Model
 from mlflow.types import Schema
 from sklearn.base import is_regressor
+
+# pyrefly: ignore[missing-module-attribute]  # its stubs are of scikit-learn 1.3
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import Pipeline
 
@@ -82,12 +85,12 @@ class OtherPackages(WorkbookError):
     """The refusal of a model that would have to be loaded with the packages that it was saved with."""
 
 
-def digest(folder):
+def digest(folder: str | Path) -> str:
     """One digest, 64 hexadecimal characters, of all files under `folder` and their names."""
     return _of(manifest.of_folder(folder))
 
 
-def _of(files):
+def _of(files: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,7 +101,7 @@ class Loaded:
     pipeline: Any
     meta: Model
     folder: Path
-    trusted: tuple = ()  # types that somebody vouched for, beside TYPES
+    trusted: tuple[str, ...] = ()  # types that somebody vouched for, beside TYPES
     digest: str = ""  # of its files
 
     @property
@@ -107,12 +110,12 @@ class Loaded:
         return self.meta.signature.inputs
 
     @property
-    def labels(self):
+    def labels(self) -> list | None:
         """The classes in the order of `probabilities`; None for a regression."""
         return classes(self.pipeline)
 
     @cached_property
-    def categories(self):
+    def categories(self) -> dict[str, set]:
         """{column: the set of values that training saw} of each categorical column."""
         if hasattr(self.pipeline, "facts"):  # a remote.Remote, which was told them
             return {name: set(known) for name, known in self.pipeline.facts["categories"].items()}
@@ -123,88 +126,95 @@ class Loaded:
         return found
 
     @cached_property
-    def example(self):
+    def example(self) -> pd.DataFrame | None:
         """The rows that were saved with the model, as a frame; None without."""
-        rows = self.meta.load_input_example(str(self.folder)) if self._has_example() else None
+        rows: Any = self.meta.load_input_example(str(self.folder)) if self._has_example() else None
         return None if rows is None else plain(rows)
 
-    def _has_example(self):
+    def _has_example(self) -> bool:
         return bool(self.meta.saved_input_example_info)
 
     @property
-    def reading(self):
+    def reading(self) -> cell_values.Reading:
         """How text is read as it was in training: a cell_values.Reading."""
         return cell_values.Reading.of(
             (self.meta.metadata or {}).get(READING, {}).get("options", {})
         )
 
     @property
-    def yes_no(self):
+    def yes_no(self) -> list[str]:
         """The columns of numbers that held true, false and gaps in training."""
         return (self.meta.metadata or {}).get(READING, {}).get("yes_no", [])
 
     @property
-    def unused(self):
+    def unused(self) -> list[str]:
         """The columns that its training table had and it does not take: the target, the time, the excluded."""
         return (self.meta.metadata or {}).get(READING, {}).get("unused", [])
 
     @property
-    def kinds(self):
+    def kinds(self) -> dict[str, str]:
         """{column: MLflow's type of it} of the columns that it takes."""
-        return {each.name: each.type.name for each in self.schema.inputs}
+        return {
+            str(each.name): getattr(each.type, "name", str(each.type))
+            for each in self.schema.inputs
+        }
 
     @property
-    def recorded(self):
+    def recorded(self) -> list | None:
         """What it answered for its example when it was saved; None where that was not kept."""
         return (self.meta.metadata or {}).get(PREDICTED)
 
-    def predict(self, frame):
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """The prediction for each row of `frame`, in which the schema's columns are, in any order: (n,) array."""
         return np.asarray(self.pipeline.predict(self.ordered(frame)))
 
-    def probabilities(self, frame):
+    def probabilities(self, frame: pd.DataFrame) -> np.ndarray | None:
         """The probability of each of `labels` for each row: (n, classes) array; None where it gives none."""
         if self.labels is None or not hasattr(self.pipeline, "predict_proba"):
             return None
         return self.pipeline.predict_proba(self.ordered(frame))
 
-    def ordered(self, frame):
+    def ordered(self, frame: pd.DataFrame) -> pd.DataFrame:
         """`frame` as the pipeline takes it: the schema's columns in their order, text as text."""
         return plain(frame[self.schema.input_names()])
 
-    def answers(self, frame):
+    def answers(self, frame: pd.DataFrame) -> np.ndarray:
         """Probabilities where there are any, else predictions: what two loads of one model must agree in."""
-        found = self.probabilities(frame)
-        return self.predict(frame) if found is None else found
+        probabilities = self.probabilities(frame)
+        return self.predict(frame) if probabilities is None else probabilities
 
 
-def classes(pipeline) -> list | None:
+def classes(pipeline: Any) -> list | None:
     """The labels of a fitted classifier in the order of its probabilities; None of a regressor, whatever it has."""
     found = getattr(pipeline, "classes_", None)
     return None if found is None or is_regressor(pipeline) else list(found)
 
 
-def same(answers, recorded):
+def same(answers: list | None, recorded: list | None) -> bool:
     """Whether two lists of answers are the same, but for what rounding does."""
+    if answers is None or recorded is None:
+        return answers == recorded
     try:
         return bool(np.allclose(answers, recorded, rtol=CLOSE, atol=CLOSE))
     except (TypeError, ValueError):  # labels that are text, or another number of rows
         return answers == recorded
 
 
-def plain(frame):
+def plain(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` as a model was fitted on it, as far as encoders can tell: text as text, no None; times as times."""
     types = pd.api.types
     words = [
         n
-        for n, v in frame.items()
-        if not (types.is_numeric_dtype(v) or types.is_datetime64_any_dtype(v))
+        for n in frame.columns
+        if not (types.is_numeric_dtype(frame[n]) or types.is_datetime64_any_dtype(frame[n]))
     ]
     changed = {n: frame[n].astype(object).where(frame[n].notna(), np.nan) for n in words}
     return frame.assign(**changed) if words else frame
 
 
-def check(folder, trusted=(), expected=None):
+def check(
+    folder: str | Path, trusted: Collection[str] = (), expected: str | None = None
+) -> tuple[bytes, str]:
     """Refuse the model in `folder` unless it may be loaded; returns what its file holds, and the digest of all files.
 
     Args:
@@ -241,26 +251,26 @@ def check(folder, trusted=(), expected=None):
     return content, _of(files)
 
 
-def _flavors(folder):
+def _flavors(folder: Path) -> dict[str, Any]:
     try:
         return dict(yaml.safe_load((folder / "MLmodel").read_text("utf-8"))["flavors"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise WorkbookError(f"{folder}: there is no MLflow model in it ({error}).") from error
 
 
-def strange(types, trusted=()) -> set[str]:
+def strange(types: Iterable[str], trusted: Collection[str] = ()) -> set[str]:
     """Those of the full names `types` that neither we know nor somebody vouched for (`trusted`)."""
     return set(types) - TYPES - set(trusted)
 
 
-def _check_types(file, content, trusted):
+def _check_types(file: Path, content: bytes, trusted: Collection[str]) -> None:
     try:
-        found = set(skops.io.get_untrusted_types(data=content))
+        types = set(skops.io.get_untrusted_types(data=content))
     except (
         Exception
     ) as error:  # pylint: disable=broad-exception-caught  # of a damaged file: many kinds
         raise WorkbookError(f"{file} is no model that skops can read ({error}).") from error
-    if strangers := sorted(strange(found, trusted)):
+    if strangers := sorted(strange(types, trusted)):
         if "scikit-learn" in other_packages(file.parent):  # whose types it may only call otherwise
             raise OtherPackages(_way(file.parent, f"it holds {', '.join(strangers)}"))
         raise WorkbookError(
@@ -269,9 +279,9 @@ def _check_types(file, content, trusted):
         )
 
 
-def load(folder, trusted=(), expected=None):
+def load(folder: str | Path, trusted: Collection[str] = (), expected: str | None = None) -> Loaded:
     """The model in `folder`, once it is checked (see `check`), as a Loaded."""
-    content, found = check(folder, trusted, expected)
+    content, sha256 = check(folder, trusted, expected)
     paths.reach_root()
     other = other_packages(folder)
     try:
@@ -280,11 +290,11 @@ def load(folder, trusted=(), expected=None):
                 warnings.simplefilter("ignore", InconsistentVersionWarning)
             pipeline = skops.io.loads(content, trusted=sorted({*TYPES, *trusted}))
     except Exception as error:  # pylint: disable=W0718  # of other packages: many kinds
-        told = first_line(error, named=True).rstrip(".")
+        reason = first_line(error, named=True).rstrip(".")
         if other:
-            raise OtherPackages(_way(folder, told)) from error
+            raise OtherPackages(_way(folder, reason)) from error
         raise WorkbookError(
-            f"{folder}: it does not load ({told}); was it saved by another version?"
+            f"{folder}: it does not load ({reason}); was it saved by another version?"
         ) from error
     meta = Model.load(str(folder))
     columns = meta.signature and meta.signature.inputs
@@ -293,43 +303,43 @@ def load(folder, trusted=(), expected=None):
             f"{folder}: only a scikit-learn Pipeline with a signature of named columns is used; "
             "save it by models.log."
         )
-    loaded = Loaded(pipeline, meta, Path(folder), tuple(trusted), found)
+    loaded = Loaded(pipeline, meta, Path(folder), tuple(trusted), sha256)
     if other:
         _check_answers(loaded)
     return loaded
 
 
-def pins(folder) -> list[str]:
+def pins(folder: str | Path) -> list[str]:
     """The packages that the model in `folder` was saved with, as it pins them ("name==version")."""
     file = Path(folder, "requirements.txt")
     lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     return [line for line in (each.partition("#")[0].strip() for each in lines) if line]
 
 
-def other_packages(folder) -> dict[str, tuple[str, str]]:
+def other_packages(folder: str | Path) -> dict[str, tuple[str, str]]:
     """{package: (its version, the one here)} of those that the model in `folder` was saved with and that differ."""
     pinned = dict(line.split("==", 1) for line in pins(folder) if "==" in line)
-    found = {name: (version, version_of(name)) for name, version in pinned.items()}
-    return {n: both for n, both in found.items() if both[0] != both[1] and n not in ALIKE}
+    both_by_name = {name: (version, version_of(name)) for name, version in pinned.items()}
+    return {n: both for n, both in both_by_name.items() if both[0] != both[1] and n not in ALIKE}
 
 
-def in_words(other) -> str:
+def in_words(other: Mapping[str, tuple[str, str]]) -> str:
     """What `other_packages` found, in words."""
-    there, here = (", ".join(f"{n} {both[i]}" for n, both in other.items()) for i in (0, 1))
-    return f"it was saved with {there}, and here is {here}"
+    saved, here = (", ".join(f"{n} {both[i]}" for n, both in other.items()) for i in (0, 1))
+    return f"it was saved with {saved}, and here is {here}"
 
 
-def _way(folder, reason):
+def _way(folder: str | Path, reason: str) -> str:
     """In words, what to do where the packages here do not do for the model in `folder`, and the `reason`."""
     other = other_packages(folder)
-    own = " ".join(f"{name}=={there}" for name, (there, _) in other.items())
+    own = " ".join(f"{name}=={version}" for name, (version, _) in other.items())
     return (
         f"{folder}: {in_words(other)}, which does not do ({reason}): use it with its own "
         f"(pip install {own}), or train it again here."
     )
 
 
-def version_of(package) -> str:
+def version_of(package: str) -> str:
     """The version of `package` here, as its pin would name it, or that it is not installed."""
     try:
         return metadata.version(package)
@@ -337,7 +347,7 @@ def version_of(package) -> str:
         return "not installed"
 
 
-def _check_answers(loaded):
+def _check_answers(loaded: Loaded) -> None:
     """Refuse a model that does not answer its example with the packages here as it did with its own."""
     if loaded.example is None or loaded.recorded is None:
         return

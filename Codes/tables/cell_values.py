@@ -9,7 +9,9 @@ in columns of numbers, truth values and times, where they can mean nothing else;
 import contextlib
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +21,7 @@ TEXT = pa.dictionary(pa.int32(), pa.string())
 TIME = pa.timestamp("us")
 GAP_WORDS = pa.array(sorted({*pa_csv.ConvertOptions().null_values, "<NA>", "NaT", "None"}))
 FEW = 100
+Column = pa.Array | pa.ChunkedArray
 EXACT = 2.0**53  # from here on a double does not know whole numbers apart
 _WHOLE = r"^[+-]?[0-9]+$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf|infinity|nan)$"
@@ -36,10 +39,10 @@ class Reading:  # pylint: disable=too-many-instance-attributes
     quotechar: str = '"'
     skiprows: int = 0
     date_format: str | None = None
-    na_values: tuple = ()
+    na_values: tuple[str, ...] = ()
     sheet_name: str | int = 0
 
-    def changed(self):
+    def changed(self) -> dict[str, Any]:
         """{option: value} of those that are not the default: what is kept with a model."""
         return {
             each.name: list(value) if isinstance(value, tuple) else value
@@ -48,38 +51,40 @@ class Reading:  # pylint: disable=too-many-instance-attributes
         }
 
     @classmethod
-    def names(cls):
+    def names(cls) -> list[str]:
         """The options there are."""
         return [each.name for each in dataclasses.fields(cls)]
 
     @classmethod
-    def of(cls, options):
+    def of(cls, options: Mapping[str, Any]) -> Self:
         """The Reading with these `options`, as `changed` gives them."""
-        lists = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+        lists: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in options.items()
+        }
         return cls(**lists)
 
-    def is_gap(self, cell):
+    def is_gap(self, cell: str) -> bool:
         """Whether the text `cell` is a gap whatever its column."""
         return not cell.strip() or cell.strip() in self.na_values
 
-    def numbers(self):
+    def numbers(self) -> list[float]:
         """Those of `na_values` that are numbers, as floats."""
-        found = []
+        numbers = []
         for word in self.na_values:
             with contextlib.suppress(ValueError):
-                found.append(float(word))
-        return found
+                numbers.append(float(word))
+        return numbers
 
 
 PLAIN = Reading()
 
 
-def is_number(kind):
+def is_number(kind: pa.DataType) -> bool:
     """Whether Arrow's type `kind` is one of numbers."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def typed(values, reading=PLAIN):
+def typed(values: Column, reading: Reading = PLAIN) -> pa.Array:
     """The Arrow array of text `values` in the type that all of them have; text becomes a category."""
     encoded = _encoded(values)
     words = _words(encoded.dictionary, reading)
@@ -93,7 +98,9 @@ def typed(values, reading=PLAIN):
     return text(encoded, reading)
 
 
-def convert(values, kind, reading=PLAIN, yes_no=False):
+def convert(
+    values: Column, kind: pa.DataType, reading: Reading = PLAIN, yes_no: bool = False
+) -> tuple[pa.Array, pa.Array | pa.Scalar]:
     """The array of text `values` as `kind`, and a mask of those that are no such value.
 
     Args:
@@ -114,7 +121,7 @@ def convert(values, kind, reading=PLAIN, yes_no=False):
     return pc.take(found, encoded.indices), pc.fill_null(pc.take(wrong, encoded.indices), False)
 
 
-def text(values, reading=PLAIN):
+def text(values: Column, reading: Reading = PLAIN) -> pa.DictionaryArray:
     """The array of text `values` as categories, a gap as null."""
     encoded = _encoded(values)
     kept = _without_gaps(encoded.dictionary, reading)
@@ -123,7 +130,7 @@ def text(values, reading=PLAIN):
     return pc.take(kept, encoded.indices).dictionary_encode()
 
 
-def _encoded(values):
+def _encoded(values: Column) -> pa.DictionaryArray:
     """The array or chunked array of text `values` with each distinct text once, as a DictionaryArray."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
@@ -134,14 +141,14 @@ def _encoded(values):
     return values.cast(pa.string()).dictionary_encode()
 
 
-def _without_gaps(words, reading):
+def _without_gaps(words: pa.Array, reading: Reading) -> pa.Array:
     """The distinct texts `words`, those that are gaps in every column as null."""
     trimmed = pc.utf8_trim_whitespace(words)
     gaps = pa.array(["", *reading.na_values])
     return pc.if_else(pc.is_in(trimmed, value_set=gaps), None, words)
 
 
-def _words(words, reading):
+def _words(words: pa.Array, reading: Reading) -> pa.Array:
     """The distinct texts `words`, trimmed, every gap of a column that is no text as null."""
     trimmed = pc.utf8_trim_whitespace(_without_gaps(words, reading))
     words = pc.if_else(pc.is_in(trimmed, value_set=GAP_WORDS), None, trimmed)
@@ -152,7 +159,7 @@ def _words(words, reading):
     return pc.if_else(pc.and_(known, pc.is_null(kept)), None, words)
 
 
-def _parsed(words, kind, reading):
+def _parsed(words: pa.Array, kind: pa.DataType, reading: Reading) -> tuple[pa.Array, pa.Array]:
     """The trimmed `words` as `kind`, and a mask of those that are no such value."""
     if kind == pa.bool_():
         lower = pc.utf8_lower(words)
@@ -165,7 +172,7 @@ def _parsed(words, kind, reading):
     return found, pc.and_(pc.is_valid(words), pc.is_null(found))
 
 
-def _numbers(words, kind, reading):
+def _numbers(words: pa.Array, kind: pa.DataType, reading: Reading) -> pa.Array:
     """The trimmed `words` as whole numbers or doubles, null where one is no such number."""
     plain = pc.replace_substring_regex(words, r"^\+([0-9.])", r"\1")
     if reading.thousands:
@@ -180,12 +187,12 @@ def _numbers(words, kind, reading):
     return cast(_like(plain, form), kind)
 
 
-def _like(words, form):
+def _like(words: pa.Array, form: str) -> pa.Array:
     """The texts `words`, null where one is not of the `form`, a regular expression: a cast is quick where it fits."""
     return pc.if_else(pc.match_substring_regex(words, form), words, None)
 
 
-def _times(words, reading):
+def _times(words: pa.Array, reading: Reading) -> pa.Array:
     """The trimmed `words` as time stamps: as ISO 8601, in UTC where they have a zone, or by the `date_format`."""
     iso = _like(words, _ISO)
     found = cast(iso, TIME)
@@ -197,7 +204,7 @@ def _times(words, reading):
     return found
 
 
-def without_gaps(values, reading):
+def without_gaps(values: Column, reading: Reading) -> Column:
     """The Arrow numbers `values` with those that `na_values` names as null."""
     gaps = reading.numbers()
     if not gaps:
@@ -206,18 +213,18 @@ def without_gaps(values, reading):
     return pc.if_else(gap, None, values)
 
 
-def truth(values):
+def truth(values: Column) -> Column:
     """The numbers `values`, null where one is neither 1 nor 0."""
     return pc.if_else(pc.is_in(values, value_set=pa.array([0, 1], values.type)), values, None)
 
 
-def whole(values):
+def whole(values: Column) -> Column:
     """The doubles `values` as int64, null where one is not whole."""
     kept = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), EXACT))
     return pc.if_else(kept, values, None).cast(pa.int64())
 
 
-def cast(values, kind):
+def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """The array `values` as `kind`, null where one has no such value."""
     try:
         return values.cast(kind)

@@ -2,13 +2,19 @@
 
 # pylint: disable=no-member  # pyarrow.compute makes its functions when it is imported
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from Codes.ground.errors import WorkbookError, counted
 from Codes.tables import cell_values, reader
+
+if TYPE_CHECKING:  # for annotations alone: problems import tables
+    from Codes.problems.problem import Problem
+
 
 DATE_FORMATS = [
     f"{date}{clock}"
@@ -50,12 +56,12 @@ class Trouble:
     rows: int | None = None
     refused: bool = False
 
-    def line(self):
+    def line(self) -> str:
         """The trouble in one line."""
         return f"{self.column} {self.what}; {self.do}"
 
 
-def require(table, problem):
+def require(table: pa.Table, problem: "Problem") -> None:
     """Raise a WorkbookError that tells every trouble for which `table` (see `of`) is refused."""
     lines = [each.line() for each in of(table, problem, odd=False) if each.refused]
     if lines:
@@ -63,7 +69,7 @@ def require(table, problem):
         raise WorkbookError(f"{problem.name}: {'; '.join(lines[:MOST])}{more}")
 
 
-def of(table, problem, odd=True):
+def of(table: pa.Table, problem: "Problem", odd: bool = True) -> list[Trouble]:
     """The Troubles of the Arrow `table`, of all rows that have a target, those that refuse it first.
 
     Args:
@@ -71,16 +77,16 @@ def of(table, problem, odd=True):
     """
     hidden = {problem.target, problem.time, *problem.exclude}
     features = [name for name in table.column_names if name not in hidden]
-    found = [*_target(table[problem.target], problem)]
+    troubles = [*_target(table[problem.target], problem)]
     if problem.time in table.column_names:
-        found += _time(table[problem.time], problem)
+        troubles += _time(table[problem.time], problem)
     if not any(table[name].null_count < len(table) for name in features):
         left = (
             "every column is the target, the time or excluded"
             if not features
             else "no value in any feature"
         )
-        found.append(
+        troubles.append(
             Trouble(
                 "the table", f"leaves nothing to learn from: {left}", "exclude less", refused=True
             )
@@ -89,13 +95,13 @@ def of(table, problem, odd=True):
         left_out = [name for name in reader.left_out(table) if name not in problem.exclude]
         for name in left_out:
             what = "is the index of a data frame, or empty"
-            found.append(Trouble(f"column '{name or reader.UNNAMED}'", what, "it is left out"))
+            troubles.append(Trouble(f"column '{name or reader.UNNAMED}'", what, "it is left out"))
     for name in features:
-        found += _feature(name, table[name], problem, odd)
-    return sorted(found, key=lambda each: not each.refused)
+        troubles += _feature(name, table[name], problem, odd)
+    return sorted(troubles, key=lambda each: not each.refused)
 
 
-def _target(values, problem):
+def _target(values: pa.ChunkedArray, problem: "Problem") -> Iterator[Trouble]:
     """The troubles of the target's `values`."""
     name = f"target '{problem.target}'"
     known = _distinct(values)
@@ -122,7 +128,9 @@ def _target(values, problem):
     yield from _classes(name, values, known, problem)
 
 
-def _classes(name, values, known, problem):
+def _classes(
+    name: str, values: pa.ChunkedArray, known: Sequence[Any], problem: "Problem"
+) -> Iterator[Trouble]:
     """The troubles of a target of classes."""
     if problem.positive is not None and problem.positive not in known:
         yield Trouble(
@@ -161,7 +169,7 @@ def _classes(name, values, known, problem):
         )
 
 
-def _time(values, problem):
+def _time(values: pa.ChunkedArray, problem: "Problem") -> Iterator[Trouble]:
     """The troubles of the column that orders the rows."""
     name = f"time '{problem.time}'"
     if pa.types.is_dictionary(values.type):
@@ -184,7 +192,9 @@ def _time(values, problem):
         yield Trouble(name, "is true or false", "name a column of times or numbers", refused=True)
 
 
-def _feature(name, values, problem, odd):
+def _feature(
+    name: str, values: pa.ChunkedArray, problem: "Problem", odd: bool
+) -> Iterator[Trouble]:
     """The troubles of the feature `name`."""
     if not name.strip():
         yield Trouble(
@@ -211,7 +221,7 @@ def _feature(name, values, problem, odd):
             )
     wrong_role = {"numeric": pa.types.is_dictionary(kind) or pa.types.is_timestamp(kind)}
     wrong_role["date"] = not pa.types.is_timestamp(kind)
-    if wrong_role.get(role):
+    if role and wrong_role.get(role):
         text = _texts(values)
         hint = _date_hint(text) if role == "date" else _number_hint(text, problem)
         seen = _some(text.to_pylist()) if text else _some(_distinct(values))
@@ -227,7 +237,7 @@ def _feature(name, values, problem, odd):
         yield from _oddities(shown, values, role)
 
 
-def _misread(shown, texts, problem):
+def _misread(shown: str, texts: pa.Array, problem: "Problem") -> Iterator[Trouble]:
     """Numbers that were read as text: to a model each would be a word of its own."""
     if hint := _number_hint(texts, problem):
         yield Trouble(
@@ -239,10 +249,10 @@ def _misread(shown, texts, problem):
         )
 
 
-def _oddities(shown, values, role):
+def _oddities(shown: str, values: pa.ChunkedArray, role: str | None) -> Iterator[Trouble]:
     """What of a feature is odd, although it can be learned from."""
     known = _distinct(values)
-    there = len(values) - values.null_count
+    with_value = len(values) - values.null_count
     if len(known) == 1:
         yield Trouble(shown, f"holds one value only: {known[0]}", "it says nothing")
         return
@@ -256,7 +266,7 @@ def _oddities(shown, values, role):
                 "an id? exclude it",
                 big,
             )
-        elif pa.types.is_integer(values.type) and len(known) == there == len(values) > 20:
+        elif pa.types.is_integer(values.type) and len(known) == with_value == len(values) > 20:
             low, high = pc.min_max(values).as_py().values()
             if high - low + 1 == len(values):
                 yield Trouble(
@@ -282,40 +292,40 @@ def _oddities(shown, values, role):
             f"holds numbers, but for {_some(strays)}, and is read as text",
             "mend these, or: na_values",
         )
-    elif len(known) > max(20, DISTINCT * there):
+    elif len(known) > max(20, DISTINCT * with_value):
         yield Trouble(
             shown,
-            f"holds {len(known)} different texts in {there} rows",
+            f"holds {len(known)} different texts in {with_value} rows",
             "an id, or prose? exclude it",
         )
 
 
-def _whole(values):
+def _whole(values: cell_values.Column) -> pa.Array:
     """The column `values` as one array, text plain."""
     plain = values.cast(pa.string()) if pa.types.is_dictionary(values.type) else values
     return plain.combine_chunks() if isinstance(plain, pa.ChunkedArray) else plain
 
 
-def _distinct(values):
+def _distinct(values: cell_values.Column) -> list[Any]:
     """The different values of a column, as Python has them."""
     if pa.types.is_dictionary(values.type):
         return _texts(values).to_pylist()
     return pc.unique(pc.drop_null(values)).to_pylist()
 
 
-def _texts(values):
+def _texts(values: cell_values.Column) -> pa.Array:
     """The different texts of a column of text, without gaps; none of another column."""
     if not pa.types.is_dictionary(values.type):
         return pa.array([], pa.string())
     return pc.drop_null(values.unique().cast(pa.string()))
 
 
-def _gap_words(texts):
+def _gap_words(texts: Sequence[str]) -> list[str]:
     """Those of `texts` that often stand for a gap."""
     return [text for text in texts if text.strip().lower() in GAP_WORDS]
 
 
-def _number_hint(texts, problem):
+def _number_hint(texts: pa.Array, problem: "Problem") -> str:
     """The options of `source` by which `texts` are numbers, as the problem's file has them; '' where none is."""
     own, fits = problem.source.reading, []
     for decimal, thousands in MARKS:
@@ -323,13 +333,13 @@ def _number_hint(texts, problem):
         if (decimal, thousands) != (own.decimal, own.thousands) and _all(
             texts, pa.float64(), reading
         ):
-            told = [f'decimal: "{decimal}"'] * (decimal != own.decimal)
-            told += [f'thousands: "{thousands}"'] * bool(thousands)
-            fits.append(", ".join(told))
+            options = [f'decimal: "{decimal}"'] * (decimal != own.decimal)
+            options += [f'thousands: "{thousands}"'] * bool(thousands)
+            fits.append(", ".join(options))
     return " or ".join(fits[:2])
 
 
-def _date_hint(texts):
+def _date_hint(texts: pa.Array) -> str:
     """The `date_format` by which all `texts` are dates, as the problem's file has it; '' where there is none."""
     fits = [
         form
@@ -340,7 +350,7 @@ def _date_hint(texts):
     return f"say date_format: {quoted} under `source`" if fits else ""
 
 
-def _all(texts, kind, reading):
+def _all(texts: pa.Array, kind: pa.DataType, reading: cell_values.Reading) -> bool:
     """Whether all of `texts` are of a `kind`; a few decide mostly, and are looked at first."""
     for some in (texts[:10], texts):
         found, wrong = cell_values.convert(some, kind, reading)
@@ -351,14 +361,14 @@ def _all(texts, kind, reading):
     return True
 
 
-def _strays(texts):
+def _strays(texts: pa.Array) -> list[str]:
     """The few of `texts` that are no numbers, where nearly all others are."""
     _, wrong = cell_values.convert(texts, pa.float64())
     count = pc.sum(wrong).as_py() or 0
     return texts.filter(wrong).to_pylist() if 0 < count <= 0.1 * len(texts) else []
 
 
-def _some(values):
+def _some(values: Sequence[object]) -> str:
     """The first of `values`, as text."""
     shown = ", ".join(str(value)[:40] for value in values[:MOST])
     return f"{shown}, …" if len(values) > MOST else shown

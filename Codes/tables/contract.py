@@ -1,10 +1,18 @@
 """The data contract: what a problem asks of each column of its table, held against a frame."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import click
+import numpy as np
 import pandas as pd
 
 from Codes.ground.errors import NOTE, WorkbookError
 from Codes.tables import reader
+
+if TYPE_CHECKING:  # for annotations alone: problems import tables
+    from Codes.problems.problem import Problem, Rule
+
 
 FEW = 10  # rows of a class: with fewer, a score says little
 # MLflow's type of a model's column -> the contract's words that may be asked of it
@@ -16,13 +24,13 @@ ASKED = {
 }
 
 
-def check(frame, problem):
+def check(frame: pd.DataFrame, problem: "Problem") -> pd.DataFrame:
     """The contract of `problem` held against `frame`: a row a column, with a boolean `ok`."""
     rows = [_row(frame, column, rule) for column, rule in problem.contract.items()]
     return pd.DataFrame(rows, columns=["column", "required", "seen", "ok"])
 
 
-def require(frame, problem):
+def require(frame: pd.DataFrame, problem: "Problem") -> None:
     """Raise a WorkbookError that names the first broken rule of the contract, else say the `notes`."""
     table = check(frame, problem)
     for row in table[~table["ok"].astype(bool)].itertuples():
@@ -33,7 +41,7 @@ def require(frame, problem):
         click.echo(f"{NOTE}{problem.name}: {line}", err=True)
 
 
-def notes(frame, problem):
+def notes(frame: pd.DataFrame, problem: "Problem") -> Iterator[str]:
     """What whoever trains on `frame` (see data.load) ought to know, a sentence each: columns left out, rare classes."""
     for name in frame.attrs.get("columns", ()):
         if name not in frame and name not in problem.exclude:
@@ -41,12 +49,12 @@ def notes(frame, problem):
     if problem.task == "classification":
         counts = frame[problem.target].value_counts()
         rare = counts[(counts > 0) & (counts < FEW)]
-        told = ", ".join(f"{count} of {label}" for label, count in rare.head(5).items())
-        if told:
-            yield f"so few rows to train and to validate on that scores are mostly luck: {told}"
+        few = ", ".join(f"{count} of {label}" for label, count in rare.head(5).items())
+        if few:
+            yield f"so few rows to train and to validate on that scores are mostly luck: {few}"
 
 
-def _row(frame, column, rule):
+def _row(frame: pd.DataFrame, column: str, rule: "Rule") -> tuple[str, str, str, bool]:
     """One row of the contract's table."""
     if column not in frame:
         return column, _required(rule), "no such column", False
@@ -68,24 +76,24 @@ def _row(frame, column, rule):
     return column, _required(rule), ", ".join(seen), bool(ok)
 
 
-def rules_for(problem, kinds):
+def rules_for(problem: "Problem", kinds: Mapping[str, str]) -> "dict[str, Rule]":
     """{column: rule} of the contract of `problem` for a model's columns `kinds` ({name: MLflow's type}).
 
     Raises:
         WorkbookError: it says nothing of them, or asks a type that such a column cannot have.
     """
-    found = {name: rule for name, rule in problem.contract.items() if name in kinds}
-    if not found:
+    rules = {name: rule for name, rule in problem.contract.items() if name in kinds}
+    if not rules:
         raise WorkbookError(f"{problem.name}: its contract names no column that the model takes.")
-    for name, rule in found.items():
+    for name, rule in rules.items():
         if rule.type not in ASKED.get(kinds[name], ()):
             raise WorkbookError(
                 f"{problem.name}: contract: {name}: asks for the type {rule.type}, and the model takes {kinds[name]}."
             )
-    return found
+    return rules
 
 
-def breaches(values, rule):
+def breaches(values: pd.Series, rule: "Rule") -> np.ndarray:
     """A mask of the `values` (a Series) that break `rule`; a gap breaks none: its share is asked of tables only."""
     known = values.dropna()
     wrong = pd.Series(False, known.index)
@@ -102,7 +110,7 @@ def breaches(values, rule):
     return wrong.reindex(values.index, fill_value=False).to_numpy(bool)
 
 
-def asked(rule):
+def asked(rule: "Rule") -> str:
     """What `rule` asks of each value, in words."""
     words = [rule.type]
     words += [f"from {rule.min}"] if rule.min is not None else []
@@ -111,7 +119,7 @@ def asked(rule):
     return ", ".join(words)
 
 
-def type_of(values, asked_for):
+def type_of(values: pd.Series, asked_for: str) -> str:
     """The contract's word for the type of `values`; whole numbers with gaps are integers, 1 and 0 are `asked_for`."""
     if values.dtype == bool:
         return "boolean"
@@ -126,21 +134,22 @@ def type_of(values, asked_for):
     return "integer" if whole else "number"
 
 
-def _required(rule):
+def _required(rule: "Rule") -> str:
     """What `rule` asks of a table's column, in words."""
     return f"{asked(rule)}, at most {rule.missing_share:.0%} missing"
 
 
-def comparable(bound, values):
-    """`bound` as it compares with `values`: a date becomes a time stamp in their zone."""
-    if not pd.api.types.is_datetime64_any_dtype(values):
+def comparable(bound: Any, values: pd.Series) -> Any:
+    """`bound` as it compares with `values`: a date becomes a time stamp in their zone (without one: in UTC)."""
+    if not pd.api.types.is_datetime64_any_dtype(values) or isinstance(bound, (int, float)):
         return bound
-    stamp = pd.Timestamp(bound) if not isinstance(bound, (int, float)) else bound
-    zone = values.dt.tz
-    return stamp.tz_localize(zone) if zone and stamp.tzinfo is None else stamp
+    stamp, zone = pd.Timestamp(bound), values.dt.tz
+    if zone is None and stamp.tzinfo is not None:  # a table's times of a zone are in UTC
+        return stamp.tz_convert("UTC").tz_localize(None)
+    return stamp.tz_localize(zone) if stamp.tzinfo is None else stamp
 
 
-def some(values):
+def some(values: Sequence[object]) -> str:
     """The first of `values`, as text."""
     shown = ", ".join(str(value) for value in values[:6])
     return f"{shown}, …" if len(values) > 6 else shown

@@ -10,7 +10,10 @@ import json
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +22,10 @@ import pyarrow.parquet as pq
 
 from Codes.ground.errors import WorkbookError
 from Codes.tables import cell_values
-from Codes.tables.cell_values import PLAIN, TEXT
+from Codes.tables.cell_values import PLAIN, TEXT, Reading
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 FORMS = ".csv, .tsv, .txt, .parquet or .xlsx, or in one of these and .gz or .zip"
 TEXT_FORMS = ("csv", "tsv", "txt")
@@ -37,12 +43,14 @@ SEPARATORS = (",", ";", "\t", "|")
 class _Part:
     """One file of a table: its path, the bytes in it (unpacked), and the form that its name tells."""
 
-    path: object
+    path: Path
     content: bytes
     form: str
 
 
-def read(path, sha256=None, reading=PLAIN, exclude=()):
+def read(
+    path: Path, sha256: str | None = None, reading: Reading = PLAIN, exclude: Collection[str] = ()
+) -> pa.Table:
     """The table in the file or folder `path`, whose bytes must have that `sha256`, where given.
 
     Every number comes as int64 or float64, every time in microseconds (of a zone: in UTC), every text as a category:
@@ -70,21 +78,21 @@ def read(path, sha256=None, reading=PLAIN, exclude=()):
     return table
 
 
-def plain(table, reading=PLAIN, exclude=()):
+def plain(table: pa.Table, reading: Reading = PLAIN, exclude: Collection[str] = ()) -> pa.Table:
     """The Arrow `table` with each column in the one type that stands for its kind (see `read`)."""
     odd = {f.name: f.type for f in table.schema if _kind(f.type) is None}
     if refused := {name: kind for name, kind in odd.items() if name not in exclude}:
-        told = ", ".join(
+        columns = ", ".join(
             f"column '{name}': values of type {kind}" for name, kind in refused.items()
         )
         raise WorkbookError(
-            f"{told} are not supported: name it under `exclude` in the problem's file"
+            f"{columns} are not supported: name it under `exclude` in the problem's file"
         )
     kept = [field for field in table.schema if field.name not in odd]
     return pa.table({field.name: _cast(table[field.name], field, reading) for field in kept})
 
 
-def _cast(column, field, reading):
+def _cast(column: pa.ChunkedArray, field: pa.Field, reading: Reading) -> cell_values.Column:
     """The Arrow `column` as the kind of its `field`; what is finer than a microsecond is cut off."""
     kind = _kind(field.type)
     if kind == TEXT:
@@ -93,7 +101,7 @@ def _cast(column, field, reading):
     return cell_values.without_gaps(found, reading) if cell_values.is_number(kind) else found
 
 
-def _kind(given):
+def _kind(given: pa.DataType) -> pa.DataType | None:
     """The type that stands for the `given` one; None for a nested, a binary one, a duration, a time of day."""
     kind = given.value_type if pa.types.is_dictionary(given) else given
     if pa.types.is_boolean(kind):
@@ -108,7 +116,7 @@ def _kind(given):
     return TEXT if any(each(kind) for each in strings) else None
 
 
-def _files(path):
+def _files(path: Path) -> list[Path]:
     """The file `path`, or the files below the folder `path` in the order of their names."""
     if not path.exists():
         raise WorkbookError(f"{path}: there is no such file or folder")
@@ -125,7 +133,7 @@ def _files(path):
     return files
 
 
-def _bytes(path):
+def _bytes(path: Path) -> bytes:
     """What the file holds."""
     try:
         return path.read_bytes()
@@ -133,7 +141,7 @@ def _bytes(path):
         raise WorkbookError(f"{path}: it cannot be read: {error.strerror}") from None
 
 
-def _with_partitions(table, file, path):
+def _with_partitions(table: pa.Table, file: Path, path: Path) -> pa.Table:
     """The `table` of a `file` with a column for each folder `name=value` on the way to it from `path`."""
     for folder in file.relative_to(path).parts[:-1]:
         name, equals, value = folder.partition("=")
@@ -150,7 +158,7 @@ def _with_partitions(table, file, path):
     return table
 
 
-def _same_columns(paths, read_parts):
+def _same_columns(paths: Sequence[Path], read_parts: Sequence[pa.Table]) -> None:
     """Refuse parts whose columns are not those of the first; their order does not matter."""
     first = set(read_parts[0].column_names)
     for path, table in zip(paths, read_parts):
@@ -161,7 +169,7 @@ def _same_columns(paths, read_parts):
 _AS_TEXT = {"cells": "text"}  # of a field: its values are text whose type is still to be seen
 
 
-def _joined(parts, reading, exclude):
+def _joined(parts: Sequence[pa.Table], reading: Reading, exclude: Collection[str]) -> pa.Table:
     """The tables `parts` as one, each column in its kind; text of all parts is read as one."""
     names = parts[0].column_names
     columns = {}
@@ -179,7 +187,9 @@ def _joined(parts, reading, exclude):
 _METADATA = {key.encode(): value.encode() for key, value in _AS_TEXT.items()}
 
 
-def _united(name, chunks, reading, exclude):
+def _united(
+    name: str, chunks: Iterable[pa.ChunkedArray], reading: Reading, exclude: Collection[str]
+) -> dict[str, pa.ChunkedArray]:
     """{name: the column of all parts}; nothing where it is excluded and of a type that is not supported."""
     tables = [plain(pa.table({name: chunk}), reading, exclude) for chunk in chunks]
     tables = [table for table in tables if table.num_columns]
@@ -195,7 +205,7 @@ def _united(name, chunks, reading, exclude):
     return {name: plain(united)[name]}
 
 
-def _verify(path, raw, sha256):
+def _verify(path: Path, raw: Iterable[bytes], sha256: str | None) -> None:
     """Refuse bytes (`raw`, a list of parts) that are not those the problem was written for."""
     if sha256 is None:
         return
@@ -206,7 +216,7 @@ def _verify(path, raw, sha256):
         raise WorkbookError(f"{path}: sha256 is {digest.hexdigest()}, the problem names {sha256}")
 
 
-def _table(path, content, reading):
+def _table(path: Path, content: bytes, reading: Reading) -> pa.Table:
     """The table in `content`, the bytes of one file; the ending of `path` tells the form."""
     try:
         part = _unpacked(path, content)
@@ -225,7 +235,7 @@ def _table(path, content, reading):
         raise WorkbookError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
-def _unpacked(path, content):
+def _unpacked(path: Path, content: bytes) -> _Part:
     """The _Part at `path` with its `content` unzipped."""
     name = path.name.lower()
     if name.endswith(".zip"):
@@ -239,7 +249,7 @@ def _unpacked(path, content):
     return _Part(path, content, name.removesuffix(".gz").rpartition(".")[2])
 
 
-def _unique(table):
+def _unique(table: pa.Table) -> pa.Table:
     """The `table`, unless two of its columns share a name."""
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
@@ -247,34 +257,34 @@ def _unique(table):
     return table
 
 
-def _without_index(table):
+def _without_index(table: pa.Table) -> pa.Table:
     """The `table` without the index that a data frame was written with, and without empty columns of no name.
 
     That is a column that pandas names so, or the first one where it has no name and each row another value.
     """
     kept = []
-    for place, (name, values) in enumerate(zip(table.column_names, table.columns)):
+    for position, (name, values) in enumerate(zip(table.column_names, table.columns)):
         nameless = not name.strip()
         empty = nameless and not any(values.unique().to_pylist())
-        index = not place and nameless and len(values.unique()) == len(values)
+        index = not position and nameless and len(values.unique()) == len(values)
         if not (empty or index or INDEX.fullmatch(name)):
-            kept.append(place)
+            kept.append(position)
     return _noted(
         table.select(kept), set(table.column_names) - set(table.select(kept).column_names)
     )
 
 
-def left_out(table):
+def left_out(table: pa.Table) -> list[str]:
     """The names of the columns that were in the file of the Arrow `table`, and are not in it (see `read`)."""
     return json.loads((table.schema.metadata or {}).get(_LEFT_OUT, "[]"))
 
 
-def _noted(table, names):
+def _noted(table: pa.Table, names: Iterable[str]) -> pa.Table:
     """The `table` with a note that the columns `names` were left out."""
     return table.replace_schema_metadata({_LEFT_OUT: json.dumps(sorted(names))})
 
 
-def _read_parquet(content):
+def _read_parquet(content: bytes) -> pa.Table:
     """The table in the bytes of a Parquet file; text stays in its dictionary, for speed."""
     source = pa.BufferReader(content)
     text = [field.name for field in pq.read_schema(source) if pa.types.is_string(field.type)]
@@ -282,7 +292,7 @@ def _read_parquet(content):
     return pq.read_table(source, read_dictionary=text)
 
 
-def _read_excel(content, reading):
+def _read_excel(content: bytes, reading: Reading) -> pa.Table:
     """The table in a sheet of the bytes of an Excel file."""
     try:
         import openpyxl
@@ -306,7 +316,7 @@ def _read_excel(content, reading):
     )
 
 
-def _cells(values):
+def _cells(values: Sequence[object]) -> pa.Array:
     """The `values` of an Excel column as Arrow's type for them, or as text where they are of several."""
     try:
         found = pa.array(values)
@@ -317,13 +327,13 @@ def _cells(values):
     return found
 
 
-def _spelt(value):
+def _spelt(value: object) -> str:
     """The `value` of an Excel cell as a CSV file would have it."""
     midnight = isinstance(value, datetime.datetime) and value.time() == datetime.time()
     return str(value.date() if midnight else value)
 
 
-def _labelled(names, columns):
+def _labelled(names: Sequence[str], columns: Sequence[pa.Array]) -> pa.Table:
     """The table of `columns` under their `names`, of which two may be the same; text is marked as such."""
     fields = [
         pa.field(name, values.type, metadata=_AS_TEXT if values.type == TEXT else None)
@@ -332,7 +342,7 @@ def _labelled(names, columns):
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def _read_csv(content, reading):
+def _read_csv(content: bytes, reading: Reading) -> pa.Table:
     """The table in the bytes of a CSV file, all of it text: UTF-8, with or without a byte-order mark."""
     if not content.strip():
         raise WorkbookError("the file is empty")
@@ -344,20 +354,20 @@ def _read_csv(content, reading):
     try:
         table = pa_csv.read_csv(pa.BufferReader(text.encode()), **options)
     except pa.ArrowInvalid as error:
-        told = _ragged(text, reading) or str(error)
-        raise WorkbookError(told + proposal(text, reading)) from None
+        reason = _ragged(text, reading) or str(error)
+        raise WorkbookError(reason + proposal(text, reading)) from None
     if len(names) == 1 and (hint := proposal(text, reading)):
         raise WorkbookError(f"one column, '{names[0][:60]}'{hint}")
     columns = [_one(values) for values in table.columns]
     return _labelled(names, columns)
 
 
-def _one(values):
+def _one(values: pa.ChunkedArray) -> pa.Array:
     """The chunked array of texts `values` as an array."""
     return values.unify_dictionaries().combine_chunks() if values.num_chunks else pa.array([], TEXT)
 
 
-def _decoded(content, reading):
+def _decoded(content: bytes, reading: Reading) -> str:
     """The bytes `content` as text."""
     name = encoding(reading)
     try:
@@ -370,7 +380,7 @@ def _decoded(content, reading):
         ) from None
 
 
-def encoding(reading):
+def encoding(reading: Reading) -> str:
     """The name of the encoding of `reading`, as pyarrow knows it."""
     try:
         found = codecs.lookup(reading.encoding).name
@@ -379,14 +389,14 @@ def encoding(reading):
     return "utf8" if found == "utf-8" else found
 
 
-def rows_of(text, reading):
+def rows_of(text: str, reading: Reading) -> "Reader":
     """Python's reader of the CSV `text`, which knows the number of each line."""
     return csv.reader(
         io.StringIO(text, newline=""), delimiter=reading.sep, quotechar=reading.quotechar
     )
 
 
-def header(text, reading):
+def header(text: str, reading: Reading) -> tuple[list[str], int]:
     """(names of the columns, how many lines come before the first row) of the CSV `text`."""
     rows = rows_of(text, reading)
     for row in rows:
@@ -395,12 +405,14 @@ def header(text, reading):
     raise WorkbookError(f"skiprows: after {reading.skiprows} lines the file is empty")
 
 
-def csv_options(reading, width, lines, kind=TEXT, **parse):
+def csv_options(
+    reading: Reading, width: int, lines: int, kind: pa.DataType = TEXT, **parse: Any
+) -> dict[str, Any]:
     """pyarrow's options to read CSV text in UTF-8 of `width` columns after so many `lines`: every cell a `kind`.
 
     The columns are called 0, 1, …: two may have one name.
     """
-    names = [str(place) for place in range(width)]
+    names = [str(number) for number in range(width)]
     return {
         "read_options": pa_csv.ReadOptions(column_names=names, skip_rows=lines),
         "parse_options": pa_csv.ParseOptions(
@@ -413,7 +425,7 @@ def csv_options(reading, width, lines, kind=TEXT, **parse):
     }
 
 
-def stray_quote(chunks, reading):
+def stray_quote(chunks: Iterable[bytes], reading: Reading) -> int | None:
     """The line (from 1) of a quote that opens a cell and swallows the lines after it; None where none does.
 
     A quoted cell ends before a separator, a line's end or the file's. One that goes over lines and ends otherwise
@@ -450,7 +462,7 @@ def stray_quote(chunks, reading):
     return None
 
 
-def _ragged(text, reading):
+def _ragged(text: str, reading: Reading) -> str | None:
     """Which line of the CSV `text` has more or fewer fields than its header; None if none has."""
     rows = rows_of(text, reading)
     names, _ = header(text, reading)
@@ -460,7 +472,7 @@ def _ragged(text, reading):
     return None
 
 
-def proposal(text, reading):
+def proposal(text: str, reading: Reading) -> str:
     """': is the separator …?' with the words for the problem's file, where the lines of `text` speak for another."""
     lines = [line for line in text[:100_000].splitlines()[reading.skiprows :] if line.strip()][:20]
     for sep in SEPARATORS:

@@ -59,7 +59,7 @@ APART = ({"tables", "problems", "saved_models", "modeling"}, {"stores", "runs"})
 
 def graph() -> ImportGraph:
     """Which module of `Codes` imports which, without tests and samples."""
-    found = grimp.build_graph("Codes", cache_dir=None)
+    found = grimp.build_graph("Codes", cache_dir=None, exclude_type_checking_imports=True)
     for name in found.modules:
         if name.rpartition(".")[2].startswith(("Test_", "Check_", "conftest")):
             found.remove_module(name)
