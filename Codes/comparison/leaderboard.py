@@ -3,14 +3,14 @@
 import json
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from Codes.comparison import naming, words
-from Codes.comparison.contestants import ALL, Choice
+from Codes.comparison.contestants import ALL, Choice, Contestant
 from Codes.ground.labels import short
 
 TAKEN, CLOSE = "★", "·"  # the recommended one; those that cannot be told from the best
@@ -68,7 +68,7 @@ def metrics(deciding: str) -> list[str]:
     return [f"{part}_{deciding}" for part in ("validation", "error", "gain")]
 
 
-def _row(choice, each, name):
+def _row(choice: Choice, each: Contestant, name: str) -> Row:
     own, gain = each.scored.own(), each.scored.gain()
     behind = choice.contestants[0].scored.over(each.scored).value if each.known else math.nan
     seconds = [run.seconds for run in each.runs if not math.isnan(run.seconds)]
@@ -108,7 +108,7 @@ def as_dict(choice: Choice) -> dict[str, Any]:
     }
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -128,13 +128,16 @@ def trials(problem: Any, runs: pd.DataFrame) -> pd.DataFrame:
     if swept.empty:
         return pd.DataFrame(columns=["trial", "score", "run_id"])
     newest = swept[swept[PARENT] == swept[PARENT].iloc[0]]
-    told = {"trial": newest[TRIAL].astype(int), "score": newest[metric], "run_id": newest.run_id}
+    own = {"trial": newest[TRIAL].astype(int), "score": newest[metric], "run_id": newest.run_id}
     points = pd.DataFrame([json.loads(point) for point in newest[POINT]], index=newest.index)
     last = points.columns.astype(str).str.rpartition(".").get_level_values(-1)
     points.columns = last if last.is_unique else points.columns
-    found = pd.DataFrame(told).join(points, suffixes=("", " (varied)"))
-    columns = {name: "first" for name in found.columns.drop("trial")} | {"score": "mean"}
-    return found.groupby("trial", as_index=False).agg(columns)
+    # not `join`, which has taken suffixes by other names before pandas 3.1
+    joined = pd.DataFrame(own).merge(
+        points, how="left", left_index=True, right_index=True, suffixes=("", " (varied)")
+    )
+    columns = {name: "first" for name in joined.columns.drop("trial")} | {"score": "mean"}
+    return joined.groupby("trial", as_index=False).agg(columns)
 
 
 # --- as text
@@ -161,7 +164,7 @@ def text(choice: Choice, most: int | None = MOST) -> str:
     return "\n".join(lines)
 
 
-def _kept(rows, most):
+def _kept(rows: list[Row], most: int | None) -> list[Row]:
     if most is None or len(rows) <= most:
         return rows
     own = {i for i, row in enumerate(rows) if row.mark == TAKEN} | {len(rows) - 1}
@@ -169,7 +172,7 @@ def _kept(rows, most):
     return [rows[i] for i in sorted([*first, *own])]
 
 
-def _cells(row, places):
+def _cells(row: Row, places: int) -> Iterator[str]:
     yield row.mark
     yield row.name
     yield words.around(row.score, row.score_reach, places)
@@ -178,7 +181,7 @@ def _cells(row, places):
     yield "" if math.isnan(row.seconds) else f"{row.seconds:.1f}"
 
 
-def _line(cells, widths):
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     mark, name, *others = cells
     told = [short(name, widths[1]).ljust(widths[1])]
     told += [cell.rjust(width) for cell, width in zip(others, widths[2:])]

@@ -1,7 +1,7 @@
 """What a run is called beside others: by what differs between them, and no more."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from Codes.comparison.contestants import ALL, Run
@@ -20,7 +20,7 @@ def names(runs: Sequence[Run]) -> list[str]:
     return shown
 
 
-def _kinds(shown, told):
+def _kinds(shown: Iterable[str], told: Iterable[str]) -> dict[str, set[str]]:
     """{each name that is `shown`: what is `told` of its runs}."""
     kinds = defaultdict(set)
     for name, text in zip(shown, told):
@@ -28,7 +28,7 @@ def _kinds(shown, told):
     return kinds
 
 
-def _varied(runs):
+def _varied(runs: Sequence[Run]) -> dict[str, Any]:
     """{what differs between `runs`: how it is called}."""
     settings = [flat(run.setting) for run in runs]
     keys = dict.fromkeys(key for setting in settings for key in setting)
@@ -39,7 +39,7 @@ def _varied(runs):
     }
 
 
-def flat(setting: dict[str, Any], before=""):
+def flat(setting: dict[str, Any], before: str = "") -> dict[str, Any]:
     """`setting` with what lies in dicts on its own, by a dotted name."""
     found = {}
     for name, value in setting.items():
@@ -50,7 +50,7 @@ def flat(setting: dict[str, Any], before=""):
     return found
 
 
-def _name(run, varied):
+def _name(run: Run, varied: Mapping[str, Any]) -> str:
     setting = flat(run.setting)
     model = str(setting.pop("model", "")).rpartition(".")[2]
     parts = [run.notebook] if varied[""] or not model else []
@@ -61,17 +61,17 @@ def _name(run, varied):
     return ", ".join([" ".join(parts) or "run", *told])
 
 
-def _value(value):
+def _value(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) and " " in value else number(value)
 
 
-def _rows(run):
+def _rows(run: Run) -> str:
     return f", {'all' if run.rows == ALL else f'{run.rows:,.0f}'} rows"
 
 
-def _sweep(run):
+def _sweep(run: Run) -> str:
     return f" of {run.sweep[:NUMBER]}" if run.trial else ""
 
 
-def _number(run):
+def _number(run: Run) -> str:
     return f" ({run.run_id[:NUMBER]})"

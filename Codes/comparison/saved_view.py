@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from Codes.comparison import leaderboard
@@ -62,33 +63,35 @@ def address(experiment: str, problem: str) -> str:
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={quote(_key(problem))}"
 
 
-def _key(problem):
+def _key(problem: str) -> str:
     return f"workbook-{problem}"
 
 
-def _write(client, experiment, choice, shown):
-    name, there = VIEW + _key(choice.problem), experiment.tags
+def _write(
+    client: MlflowClient, experiment: Experiment, choice: Choice, shown: pd.DataFrame
+) -> None:
+    name, tags = VIEW + _key(choice.problem), experiment.tags
     state, now = json.dumps(_state(choice, shown)), int(1000 * time.time())
-    known = _known(there.get(name))
+    known = _known(tags.get(name))
     if known.get("state") != state:
         times = {"createdAt": known.get("createdAt", now), "updatedAt": now}
-        told = {"name": NAME.format(problem=choice.problem), **times, "state": state}
-        client.set_experiment_tag(experiment.experiment_id, name, json.dumps(told))
-    where, note = address(experiment.experiment_id, choice.problem), there.get(liveness.NOTE, "")
+        view = {"name": NAME.format(problem=choice.problem), **times, "state": state}
+        client.set_experiment_tag(experiment.experiment_id, name, json.dumps(view))
+    where, note = address(experiment.experiment_id, choice.problem), tags.get(liveness.NOTE, "")
     if where not in note:
         link = f"[{NAME.format(problem=choice.problem)}]({where})"
         client.set_experiment_tag(experiment.experiment_id, liveness.NOTE, f"{note}\n\n{link}")
 
 
-def _known(text):
+def _known(text: str | None) -> dict[str, Any]:
     """The view that the tag's `text` holds; nothing where somebody has written something else."""
     with contextlib.suppress(TypeError, ValueError):
-        found = json.loads(text)
-        return found if isinstance(found, dict) else {}
+        view = json.loads(text or "")
+        return view if isinstance(view, dict) else {}
     return {}
 
 
-def _state(choice, shown) -> dict[str, Any]:
+def _state(choice: Choice, shown: pd.DataFrame) -> dict[str, Any]:
     """What the UI keeps of a view: the runs that were scored on the same rows, by the board's columns."""
     first = choice.contestants[0].scored
     columns = [f"metrics.`{name}`" for name in leaderboard.metrics(choice.metric)]
@@ -102,9 +105,9 @@ def _state(choice, shown) -> dict[str, Any]:
     }
 
 
-def _varied(shown):
+def _varied(shown: pd.DataFrame) -> list[str]:
     """The parameters that differ between the runs that are `shown`, the model first; always the rows."""
-    names = [name for name in shown if name.startswith("params.") and shown[name].notna().any()]
+    names = [n for n in map(str, shown) if n.startswith("params.") and shown[n].notna().any()]
     varied = {n for n in names if shown[n].nunique(dropna=False) > 1} | {"params.rows"} & set(names)
     return [
         n.removeprefix("params.") for n in sorted(varied, key=lambda n: (n != "params.model", n))

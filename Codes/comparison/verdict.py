@@ -10,9 +10,9 @@ rows, and of them the smallest model. Runs that were scored on other rows, or no
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -69,7 +69,7 @@ def judge(runs: Sequence[Run], problem: str, metric: str, apart: Iterable[Apart]
 
 
 def read(
-    records: Sequence[dict[str, Any]], metric: str, digest: str = ""
+    records: Sequence[Mapping[Any, Any]], metric: str, digest: str = ""
 ) -> tuple[list[Run], list[Apart]]:
     """(the comparable Runs of `records`, those apart); a record is a row of tracking.runs' table."""
     found, apart, first = [], [], None
@@ -86,7 +86,7 @@ def read(
     return found, apart
 
 
-def _score(record, metric):
+def _score(record: Mapping[str, Any], metric: str) -> tuple[Scored | None, str]:
     """(the Scored of a `record`, or None; why it has none that counts, empty where it never measured the metric)."""
     text = record.get(f"tags.{scored.TAG}")
     if not isinstance(text, str):
@@ -100,12 +100,12 @@ def _score(record, metric):
     return (score, "") if score.metric == metric else (None, OTHER_METRIC)
 
 
-def _is_trained(record):
+def _is_trained(record: Mapping[str, Any]) -> bool:
     """Whether a run without a score looks as if it had trained something: it names its model."""
     return isinstance(record.get("params.model"), str)
 
 
-def _run(record, score):
+def _run(record: Mapping[str, Any], score: Scored) -> Run:
     params = {
         k.removeprefix("params."): v
         for k, v in record.items()
@@ -128,13 +128,13 @@ def _run(record, score):
     )
 
 
-def _seconds(record):
+def _seconds(record: Mapping[str, Any]) -> float:
     """How long the run took."""
     start, end = record.get("start_time"), record.get("end_time")
     return math.nan if pd.isna(start) or pd.isna(end) else (end - start).total_seconds()
 
 
-def _setting(params):
+def _setting(params: Mapping[str, str]) -> dict[str, Any]:
     """The parameters that make a setting, each hyperparameter on its own."""
     setting = {k: v for k, v in params.items() if k not in NO_SETTING}
     try:
@@ -144,7 +144,7 @@ def _setting(params):
     return setting | (given if isinstance(given, dict) else {"hyperparameters": given})
 
 
-def _rows(text):
+def _rows(text: str) -> float:
     """How many rows were drawn to train on; ALL for 0, and for what is no number."""
     try:
         return float(text) or ALL
@@ -152,33 +152,33 @@ def _rows(text):
         return ALL
 
 
-def _code(text):
+def _code(text: str) -> str:
     """What the parts of a fingerprint say of the code, data and packages; empty where there are none."""
     try:
         parts = json.loads(text or "{}")
     except ValueError:
         return ""
-    kept = {k: v for k, v in parts.items() if not k.startswith(NO_CODE)}
-    return json.dumps(kept, sort_keys=True) if kept else ""
+    own = {k: v for k, v in parts.items() if not k.startswith(NO_CODE)}
+    return json.dumps(own, sort_keys=True) if own else ""
 
 
-def _text(record, key):
+def _text(record: Mapping[str, Any], key: str) -> str:
     value = record.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _is_number(value):
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not math.isnan(value)
 
 
-def _number(value):
+def _number(value: object) -> float:
     return float(value) if _is_number(value) else math.nan
 
 
 # --- how they stand
 
 
-def _contestants(runs):
+def _contestants(runs: Iterable[Run]) -> list[Contestant]:
     """A Contestant for each setting of `runs`; of repetitions, also where other code changed nothing, the newest."""
     groups: dict[tuple, dict[str, Run]] = defaultdict(dict)
     seen = set()
@@ -191,13 +191,13 @@ def _contestants(runs):
     return [_contestant(tuple(seeds.values())) for seeds in groups.values()]
 
 
-def _contestant(runs):
+def _contestant(runs: tuple[Run, ...]) -> Contestant:
     known = [run for run in runs if math.isfinite(run.scored.score)] or list(runs)
     known.sort(key=lambda run: run.scored.score, reverse=runs[0].scored.more)
     return Contestant(known[len(known) // 2], runs, scored.mean([run.scored for run in known]))
 
 
-def _judged(contestants):
+def _judged(contestants: list[Contestant]) -> list[Contestant]:
     """`contestants`, the best first, those without a score last, each with how it stands."""
     sign = 1 if contestants and contestants[0].scored.more else -1
     known = _known(contestants)
@@ -212,7 +212,7 @@ def _judged(contestants):
     return judged + others
 
 
-def _known(contestants):
+def _known(contestants: list[Contestant]) -> list[Contestant]:
     """Those of `contestants` that have a score and an error of it; where all rows are of one block there is none."""
     own = [c.scored.own() for c in contestants]
     if not any(each.error > 0 for each in own):
@@ -282,7 +282,7 @@ def optimism(several: Sequence[Scored]) -> float:
     return max(0.0, float(noise[best, np.arange(noise.shape[1])].mean()))
 
 
-def _noise(draws, how, ratio):
+def _noise(draws: np.ndarray, how: str, ratio: float) -> np.ndarray:
     """What chance adds to each score, as many times as one likes: of folds by normal weights."""
     centred = draws - draws.mean(axis=1, keepdims=True)
     if how != FOLDS or draws.shape[1] < 2:
@@ -293,24 +293,24 @@ def _noise(draws, how, ratio):
     return math.sqrt((1 / folds + ratio) / (folds - 1)) * centred @ weights
 
 
-def _oriented(several):
+def _oriented(several: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
     """(scores, scores by draw), more is better; the draws on which all are known."""
     draws = np.array([each.scores for each in several]) * _sign(several)
     values = np.array([each.score for each in several]) * _sign(several)
     return values, draws[:, np.isfinite(draws).all(axis=0)]
 
 
-def _sign(several):
+def _sign(several: Sequence[Scored]) -> int:
     return 1 if several[0].more else -1
 
 
-def _errors(values, how, ratio):
+def _errors(values: np.ndarray, how: str, ratio: float) -> np.ndarray:
     """The standard error of each row of `values`, as `scored.spread` takes it."""
     scale = math.sqrt(1 / values.shape[1] + ratio) if how == FOLDS else 1.0
     return scale * values.std(axis=1, ddof=1)
 
 
-def _quantile(values, level):
+def _quantile(values: np.ndarray, level: float) -> float:
     """The order statistic that a further draw exceeds with the probability 1 − `level` at most."""
     place = min(len(values), math.ceil(level * (len(values) + 1)))
     return np.sort(values)[place - 1]
@@ -319,7 +319,9 @@ def _quantile(values, level):
 # --- which to take
 
 
-def _recommended(known):
+def _recommended(
+    known: list[Contestant],
+) -> tuple[Contestant | None, int, list[tuple[Contestant, str]]]:
     """(the contestant to take or None, among how many alike, [(one that was passed over, why)])."""
     best = known[0]
     near = [c for c in known if c.close and c.beats and _is_near(c, best)]
@@ -333,7 +335,7 @@ def _recommended(known):
     return min(fit, key=lambda c: (c.size, len(c.run.setting))), len(fit), unfit
 
 
-def _is_near(contestant, best):
+def _is_near(contestant: Contestant, best: Contestant) -> bool:
     """Whether it costs no more than one standard error, and a twentieth of the gain, to take it for the `best`."""
     if contestant is best:
         return True

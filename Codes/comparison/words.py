@@ -18,7 +18,7 @@ def sentences(choice: Choice) -> list[str]:
     return [each for each in told if each]
 
 
-def _verdict(choice):
+def _verdict(choice: Choice) -> list[str]:
     if not choice.contestants:
         return [
             f"There is no scored run on {choice.problem} yet; make one by "
@@ -42,7 +42,7 @@ def _verdict(choice):
     ]
 
 
-def _trial(contestant):
+def _trial(contestant: Contestant) -> str:
     """With what settings a sweep's trial was, which its name does not tell; empty of other runs."""
     setting = {k: v for k, v in naming.flat(contestant.run.setting).items() if k != "model"}
     told = ", ".join(f"{k.rpartition('.')[2]}={number(v)}" for k, v in setting.items())
@@ -59,12 +59,12 @@ def shown(estimate: Estimate, places: int) -> str:
     return around(estimate.value, estimate.reach(), places)
 
 
-def _called(choice):
+def _called(choice: Choice) -> dict[str, str]:
     called = naming.names([each.run for each in choice.contestants])
     return {each.run.run_id: name for each, name in zip(choice.contestants, called)}
 
 
-def _among(choice):
+def _among(choice: Choice) -> str:
     """Out of how many it was taken, and by which rule."""
     count, close = len(choice.contestants), len(choice.close)
     if count == 1:
@@ -80,7 +80,7 @@ def _among(choice):
     )
 
 
-def _none(choice):
+def _none(choice: Choice) -> list[str]:
     known = [each for each in choice.contestants if each.known]
     if not known or choice.unfit:
         return ["Take none: of no run that could be taken enough is known."]
@@ -95,7 +95,7 @@ def _none(choice):
     ]
 
 
-def _luck(choice):
+def _luck(choice: Choice) -> list[str]:
     """How much having chosen flatters the best."""
     count = sum(each.known for each in choice.contestants)
     if count < 2:
@@ -113,7 +113,7 @@ def _luck(choice):
     ]
 
 
-def _unfit(choice):
+def _unfit(choice: Choice) -> list[str]:
     called = _called(choice)
     return [
         f"{called[each.run.run_id]} (run {each.run.run_id}) was not considered: {why}."
@@ -121,14 +121,14 @@ def _unfit(choice):
     ]
 
 
-def _unknown(choice):
+def _unknown(choice: Choice) -> list[str]:
     count = sum(not each.known for each in choice.contestants)
     return [
         f"Of {count} the score or its error is not known (too few rows of a kind): no claim is made of them."
     ] * bool(count)
 
 
-def _apart(choice):
+def _apart(choice: Choice) -> list[str]:
     counts = Counter(each.why for each in choice.apart)
     told = [f"Apart, not ranked: {n} run{'s' * (n > 1)} with {why}." for why, n in counts.items()]
     how = "To rank a notebook's runs, let it score its model as 02_train does, by validation.score."

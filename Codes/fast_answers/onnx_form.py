@@ -4,6 +4,9 @@ skl2onnx is no way there: of a forest it leaves out where gaps go, and with doub
 infinite; boosting with categories it can't take. The operator TreeEnsemble says all that, and sums in the same order.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from sklearn.base import is_classifier
@@ -16,10 +19,11 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 
-from Codes.fast_answers.quick import matrix, probe
+from Codes.fast_answers.quick import Columns, matrix, probe, Reading
 from Codes.ground.errors import WorkbookError, first_line
 from Codes.modeling import answers
 from Codes.modeling.answers import Answers
+from Codes.saved_models.trust import Loaded
 
 FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
 BOOSTING = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
@@ -33,7 +37,7 @@ PARTS = [*range(1, 100), 140, 240, 1000]
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}
 
 
-def check_installed():
+def check_installed() -> None:
     """A WorkbookError where the packages are missing."""
     try:
         import onnx  # pylint: disable=W0611  # both are asked for before anything is done
@@ -45,7 +49,7 @@ def check_installed():
         ) from error
 
 
-def faster(loaded, reader):
+def faster(loaded: Loaded, reader: Reading) -> Callable[[Columns], Answers]:
     """A function {column: values} -> the model's Answers by ONNX Runtime.
 
     Labels are equal to the pipeline's; numbers and probabilities are CLOSE to them.
@@ -79,7 +83,7 @@ class Form:
         decides: the estimator, or what answers by its probabilities (see answers.inside).
     """
 
-    def __init__(self, estimator, codes, decides=None):
+    def __init__(self, estimator: Any, codes: np.ndarray, decides: Any = None) -> None:
         self._estimator, self._forest = estimator, type(estimator) in FORESTS
         self._decides = estimator if decides is None else decides
         self._pair = is_classifier(estimator) and len(estimator.classes_) == 2
@@ -88,32 +92,33 @@ class Form:
         self._run = _session(_model(nodes, sets, estimator.n_features_in_))
         self._prove(_around(nodes, codes))
 
-    def scores(self, X):
+    def scores(self, X: np.ndarray) -> np.ndarray:
         """What the trees say of each row, a column for each class; of two, how far the second one is ahead."""
         if not self._forest:
             return self._run(X)
         mean = self._run(X.astype(np.float32).astype(np.float64)) / len(self._estimator.estimators_)
         return mean - 0.5 if self._pair else mean
 
-    def answer(self, X):
+    def answer(self, X: np.ndarray) -> Answers:
         """The Answers for the matrix `X`."""
         if self._forest and (np.abs(X) > LARGEST).any():
             return answers.of(self._decides, X)  # which refuses it
-        found = self.scores(X)
+        scores = self.scores(X)
         if not is_classifier(self._estimator):
+            if self._forest:
+                return Answers(scores[:, 0])
             # pylint: disable-next=protected-access
-            inverse = None if self._forest else self._estimator._loss.link.inverse
-            return Answers(found[:, 0] if self._forest else inverse(found[:, 0]))
-        probabilities = self._probabilities(found)
-        return Answers(self._labels(X, found, probabilities), probabilities)
+            return Answers(self._estimator._loss.link.inverse(scores[:, 0]))
+        probabilities = self._probabilities(scores)
+        return Answers(self._labels(X, scores, probabilities), probabilities)
 
-    def _probabilities(self, scores):
+    def _probabilities(self, scores: np.ndarray) -> np.ndarray:
         """A column for each class, from the `scores`."""
         if not self._forest:
             return self._estimator._loss.predict_proba(scores)  # pylint: disable=protected-access
         return np.hstack([0.5 - scores, 0.5 + scores]) if self._pair else scores
 
-    def _labels(self, X, scores, probabilities):
+    def _labels(self, X: np.ndarray, scores: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """The labels of rows; where two are as good as equal, the estimator's own."""
         if self._decides is not self._estimator:
             labels = answers.by_threshold(self._decides, probabilities)
@@ -127,22 +132,23 @@ class Form:
             labels[even] = self._decides.predict(X[even])
         return labels
 
-    def _prove(self, X):
+    def _prove(self, X: np.ndarray) -> None:
         theirs, parts = answers.of(self._decides, X), np.split(X, PARTS)
         ours = [self.answer(part) for part in parts]
         compare(np.concatenate([each.predictions for each in ours]), theirs.predictions)
         if theirs.probabilities is not None:
-            compare(np.concatenate([each.probabilities for each in ours]), theirs.probabilities)
+            shares = [each.probabilities for each in ours if each.probabilities is not None]
+            compare(np.concatenate(shares), theirs.probabilities)
 
 
-def compare(ours, theirs):
+def compare(ours: np.ndarray, theirs: np.ndarray) -> None:
     """ValueError where these answers are not the same."""
     numbers = theirs.dtype.kind == "f"
     if not (np.allclose(ours, theirs, **CLOSE) if numbers else np.array_equal(ours, theirs)):
         raise ValueError("in ONNX it answers otherwise")
 
 
-def _around(nodes, codes):
+def _around(nodes: pd.DataFrame, codes: np.ndarray) -> np.ndarray:
     """The matrix `codes`, and ROWS random rows of what is in it, of the splits of `nodes`, and of their neighbours."""
     random, columns = np.random.default_rng(0), []
     asking = nodes[~nodes.is_leaf & ~nodes.is_categorical & (nodes.num_threshold.abs() < LARGEST)]
@@ -157,7 +163,7 @@ def _around(nodes, codes):
     return np.vstack([codes, np.column_stack(columns)])
 
 
-def _forest(estimator):
+def _forest(estimator: Any) -> tuple[list[pd.DataFrame], list[Any]]:
     """(its trees, no categories), each tree once for each class but the first of two: a leaf in ONNX has one value."""
     trees = []
     for each in estimator.estimators_:
@@ -177,7 +183,7 @@ def _forest(estimator):
     return trees, []
 
 
-def _boosting(estimator):
+def _boosting(estimator: Any) -> tuple[list[pd.DataFrame], list[Any]]:
     """(the baseline as trees and its trees, for each node that asks for categories those that go to the left)."""
     # pylint: disable=protected-access
     # within it, the columns with categories come first
@@ -196,7 +202,7 @@ def _boosting(estimator):
     return trees, sets
 
 
-def _leaf(value, target):
+def _leaf(value: float, target: int) -> pd.DataFrame:
     """A tree that is one leaf: in ONNX, under a node both of whose branches lead to it."""
     return pd.DataFrame(
         {
@@ -213,7 +219,7 @@ def _leaf(value, target):
     )
 
 
-def _nodes(trees):
+def _nodes(trees: list[pd.DataFrame]) -> pd.DataFrame:
     """All nodes of the `trees` in a frame, one tree after the other; the index is a node's place in its tree."""
     trees = [tree if len(tree) > 1 else _leaf(tree.value[0], tree.target[0]) for tree in trees]
     starts = np.cumsum([0, *map(len, trees[:-1])])
@@ -222,7 +228,7 @@ def _nodes(trees):
     return pd.concat(trees)
 
 
-def _model(nodes, sets, width):
+def _model(nodes: pd.DataFrame, sets: Sequence[Any], width: int) -> Any:
     """The ONNX model of the `nodes` (see _nodes), which takes a matrix with `width` columns of doubles."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -247,27 +253,29 @@ def _model(nodes, sets, width):
         "nodes_falseleafs": leaf[asking.right],
         "leaf_targetids": leaves.target,
     }
+    attributes: dict[str, Any] = {
+        name: numpy_helper.from_array(values, name) for name, values in tensors.items()
+    } | {name: np.asarray(values, dtype=int).tolist() for name, values in numbers.items()}
     node = helper.make_node(
         "TreeEnsemble",
         ["X"],
         ["scores"],
         domain="ai.onnx.ml",
         n_targets=int(nodes.target.max()) + 1,
-        **{name: numpy_helper.from_array(values, name) for name, values in tensors.items()},
-        **{name: np.asarray(values, dtype=int).tolist() for name, values in numbers.items()},
+        **attributes,
     )
-    ends = (
-        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, size])]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, size])
         for name, size in (("X", width), ("scores", None))
-    )
+    ]
     return helper.make_model(
-        helper.make_graph([node], "trees", *ends),
+        helper.make_graph([node], "trees", ends[:1], ends[1:]),
         opset_imports=[helper.make_opsetid("ai.onnx.ml", 5), helper.make_opsetid("", 21)],
         ir_version=10,
     )
 
 
-def _session(model):
+def _session(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     """A function that runs the ONNX `model` for a matrix, in the thread that calls it."""
     import onnxruntime
 
@@ -275,7 +283,7 @@ def _session(model):
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what fails is told in our line
-    run = onnxruntime.InferenceSession(
+    run: Callable[..., Any] = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     ).run
     return lambda X: run(None, {"X": X})[0]

@@ -2,11 +2,16 @@
 
 import functools
 import textwrap
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Literal
 
 import matplotlib.dates
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from sklearn import metrics
@@ -15,6 +20,7 @@ from sklearn.calibration import calibration_curve
 from Codes.comparison.leaderboard import CLOSE, TAKEN
 from Codes.ground.labels import drawn, number, short
 from Codes.problems import data
+from Codes.problems.problem import Problem
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; each means one thing everywhere.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -26,6 +32,8 @@ CLASSES = 12  # rows of a confusion; the rarer ones are taken together
 VALUES = 12  # bars in a panel; the rarer ones are taken together
 BINS = 40  # the most in a histogram
 OTHERS = "all others"
+# some rows to compare with others: what they are called, a column's values or a mask, their colour
+Part = tuple[str, pd.Series, str]
 STYLE = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
@@ -50,11 +58,11 @@ STYLE = {
 }
 
 
-def styled(plot):
+def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw in STYLE, without touching anybody's settings, and close: a notebook shows it once."""
 
     @functools.wraps(plot)
-    def drawn_in_style(*args, **kwargs):
+    def drawn_in_style(*args: Any, **kwargs: Any) -> Figure:
         with plt.rc_context(STYLE):
             figure = plot(*args, **kwargs)
             plt.close(figure)
@@ -63,7 +71,9 @@ def styled(plot):
     return drawn_in_style
 
 
-def arrow(start, end, bend="arc3"):
+def arrow(
+    start: tuple[float, float], end: tuple[float, float], bend: str = "arc3"
+) -> FancyArrowPatch:
     """An arrow from `start` to `end`."""
     return FancyArrowPatch(
         start, end, arrowstyle="-|>", mutation_scale=14, color=INK, connectionstyle=bend
@@ -73,25 +83,27 @@ def arrow(start, end, bend="arc3"):
 # --- labels and ticks
 
 
-def name_ticks(axis, places, texts, most=40, **how):
+def name_ticks(
+    axis: Axis, places: Iterable[float], texts: Iterable[object], most: int = 40, **how: Any
+) -> None:
     """Name the `places` on `axis` (axes.xaxis or .yaxis) by `texts`, each in `most` characters at most."""
     axis.set_ticks(list(places), [drawn(text, most) for text in texts], **how)
 
 
-def name_ticks_below(axes, texts, inches, most=12):
+def name_ticks_below(axes: Axes, texts: Sequence[object], inches: float, most: int = 12) -> None:
     """Name 0, 1, 2… on the x axis by `texts`, upright where they do not fit beside each other in `inches`.
 
     Where even upright ones would collide only every second, third… is named.
     """
-    texts = [short(text, most) for text in texts]
-    wide = 0.075 * max(map(len, texts), default=0) > 0.9 * inches / max(len(texts), 1)
-    step = max(1, int(np.ceil(len(texts) * 0.14 / inches))) if wide else 1
-    places = range(0, len(texts), step)
+    names = [short(text, most) for text in texts]
+    wide = 0.075 * max(map(len, names), default=0) > 0.9 * inches / max(len(names), 1)
+    step = max(1, int(np.ceil(len(names) * 0.14 / inches))) if wide else 1
+    places = range(0, len(names), step)
     how = {"rotation": 90 if wide else 0, "fontsize": 8}
-    name_ticks(axes.xaxis, places, [texts[i] for i in places], most, **how)
+    name_ticks(axes.xaxis, places, [names[i] for i in places], most, **how)
 
 
-def log_ticks(axes, values):
+def log_ticks(axes: Axes, values: np.ndarray | pd.Series) -> None:
     """Make the x axis logarithmic over `values` (positive), with labels that have room."""
     axes.set_xscale("log")
     decades = np.log10(np.max(values) / np.min(values))
@@ -103,18 +115,19 @@ def log_ticks(axes, values):
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def wrapped(text, width=60):
+def wrapped(text: object, width: int = 60) -> str:
     """`text` for a title, on two lines of that `width` at most."""
     return "\n".join(textwrap.wrap(drawn(text, 2 * width - 10), width))
 
 
-def finite(table, columns=None):
+def finite(table: pd.DataFrame, columns: list[str] | None = None) -> pd.DataFrame:
     """The rows of `table` whose numbers (those of `columns`) all are: no gaps, no infinities."""
     numbers = table[columns] if columns else table.select_dtypes("number")
-    return table[np.isfinite(numbers.astype(float)).all(axis=1)]
+    known = np.isfinite(numbers.astype(float).to_numpy()).all(axis=1)
+    return table.iloc[np.flatnonzero(known)]
 
 
-def in_order(values):
+def in_order(values: Iterable[Any]) -> list[Any]:
     """`values` in their natural order: of an ordered type its own, of text the alphabet's."""
     values = list(values)
     try:
@@ -126,7 +139,9 @@ def in_order(values):
 # --- what a classifier says
 
 
-def one_against_rest(problem, table):
+def one_against_rest(
+    problem: Problem, table: pd.DataFrame
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(label, is it that class, its score) for each class to be drawn: of two, the positive one.
 
     Left out are classes that all rows have, or none: there is nothing to tell apart. Of many the CURVES commonest.
@@ -147,7 +162,7 @@ def one_against_rest(problem, table):
     ]
 
 
-def curves_of(left, right, label, hit, score):
+def curves_of(left: Axes, right: Axes, label: str, hit: np.ndarray, score: np.ndarray) -> None:
     """The ROC and the precision-recall curve of one class, on two pairs of axes."""
     wrong, right_share, _ = metrics.roc_curve(hit, score)
     left.plot(wrong, right_share, label=f"{label}: area {metrics.roc_auc_score(hit, score):.3f}")
@@ -158,14 +173,16 @@ def curves_of(left, right, label, hit, score):
     right.axhline(hit.mean(), color=GREY, linestyle="--", linewidth=1)
 
 
-def how_many(problem, table):
+def how_many(problem: Problem, table: pd.DataFrame) -> str:
     """' (the 8 commonest of 40 classes)' where `one_against_rest` leaves some out."""
     classes = table.actual.nunique()
     shown = len(one_against_rest(problem, table))
     return f" (the {shown} commonest of {classes} classes)" if classes > CURVES else ""
 
 
-def curves_legend(axes, count, where):
+def curves_legend(
+    axes: Axes, count: int, where: Literal["best", "lower right", "upper left"]
+) -> None:
     """A legend `where` there is room in the axes for `count` entries, else below them."""
     if count <= 4:
         axes.legend(loc=where)
@@ -173,12 +190,12 @@ def curves_legend(axes, count, where):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
-def taller(count):
+def taller(count: int) -> float:
     """Inches that a legend of `count` entries needs below the axes."""
     return 0.17 * count if count > 4 else 0
 
 
-def calibration(axes, problem, table):
+def calibration(axes: Axes, problem: Problem, table: pd.DataFrame) -> None:
     """Of those given a probability of p, does a share of p come true? Ten bins of equal size."""
     parts = [
         part for part in one_against_rest(problem, table) if ((part[2] >= 0) & (part[2] <= 1)).all()
@@ -194,11 +211,11 @@ def calibration(axes, problem, table):
     curves_legend(axes, len(parts) + 1, "upper left")
 
 
-def confusion(axes, table):
+def confusion(axes: Axes, table: pd.DataFrame) -> None:
     """Shares of the actual class, by actual and predicted, with the counts where there is room for them."""
     labels, actual, predicted = _commonest_classes(table)
-    kinds = [pd.Categorical(said, labels) for said in (actual, predicted)]
-    counts = pd.crosstab(*kinds, dropna=False).to_numpy()
+    said = [pd.Series(pd.Categorical(each, labels)) for each in (actual, predicted)]
+    counts = pd.crosstab(said[0], said[1], dropna=False).to_numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     few = len(labels) < 5
@@ -214,7 +231,7 @@ def confusion(axes, table):
     axes.grid(False)
 
 
-def _commonest_classes(table):
+def _commonest_classes(table: pd.DataFrame) -> tuple[list[str], pd.Series, pd.Series]:
     """(labels, actual, predicted) as text; of many classes the rarer ones are OTHERS."""
     order = [str(v) for v in in_order(set(table.actual) | set(table.predicted))]
     actual, predicted = table.actual.astype(str), table.predicted.astype(str)
@@ -232,7 +249,7 @@ def _commonest_classes(table):
 # --- what a regressor says
 
 
-def amounts(problem, table):
+def amounts(problem: Problem, table: pd.DataFrame) -> Figure:
     """Predicted against actual amounts."""
     figure, axes = plt.subplots(figsize=(5, 4.5))
     few = table.sample(min(len(table), 5000), random_state=0)
@@ -245,14 +262,14 @@ def amounts(problem, table):
     return figure
 
 
-def residuals(left, right, table):
+def residuals(left: Axes, right: Axes, table: pd.DataFrame) -> None:
     """Residuals against predictions, and their distribution."""
     residual = table.actual - table.predicted
     few = residual.sample(min(len(table), 5000), random_state=0)
     left.scatter(table.predicted[few.index], few, s=16, alpha=0.5, color=MODEL, edgecolor="none")
     left.axhline(0, color=GREY, linestyle="--", linewidth=1)
     left.set(title="Residuals", xlabel="predicted", ylabel="actual − predicted")
-    right.hist(residual, bins=edges(residual), color=MODEL)
+    right.hist(residual, bins=edges(residual).tolist(), color=MODEL)
     right.axvline(residual.mean(), color=INK, linestyle="--", label=f"mean {residual.mean():.3g}")
     right.set(title="Their distribution", xlabel="actual − predicted", ylabel="rows")
     right.legend()
@@ -261,21 +278,21 @@ def residuals(left, right, table):
 # --- columns of a table
 
 
-def is_words(values, problem):
+def is_words(values: pd.Series, problem: Problem) -> bool:
     """Does the column hold categories, or yes and no, rather than amounts?"""
     if pd.api.types.is_datetime64_any_dtype(values):
         return False
-    return "categorical" in (problem.roles.get(values.name), data.role_by_type(values))
+    return "categorical" in (problem.roles.get(str(values.name)), data.role_by_type(values))
 
 
-def called(problem, label):
+def called(problem: Problem, label: object) -> str:
     """A class's label for people: 'malignant', but 'late = True'."""
     text = str(label)
     is_a_word = text.isalpha() and text not in ("True", "False")
     return drawn(text, 32) if is_a_word else f"{drawn(problem.target, 18)} = {drawn(text, 20)}"
 
 
-def groups(frame, problem):
+def groups(frame: pd.DataFrame, problem: Problem) -> list[Part]:
     """(label, mask, colour) of the rows to compare: the two classes, or all rows."""
     labels = in_order(frame[problem.target].dropna().unique())
     if len(labels) != 2 or problem.task != "classification":
@@ -287,12 +304,12 @@ def groups(frame, problem):
     ]
 
 
-def handles(parts):
+def handles(parts: Sequence[Part]) -> list[Patch]:
     """The legend's entries of `groups`."""
     return [Patch(color=color, alpha=0.6, label=label) for label, _, color in parts]
 
 
-def grain(values):
+def grain(values: np.ndarray | pd.Series) -> float:
     """The step of which all `values` are multiples, seen from the least: 1 of whole numbers, 10 of tens, else 0.
 
     Bins that are no multiple of it hold now one, now two of the values that there are: spikes that are none.
@@ -305,7 +322,7 @@ def grain(values):
     return float(steps.min()) if np.allclose(counts, counts.round(), atol=0.01) else 0.0
 
 
-def edges(values):
+def edges(values: np.ndarray | pd.Series) -> np.ndarray:
     """The edges of BINS bins at most over the finite `values`, each as wide as a multiple of their `grain`."""
     low, high = float(np.min(values)), float(np.max(values))
     room = max(1.0, abs(low)) * 1e-6
@@ -320,7 +337,7 @@ def edges(values):
     return low - step / 2 + step * each * np.arange(-(-count // each) + 1)
 
 
-def histogram(axes, parts):
+def histogram(axes: Axes, parts: Sequence[Part]) -> None:
     """Histograms on common bins. Where few values lie far out, the middle 99 % are drawn, and that is said."""
     every = _as_amounts(pd.concat([part for _, part, _ in parts]))
     values = every[np.isfinite(every)]
@@ -331,7 +348,7 @@ def histogram(axes, parts):
     low, high = values.quantile([0.005, 0.995])
     is_cut = 0 < high - low < (values.max() - values.min()) / 2
     inside = values[values.between(low, high)] if is_cut else values
-    bins = edges(inside)
+    bins = edges(inside).tolist()
     for label, part, color in parts:
         shown = _as_amounts(part)
         shown = shown[np.isfinite(shown)]
@@ -346,7 +363,7 @@ def histogram(axes, parts):
     )
 
 
-def _as_amounts(values):
+def _as_amounts(values: pd.Series) -> pd.Series:
     """`values` as floats; dates as matplotlib's days."""
     if pd.api.types.is_datetime64_any_dtype(values):
         days = matplotlib.dates.date2num(values.dropna().dt.tz_localize(None))
@@ -354,7 +371,7 @@ def _as_amounts(values):
     return pd.to_numeric(values, errors="coerce").astype(float)
 
 
-def _amount_ticks(axes, values):
+def _amount_ticks(axes: Axes, values: pd.Series) -> None:
     if pd.api.types.is_datetime64_any_dtype(values):
         axes.xaxis.set_major_locator(matplotlib.dates.AutoDateLocator(minticks=2, maxticks=4))
         formatter = matplotlib.dates.ConciseDateFormatter(axes.xaxis.get_major_locator())
@@ -364,7 +381,7 @@ def _amount_ticks(axes, values):
     axes.tick_params(labelsize=8)
 
 
-def _gaps(parts, more=""):
+def _gaps(parts: Sequence[Part], more: str = "") -> str:
     """What is not drawn: gaps, and `more`."""
     values = pd.concat([part for _, part, _ in parts])
     gaps = values.isna().mean() if len(values) else 0
@@ -372,7 +389,7 @@ def _gaps(parts, more=""):
     return ", ".join(filter(None, told))
 
 
-def bars(axes, parts):
+def bars(axes: Axes, parts: Sequence[Part]) -> None:
     """Bars of each value; of more than VALUES the commonest, and one of all others."""
     every = pd.concat([part for _, part, _ in parts])
     shown, rest = common_values(every)
@@ -390,7 +407,7 @@ def bars(axes, parts):
     axes.set_xlabel(_gaps(parts), fontsize=7)
 
 
-def common_values(values):
+def common_values(values: pd.Series) -> tuple[list[Any], int]:
     """(the values to draw, how many others there are): those of numbers and ordered categories in their order."""
     counts = values.value_counts()
     counts = counts[counts > 0]
@@ -405,7 +422,7 @@ def common_values(values):
 # --- time
 
 
-def averaged(frame, problem):
+def averaged(frame: pd.DataFrame, problem: Problem) -> tuple[str, pd.Series]:
     """(what is averaged, the values): the target, or whether it is the positive class."""
     values = frame[problem.target]
     if problem.task == "regression":
@@ -414,7 +431,7 @@ def averaged(frame, problem):
     return f"share of {called(problem, hit)}", (values == hit).astype(float)
 
 
-def stretches(frame, problem):
+def stretches(frame: pd.DataFrame, problem: Problem) -> tuple[pd.Series, str]:
     """(the stretch of time of each row, in order and with the empty ones; its name: month, quarter, year, tenth).
 
     They are months, or where these are more than 40 quarters or years; tenths where time is a plain number.
@@ -435,7 +452,7 @@ def stretches(frame, problem):
     return pd.Series(codes, index=frame.index), name
 
 
-def as_numbers(values, problem):
+def as_numbers(values: pd.Series, problem: Problem) -> tuple[Hashable, pd.Series]:
     """(name, numbers) of a column: itself, or whether it is its commonest value."""
     if pd.api.types.is_datetime64_any_dtype(values):
         return values.name, pd.Series(values.astype("int64"), dtype=float).where(values.notna())
@@ -448,7 +465,7 @@ def as_numbers(values, problem):
 # --- runs
 
 
-def foremost(table, most):
+def foremost(table: pd.DataFrame, most: int) -> pd.DataFrame:
     """`most` rows of board.frame's `table`: the best, and always the one to take and the last."""
     if len(table) <= most:
         return table
@@ -457,7 +474,7 @@ def foremost(table, most):
     return pd.concat([first, own]).sort_index()
 
 
-def scores_of(axes, table, metric):
+def scores_of(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     """The score of each row of board.frame's `table` with its 95 % interval, beside the baseline's."""
     table = table.assign(score_reach=table.score_reach.replace([np.inf, -np.inf], np.nan).fillna(0))
     how = {"fmt": "o", "color": MODEL, "capsize": 2, "markersize": 4, "linewidth": 1.2}
@@ -468,7 +485,7 @@ def scores_of(axes, table, metric):
     axes.locator_params(axis="x", nbins=5)
 
 
-def behind_the_best(axes, table):
+def behind_the_best(axes: Axes, table: pd.DataFrame) -> None:
     """How far each row of board.frame's `table` is behind the best on the same rows; intervals that hold at once.
 
     What is much farther behind than the others is told by its number at the edge.
@@ -496,7 +513,8 @@ def behind_the_best(axes, table):
     if len(taken):
         star = {"marker": "*", "s": 110, "color": HIT, "edgecolor": INK, "linewidth": 0.6}
         axes.scatter(taken.behind, taken.index, label="recommended", zorder=3, **star)
-    for place, value in known.behind[known.behind > edge].items():
+    far = known.behind[known.behind > edge]
+    for place, value in zip(far.index, far):
         axes.text(edge, place, f"{number(value)} →", ha="right", va="center", fontsize=7.5)
     axes.axvline(0, color=GREY, linestyle="--", linewidth=1)
     axes.set(title="Behind the best", xlabel="worse by, on the same rows")
@@ -506,7 +524,7 @@ def behind_the_best(axes, table):
     axes.tick_params(axis="y", length=0)
 
 
-def _edge(behind, reach):
+def _edge(behind: pd.Series, reach: pd.Series) -> float:
     """Up to where differences are drawn: what lies beyond would leave no room for the intervals of the others."""
     if behind.empty or not reach.any():
         return behind.max() if len(behind) else 0.0
@@ -518,10 +536,10 @@ def _edge(behind, reach):
 # --- a sweep
 
 
-def scores_over(axes, values, scores, order):
+def scores_over(axes: Axes, values: pd.Series, scores: pd.Series, order: pd.Series) -> None:
     """A dot a trial: `scores` over the `values` of one parameter, the darker the later in `order`."""
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.isna().any() or values.map(type).eq(bool).any():
+    if numbers.isna().any() or any(type(value) is bool for value in values):
         texts = values.map(str)
         names = list(dict.fromkeys(texts))
         places = texts.map(names.index)
@@ -537,7 +555,7 @@ def scores_over(axes, values, scores, order):
     axes.set(title=drawn(values.name, 24), xlabel="darker: later")
 
 
-def best_so_far(axes, table, direction):
+def best_so_far(axes: Axes, table: pd.DataFrame, direction: str) -> None:
     """The score of each trial in their order, and the best so far."""
     best = table.score.cummin() if direction == "minimize" else table.score.cummax()
     axes.scatter(table.trial, table.score, s=22, color=MODEL)
@@ -549,7 +567,7 @@ def best_so_far(axes, table, direction):
     axes.legend()
 
 
-def nothing(why):
+def nothing(why: str) -> Figure:
     """A flat figure that says `why` there is nothing to draw."""
     figure, axes = plt.subplots(figsize=(7, 0.6))
     axes.text(0.5, 0.5, wrapped(why, 90), ha="center", va="center", style="italic")

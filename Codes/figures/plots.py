@@ -1,21 +1,43 @@
 """Plots: each function returns a labelled figure, in one style, for both tasks where it makes sense."""
 
 import textwrap
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from Codes.figures import panels
 from Codes.figures.panels import styled
 from Codes.ground.labels import drawn, first
+from Codes.judgement.decision import Decision
+from Codes.problems.problem import Problem
 
 MOST = 12  # panels, bars or features in one figure
 
 
+class GateReport(Protocol):
+    """What is drawn of a gate.Report: the gate may import figures, not the other way round."""
+
+    @property
+    def checks(self) -> Sequence[Any]:
+        """Each with `name`, `passed` and what was `found`."""
+
+    @property
+    def slices(self) -> pd.DataFrame:
+        """A row a group of rows."""
+
+    @property
+    def verdict(self) -> str:
+        """Passed or refused."""
+
+
 @styled
-def ranking(problem, table):
+def ranking(problem: Problem, table: pd.DataFrame) -> Figure:
     """Does it rank? ROC and precision-recall of a classifier's predictions; else predicted against actual."""
     table = panels.finite(table)
     if table.empty:
@@ -39,7 +61,7 @@ def ranking(problem, table):
 
 
 @styled
-def errors(problem, table):
+def errors(problem: Problem, table: pd.DataFrame) -> Figure:
     """Where is it wrong? Calibration and confusion of a classifier's predictions; else the residuals."""
     table = panels.finite(table)
     if table.empty:
@@ -56,7 +78,7 @@ def errors(problem, table):
 
 
 @styled
-def costs(decision):
+def costs(decision: Decision) -> Figure:
     """What errors cost a row over the threshold of a judgement.decision.Decision, and by the one that is taken."""
     curve = decision.curve
     ends = np.clip(curve.threshold, 0, 1)
@@ -81,7 +103,7 @@ def costs(decision):
 
 
 @styled
-def importances(table, metric):
+def importances(table: pd.DataFrame, metric: str) -> Figure:
     """Bars of `evaluation.importance`'s table, the largest on top; `metric` is what got worse."""
     if table.empty:
         return panels.nothing("there is no column to rely on, or nothing to measure it by")
@@ -99,7 +121,7 @@ def importances(table, metric):
 
 
 @styled
-def distributions(frame, problem, columns):
+def distributions(frame: pd.DataFrame, problem: Problem, columns: Sequence[str]) -> Figure:
     """A small panel for each of `columns`: its values in `frame`, by class where the target has two."""
     shown = list(columns)[:MOST]
     if not shown or frame.empty:
@@ -123,7 +145,7 @@ def distributions(frame, problem, columns):
 
 
 @styled
-def target(frame, problem):
+def target(frame: pd.DataFrame, problem: Problem) -> Figure:
     """The target's own distribution in `frame`: bars of its classes, or a histogram."""
     values = frame[problem.target].dropna()
     if problem.task == "regression":
@@ -135,9 +157,9 @@ def target(frame, problem):
     return figure
 
 
-def _amount(values, problem):
+def _amount(values: pd.Series, problem: Problem) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 2.4))
-    axes.hist(values, bins=panels.edges(values), color=panels.MODEL)
+    axes.hist(values, bins=panels.edges(values).tolist(), color=panels.MODEL)
     label = f"mean {values.mean():.4g}"
     axes.axvline(values.mean(), color=panels.INK, linestyle="--", label=label)
     axes.legend()
@@ -145,7 +167,7 @@ def _amount(values, problem):
     return figure
 
 
-def _classes(values, problem):
+def _classes(values: pd.Series, problem: Problem) -> Figure:
     shares = values.value_counts(normalize=True)
     top, rest = shares.head(MOST)[::-1], first(MOST, len(shares))
     figure, axes = plt.subplots(figsize=(7, max(2.4, 1.2 + 0.25 * len(top))))
@@ -158,7 +180,7 @@ def _classes(values, problem):
 
 
 @styled
-def through_time(frame, problem):
+def through_time(frame: pd.DataFrame, problem: Problem) -> Figure:
     """How the target moves: its mean by month with a 95 % interval, over the number of rows."""
     if problem.time is None:
         return panels.nothing(f"{problem.name} has no time column: there is nothing to follow")
@@ -177,12 +199,12 @@ def through_time(frame, problem):
     top.legend()
     below.bar(range(len(table)), table["size"], color=panels.GREY, width=0.7)
     below.set(ylabel="rows")
-    panels.name_ticks_below(below, table.index, 8, 20)
+    panels.name_ticks_below(below, list(table.index), 8, 20)
     return figure
 
 
 @styled
-def drift(frame, problem, columns):
+def drift(frame: pd.DataFrame, problem: Problem, columns: Sequence[str]) -> Figure:
     """How features move: the shift of each month's mean, in standard deviations, as a heat map.
 
     Of a categorical column it is the share of its commonest value that moves.
@@ -212,7 +234,7 @@ def drift(frame, problem, columns):
 
 
 @styled
-def leaderboard(table, metric):
+def leaderboard(table: pd.DataFrame, metric: str) -> Figure:
     """A row a contestant, the best on top: its score beside the baseline; how far behind the best, on the same rows.
 
     Args:
@@ -236,7 +258,7 @@ def leaderboard(table, metric):
 
 
 @styled
-def sweep(table, metric, direction="maximize"):
+def sweep(table: pd.DataFrame, metric: str, direction: str = "maximize") -> Figure:
     """A sweep's trials: the score of each with the best so far, and the score over each parameter that varied.
 
     Args:
@@ -264,7 +286,7 @@ def sweep(table, metric, direction="maximize"):
 
 
 @styled
-def train_against_validation(table, metric):
+def train_against_validation(table: pd.DataFrame, metric: str) -> Figure:
     """A dot a contestant, coloured by model: the further from the line, the more it learned by heart.
 
     Args:
@@ -293,7 +315,7 @@ def train_against_validation(table, metric):
 
 
 @styled
-def flow():
+def flow() -> Figure:
     """The workbook's lifecycle as a picture: what is there now in blue, what comes later in grey."""
     steps = [
         "problem.yaml\n+ table",
@@ -325,7 +347,7 @@ def flow():
 
 
 @styled
-def latencies(columns, what):
+def latencies(columns: Sequence[pd.Series], what: str) -> Figure:
     """How long answers took: of each of `columns` (Series of milliseconds) the share that came within a time."""
     # what is quicker than the clock tells has no place on a logarithmic axis
     columns = [times.clip(lower=1e-3) for times in columns if len(times)]
@@ -344,7 +366,7 @@ def latencies(columns, what):
 
 
 @styled
-def gate(report, metric):
+def gate(report: GateReport | None, metric: str) -> Figure:
     """A gate.Report: which checks passed, and by slice how much better the candidate is than what is in production."""
     if report is None:
         return panels.nothing("it was not at the gate")
@@ -360,7 +382,7 @@ def gate(report, metric):
     return figure
 
 
-def _checks(axes, report):
+def _checks(axes: Axes, report: GateReport) -> None:
     for i, check in enumerate(report.checks[::-1]):
         color = panels.GREEN if check.passed else panels.RED
         axes.scatter(0, i, s=90, color=color, marker="o" if check.passed else "X")
@@ -372,7 +394,7 @@ def _checks(axes, report):
     axes.set_axis_off()
 
 
-def _slices(axes, slices, metric, rest):
+def _slices(axes: Axes, slices: pd.DataFrame, metric: str, rest: str) -> None:
     places = range(len(slices))
     if "difference" in slices:
         colors = [panels.GREEN if d >= 0 else panels.HIT for d in slices.difference]

@@ -81,3 +81,17 @@ def test_variables_scripts_modules_and_folders_are_found():
 def test_calls_of_the_users_own_modules_are_left_to_these():
     assert not of("from own import load\nload(anything)").unknown
     assert of("from other import load\nload(anything)").unknown
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from sqlalchemy import insert\ninsert(table)",
+        "def append(x):\n    return x\nappend(3)",
+        "exec(read('x.py'))",
+        "get_ipython().system(5)",
+        "get_ipython().run_line_magic('run', 5)",
+    ],
+)
+def test_a_function_that_is_called_as_a_method_of_ours_spoils_no_run(code):
+    assert isinstance(of(code).unknown, list)

@@ -19,13 +19,18 @@ import re
 import sys
 import uuid
 from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import yaml
 from mlflow import MlflowClient
+from mlflow.entities import Run
+from nbformat import NotebookNode
 
 from Codes.fingerprints import influences
+from Codes.fingerprints.influences import Influences
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 from Codes.notebook_files import cells, languages, notebook_file, parameters
@@ -68,17 +73,23 @@ FINISHED = "attributes.status = 'FINISHED'"
 
 
 @functools.lru_cache(100)
-def _read(path, _stamp):
+def _read(path: Path, _stamp: Hashable) -> NotebookNode:
     return notebook_file.read(path)
 
 
-def located(path):
+def located(path: str | Path) -> str:
     """The notebook's `path`, as it is in any checkout."""
     path = Path(path).resolve()
     return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
 
 
-def parts(nb, path, values, kernel=None, scope=None):  # pylint: disable=too-many-locals
+def parts(
+    nb: NotebookNode,
+    path: str | Path,
+    values: Mapping[str, Any],
+    kernel: str | None = None,
+    scope: str | None = None,
+) -> dict[str, str]:  # pylint: disable=too-many-locals
     """{part: digest} of a run of `nb`, the notebook at `path`, with `values`, in `kernel` (None: the notebook's own).
 
     Runs with the same `scope`, those of one sweep, are taken to find the same in what cannot be known.
@@ -109,7 +120,9 @@ def parts(nb, path, values, kernel=None, scope=None):  # pylint: disable=too-man
     return found
 
 
-def reached(nb, codes, path, values):
+def reached(
+    nb: NotebookNode, codes: Sequence[str], path: Path, values: Mapping[str, Any]
+) -> tuple[list[Path], Influences]:
     """(the user's own files that the notebook `nb` at `path` imports or runs, the Influences of it and of them)."""
     if not languages.is_python(nb):
         told = f"a notebook in {languages.language_of(nb)}"
@@ -136,22 +149,22 @@ def reached(nb, codes, path, values):
         helpers = modules(path, names | found.modules, folders, scripts)
 
 
-def _numbered(nb, codes):
+def _numbered(nb: NotebookNode, codes: Sequence[str]) -> Iterator[tuple[int, str]]:
     """(number, source) of each of the `codes` of `nb`, by the cells' numbers before injection."""
     own = [cell for cell in nb.cells if not _is_injected(cell)]
     return zip([n for n, cell in enumerate(own, 1) if cell.cell_type == "code"], codes)
 
 
-def _is_injected(cell):
+def _is_injected(cell: NotebookNode) -> bool:
     return "injected-parameters" in cell.metadata.get("tags", [])
 
 
-def _quoted(codes):
+def _quoted(codes: Sequence[str]) -> list[str]:
     """The words of code in another language, which may name files."""
     return [word for source in codes for word in re.findall(r"[^\s'\"()<>|;&]+", source)]
 
 
-def _is_shipped(path):
+def _is_shipped(path: Path) -> bool:
     package = paths.ROOT / "Codes"
     return path.is_relative_to(package) and (
         path.relative_to(package).parts[0].removesuffix(".py") in shipped(package)
@@ -159,7 +172,7 @@ def _is_shipped(path):
 
 
 @functools.cache
-def shipped(package):
+def shipped(package: Path) -> set[str]:
     """The modules and packages in `package` that the workbook's commands reach.
 
     What they read is known by the problem, the store and the registry. A module that notebooks alone import, whose
@@ -177,16 +190,16 @@ def shipped(package):
     return found
 
 
-def _is_own(module, folder):
+def _is_own(module: str, folder: Path) -> bool:
     return any(any(_sources(place, module)) for place in (paths.ROOT, folder))
 
 
 @functools.lru_cache(1000)
-def _text(path, _stamp):
+def _text(path: Path, _stamp: Hashable) -> str:
     return path.read_text("utf-8", "replace")
 
 
-def _uncertain(values):
+def _uncertain(values: Mapping[str, Any]) -> list[str]:
     """Of those of `values` that only the kernel will know, the ones that may be others each time."""
     told = []
     for name, value in values.items():
@@ -197,7 +210,7 @@ def _uncertain(values):
     return told
 
 
-def _variable(name):
+def _variable(name: str) -> str:
     """The digest of the environment variable `name`; of a secret only whether it is set."""
     value = os.environ.get(name)
     if value is not None and parameters.SECRET_NAME.search(name):
@@ -205,7 +218,7 @@ def _variable(name):
     return digest("unset" if value is None else f"={value}")
 
 
-def named_files(folder, texts):
+def named_files(folder: Path, texts: Iterable[str]) -> list[Path]:
     """The files and folders that `texts` in code name, seen from `folder`; of a pattern all that it matches."""
     found = []
     for text in dict.fromkeys(texts):
@@ -220,7 +233,7 @@ def named_files(folder, texts):
     return [p for p in dict.fromkeys(found) if p not in outer and p not in inner]
 
 
-def code(nb):
+def code(nb: NotebookNode) -> list[str]:
     """The sources of `nb`'s code cells, without injected ones and without the parameters' own values."""
     kept = [cell for cell in nb.cells if cell.cell_type == "code" and not _is_injected(cell)]
     is_python = languages.is_python(nb)
@@ -230,13 +243,13 @@ def code(nb):
     ]
 
 
-def _beside(source):
+def _beside(source: str) -> str:
     """What a parameters cell does beside giving parameters literal values."""
     tree = ast.parse(cells.python(source))
     return "\n".join(ast.unparse(node) for node in tree.body if not cells.is_literal(node))
 
 
-def _plain(values):
+def _plain(values: Mapping[str, Any]) -> str:
     """`values` as text; a code is told apart from the text of the same words."""
     told = {
         n: {"code": v} if isinstance(v, parameters.Computed) else parameters.storable(v)
@@ -245,22 +258,27 @@ def _plain(values):
     return json.dumps(told, sort_keys=True, default=repr)
 
 
-def digest(*texts):
+def digest(*texts: str) -> str:
     """The first half of the SHA-256 of `texts`, 32 hexadecimal digits."""
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def of_parts(found):
+def of_parts(found: Mapping[str, str]) -> str:
     """The fingerprint of `parts`."""
     return digest(json.dumps(found, sort_keys=True))
 
 
-def tags(found):
+def tags(found: Mapping[str, str]) -> dict[str, str]:
     """The tags by which a run with these `parts` is found again."""
     return {TAG: of_parts(found), PARTS: json.dumps(found)}
 
 
-def modules(path, names=(), folders=(), scripts=()):
+def modules(
+    path: Path,
+    names: Iterable[str] = (),
+    folders: Iterable[Path] = (),
+    scripts: Iterable[Path] = (),
+) -> list[Path]:
     """The user's own files that the notebook at `path` imports, over however many steps: of `Codes`, and beside it.
 
     It may import `names`, too, look in `folders`, and run `scripts`.
@@ -278,7 +296,7 @@ def modules(path, names=(), folders=(), scripts=()):
     return sorted(found)
 
 
-def _places(place, name, folder, folders):
+def _places(place: Path | None, name: str, folder: Path, folders: Iterable[Path]) -> list[Path]:
     """The files of the module `name`, seen from `place`, or from a notebook's `folder` and from `folders`."""
     if place:
         return list(_sources(place, name))
@@ -288,7 +306,7 @@ def _places(place, name, folder, folders):
 
 
 @functools.lru_cache(1000)
-def _elsewhere(package):
+def _elsewhere(package: str) -> Path | None:
     """The folder of a `package` that is neither installed nor near: on PYTHONPATH, or installed to be edited."""
     if package in sys.stdlib_module_names or not package.isidentifier():
         return None
@@ -296,14 +314,14 @@ def _elsewhere(package):
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return None
-    file = Path(spec.origin) if spec and spec.has_location else None
+    file = Path(spec.origin) if spec and spec.has_location and spec.origin else None
     if file is None or any(file.is_relative_to(p) for p in (sys.prefix, sys.base_prefix)):
         return None
     return file.parent.parent if file.name == "__init__.py" else file.parent
 
 
 @functools.lru_cache(1000)
-def _imported(path, _stamp):
+def _imported(path: Path, _stamp: Hashable) -> frozenset[tuple[Path | None, str]]:
     """{(folder, module)} that `path` imports, possible ones too; the folder is None unless the import is relative."""
     found = {(None, name) for name in preload.imported_by(path)}
     with contextlib.suppress(OSError, ValueError, SyntaxError, LookupError):
@@ -315,7 +333,7 @@ def _imported(path, _stamp):
     return frozenset(found)
 
 
-def _sources(folder, module):
+def _sources(folder: Path, module: str) -> Iterator[Path]:
     """The files below `folder` that are run when `module` is imported: its own, and those of the packages around it."""
     place = str(folder)  # as text: hundreds of names are asked for in each run
     for step in module.split("."):
@@ -325,26 +343,26 @@ def _sources(folder, module):
             return
 
 
-def what_is_read(codes, helpers):
+def what_is_read(codes: Sequence[str], helpers: Sequence[Path]) -> set[str]:
     """Those of STORE and REGISTRY that `codes`, or the modules `helpers`, read."""
     found = {part for part, call in READS.items() if any(map(call.search, codes))}
     ground = every_run_needs() if helpers else ()
     return found.union(*(_reads(f, preload.stamp_of(f)) for f in helpers if f not in ground))
 
 
-def every_run_needs():
+def every_run_needs() -> set[Path]:
     """`tracking` and what it imports: whoever reads runs through these makes a call of READS itself."""
     tracks = paths.ROOT / "Codes" / "runs" / "tracking.py"
     return {tracks, *modules(tracks)}
 
 
 @functools.lru_cache(1000)
-def _reads(path, _stamp):
+def _reads(path: Path, _stamp: Hashable) -> set[str]:
     text = path.read_text("utf-8", "replace") if path.is_file() else ""
     return {part for part, call in READS.items() if call.search(text)}
 
 
-def data_files(folder, values):
+def data_files(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     """The files and folders that text among `values` names: paths (seen from `folder`, too), a problem with its table.
 
     A folder around the notebook, the workbook or the current one is none: it changes with each run.
@@ -358,7 +376,7 @@ def data_files(folder, values):
     return [place for place in dict.fromkeys(near) if place not in outer and _is_there(place)]
 
 
-def _named(folder, values):
+def _named(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     """The files and folders that text among `values` names, seen from `folder`, too, or as a problem."""
     leaves = parameters._leaves(values)  # pylint: disable=protected-access
     texts = [v for v in leaves if isinstance(v, str) and 0 < len(v) < 1000 and "\0" not in v]
@@ -370,12 +388,12 @@ def _named(folder, values):
     ]
 
 
-def _described(folder, values):
+def _described(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     """Those of the `_named` files that may be problems'."""
     return [place for place in _named(folder, values) if place.suffix in (".yaml", ".yml")]
 
 
-def _is_there(path):
+def _is_there(path: Path) -> bool:
     try:
         return path.is_file() or path.is_dir()
     except OSError:
@@ -383,7 +401,7 @@ def _is_there(path):
 
 
 @functools.lru_cache(100)
-def _problem(path, _stamp):
+def _problem(path: Path, _stamp: Hashable) -> dict[str, Any]:
     """What the YAML file `path` holds; {} where it is none."""
     try:
         found = yaml.safe_load(path.read_text("utf-8-sig"))
@@ -392,14 +410,14 @@ def _problem(path, _stamp):
     return found if isinstance(found, dict) else {}
 
 
-def _of_part(path, part, key):
+def _of_part(path: Path, part: str, key: str) -> str | None:
     """The text at `key` in the `part` of the problem in the YAML file `path`; None where there is none."""
     held = _problem(path, preload.stamp_of(path)).get(part)
     found = held.get(key) if isinstance(held, dict) else None
     return found if isinstance(found, str) else None
 
 
-def by_name(places):
+def by_name(places: Iterable[Path]) -> dict[str, str]:
     """{name: digest} of the files and folders `places`; those with the same name are numbered, in their order."""
     named = defaultdict(list)
     for place in dict.fromkeys(places):
@@ -411,13 +429,13 @@ def by_name(places):
     }
 
 
-def _name(place):
+def _name(place: Path) -> str:
     inside = place.is_relative_to(paths.ROOT)
     name = place.relative_to(paths.ROOT).as_posix() if inside else place.name
     return f"{name}/" if place.is_dir() else name
 
 
-def content_digest(path):
+def content_digest(path: Path) -> str:
     """The digest of what the file or folder `path` holds; a file is read again only where it has changed.
 
     Of a folder with MANY files count their names and sizes alone.
@@ -434,7 +452,7 @@ def content_digest(path):
 
 
 @functools.lru_cache(2 * MANY)
-def _file_digest(path, _stamp):
+def _file_digest(path: str, _stamp: Hashable) -> str:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:32]
@@ -442,26 +460,27 @@ def _file_digest(path, _stamp):
         return "missing"
 
 
-def environment():
+def environment() -> str:
     """The digest of Python's version and of the installed distributions and their versions."""
     return digest(*(f"{name} {version}" for name, version in packages().items()))
 
 
-def packages():
+def packages() -> dict[str, str]:
     """{name: version} of Python and of the installed distributions, but for the workbook itself."""
     folders = [folder for folder in sys.path if folder.endswith("-packages")]
     return _packages(tuple((folder, preload.stamp_of(folder)) for folder in folders))
 
 
 @functools.lru_cache(10)
-def _packages(folders):
+def _packages(folders: tuple[tuple[str, Any], ...]) -> dict[str, str]:
     names = {n for f, stamp in folders if stamp for n in os.listdir(f) if n.endswith(".dist-info")}
-    installed = dict(name.removesuffix(".dist-info").rpartition("-")[::2] for name in sorted(names))
+    parted = [name.removesuffix(".dist-info").rpartition("-") for name in sorted(names)]
+    installed = {name: version for name, _, version in parted}
     installed.pop("experiment_workbook", None)
     return {"Python": sys.version} | installed
 
 
-def stored_runs(stem):
+def stored_runs(stem: str) -> str:
     """The digest of the finished runs in the store, but for those of `stem`, of others that read runs, and of the gate.
 
     Else notebooks that read runs would be due for ever, each because of the other.
@@ -470,12 +489,12 @@ def stored_runs(stem):
     return digest(*sorted(run.info.run_id for run in found if _counts(run, stem)))
 
 
-def _counts(run, stem):
+def _counts(run: Run, stem: str) -> bool:
     tags_ = run.data.tags
     return tags_.get(identity.NOTEBOOK) != stem and GATE not in tags_ and STORE not in parts_of(run)
 
 
-def stored_versions():
+def stored_versions() -> str:
     """The digest of the registered versions, and of the aliases that point to them."""
     found = [(v.name, v.version, v.run_id) for v in mlflow.search_model_versions()]
     for model in mlflow.search_registered_models():
@@ -483,20 +502,22 @@ def stored_versions():
     return digest(*sorted(map(str, found)))
 
 
-def known(path, experiment):
+def known(path: Path, experiment: str) -> dict[str, Run]:
     """{fingerprint: the newest finished run} of the notebook at `path` in the `experiment` (an id)."""
     runs = [run for run in finished(path, experiment) if TAG in run.data.tags]
     return {run.data.tags[TAG]: run for run in reversed(runs)}
 
 
-def finished(path, experiment, most=None):
+def finished(path: Path, experiment: str, most: int | None = None) -> list[Run]:
     """The finished runs of the notebook at `path` in `experiment`, the newest first, and at `most` so many."""
     here = digest(located(path))
     runs = all_runs(MlflowClient(), FINISHED, [experiment], tags={identity.NOTEBOOK: path.stem})
     return list(itertools.islice((r for r in runs if parts_of(r).get(PLACE) == here), most))
 
 
-def already(path, values, kernel=None):
+def already(
+    path: str | Path, values: Mapping[str, Any], kernel: str | None = None
+) -> tuple[Run | None, str]:
     """(the finished run of the notebook at `path` with `values` as all stands now, or None; why there is none).
 
     Only one of the same experiment counts: the other's readers would not see it.
@@ -511,7 +532,7 @@ def already(path, values, kernel=None):
     return None, why(now, finished(path, experiment, most=1000), path.stem)
 
 
-def why(now, runs, stem):
+def why(now: Mapping[str, str], runs: Iterable[Run], stem: str) -> str:
     """What has changed between `now` (parts) and the newest of `runs` with the same parameters, in words."""
     before = [(run, parts_of(run)) for run in runs]
     same = [(run, old) for run, old in before if old.get(VALUES) == now[VALUES]]
@@ -521,7 +542,7 @@ def why(now, runs, stem):
     return f"{', '.join(differences(old, now))} since the run {run.info.run_id}"
 
 
-def differences(old, now):
+def differences(old: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The parts that differ between `old` and `now`, each with what happened to it."""
     words = {(True, True): "changed", (True, False): "no longer used", (False, True): "new"}
     return [
@@ -531,7 +552,7 @@ def differences(old, now):
     ]
 
 
-def parts_of(run):
+def parts_of(run: Run) -> dict[str, str]:
     """The parts that the `run` was made of; {} where it does not say."""
     try:
         return dict(json.loads(run.data.tags[PARTS]))
@@ -539,7 +560,12 @@ def parts_of(run):
         return {}
 
 
-def require(expected, found, where, installed=None):
+def require(
+    expected: dict[str, str] | None,
+    found: dict[str, str],
+    where: str,
+    installed: dict[str, str] | None = None,
+) -> None:
     """Refuse a run whose parts `found` here are not those `expected` by who asked for it; `where` names this place.
 
     `installed` are the `packages` of who asked.
@@ -553,7 +579,7 @@ def require(expected, found, where, installed=None):
         )
 
 
-def _other_packages(there, most=10):
+def _other_packages(there: dict[str, str], most: int = 10) -> str:
     """' (name here 1.0, there 2.0; …)' of the packages that differ between here and `there`."""
     here = packages()
     differ = [name for name in here | there if here.get(name) != there.get(name)]

@@ -10,8 +10,10 @@ import itertools
 import os
 import re
 import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from Codes.notebook_files import cells
 
@@ -61,22 +63,23 @@ SHOWN = set(
 HARMLESS = {"pip", "mkdir", "echo", "rm"}  # programs
 OWN = "MLFLOW_", "WORKBOOK_"  # variables that belong to a run
 MOST = 200  # texts that one expression may stand for
+Texts = set[str] | None  # what an expression may stand for; None where nobody knows
 
 
 @dataclass
 class Influences:
     """Paths as texts (`files`; of code that is run: `scripts`), `modules`, folders of modules, variables, unknowns."""
 
-    files: list = field(default_factory=list)
-    scripts: list = field(default_factory=list)
-    modules: set = field(default_factory=set)
-    folders: list = field(default_factory=list)
-    variables: set = field(default_factory=set)
-    unknown: list = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
+    modules: set[str] = field(default_factory=set)
+    folders: list[str] = field(default_factory=list)
+    variables: set[str] = field(default_factory=set)
+    unknown: list[str] = field(default_factory=list)
 
 
 @functools.lru_cache(500)
-def tree_of(source):
+def tree_of(source: str) -> ast.Module | None:
     """The tree of the code `source`; None where it is no Python."""
     try:
         return ast.parse(cells.python(source))
@@ -84,15 +87,20 @@ def tree_of(source):
         return None
 
 
-def of(sources, folder, values, is_own):
+def of(
+    sources: Iterable[tuple[str, str]],
+    folder: Path,
+    values: Mapping[str, Any],
+    is_own: Callable[[str], bool],
+) -> Influences:
     """The Influences of `sources` [(where, code)] that run in `folder` with the parameters `values`.
 
     `is_own` tells whether a module's name is one of the user's own, which is a source itself.
     """
-    trees = [(where, tree_of(source)) for where, source in sources]
+    parsed = [(where, tree_of(source)) for where, source in sources]
     reader = Reader(folder, values, is_own)
-    reader.found.unknown += [f"{where}: no valid Python" for where, tree in trees if not tree]
-    trees = [(where, tree) for where, tree in trees if tree]
+    reader.found.unknown += [f"{where}: no valid Python" for where, tree in parsed if not tree]
+    trees = [(where, tree) for where, tree in parsed if tree]
     for _, tree in trees:
         reader.bind(tree)
     for where, tree in trees:
@@ -105,14 +113,21 @@ def of(sources, folder, values, is_own):
 class Reader:  # pylint: disable=too-many-instance-attributes
     """Reads trees: first what their names stand for, then what they read."""
 
-    def __init__(self, folder, values, is_own):
+    def __init__(
+        self, folder: Path, values: Mapping[str, Any], is_own: Callable[[str], bool]
+    ) -> None:
         self.folder, self.values, self.is_own = str(folder), values, is_own
-        self.bound, self.imported, self.defined, self.calls = {}, {}, {}, {}
-        self.found, self.written, self.early, self.where = Influences(), set(), set(), ""
+        self.bound: dict[str, list[Any]] = {}
+        self.imported: dict[str, str] = {}
+        self.defined: dict[str, ast.arguments] = {}
+        self.calls: dict[str, list[ast.Call]] = {}
+        self.found, self.where = Influences(), ""
+        self.written: set[str] = set()
+        self.early: set[str] = set()
 
     # --- names
 
-    def bind(self, tree):
+    def bind(self, tree: ast.AST) -> None:
         """Take up what each name in `tree` may stand for, whatever function it belongs to."""
         for node in ast.walk(tree):
             if isinstance(node, (ast.Assign, ast.AnnAssign)):
@@ -136,11 +151,11 @@ class Reader:  # pylint: disable=too-many-instance-attributes
             elif isinstance(node, ast.Call):
                 self.calls.setdefault(name_of(node), []).append(node)
 
-    def _bind(self, name, value):
+    def _bind(self, name: str, value: ast.AST | None) -> None:
         if value is not None:
             self.bound.setdefault(name, []).append(value)
 
-    def _arguments(self, name):
+    def _arguments(self, name: str) -> list[ast.AST]:
         """What is given for the argument `name` of whichever functions have it, in calls or by default."""
         found = []
         for function, args in self.defined.items():
@@ -157,27 +172,35 @@ class Reader:  # pylint: disable=too-many-instance-attributes
 
     # --- folding
 
-    def fold(self, node, seen=()):
+    def fold(self, node: Any, seen: tuple[str, ...] = ()) -> Texts:
         """The texts that the expression `node` may stand for; empty for no path at all, None where nobody knows."""
         kind = type(node).__name__
         fold = getattr(self, f"_fold_{kind.lower()}", None)
         found = fold(node, seen) if fold and len(seen) < 50 else None
         return None if found is None or len(found) > MOST else found
 
-    def _all(self, nodes, seen):
-        found = [self.fold(node, seen) for node in nodes]
-        return None if None in found else set().union(*found)
+    def _all(self, nodes: Iterable[Any], seen: tuple[str, ...]) -> Texts:
+        texts = self._each(nodes, seen)
+        return None if texts is None else set[str]().union(*texts)
 
-    def _joined(self, nodes, seen, join):
-        found = [self.fold(node, seen) for node in nodes]
-        if None in found:
+    def _each(self, nodes: Iterable[Any], seen: tuple[str, ...]) -> list[set[str]] | None:
+        """The texts of each of `nodes`; None where those of one are not known."""
+        folded = [self.fold(node, seen) for node in nodes]
+        texts = [each for each in folded if each is not None]
+        return texts if len(texts) == len(folded) else None
+
+    def _joined(
+        self, nodes: Iterable[Any], seen: tuple[str, ...], join: Callable[[Any], str]
+    ) -> Texts:
+        texts = self._each(nodes, seen)
+        if texts is None:
             return None
-        return set(itertools.islice(map(join, itertools.product(*found)), MOST + 1))
+        return set(itertools.islice(map(join, itertools.product(*texts)), MOST + 1))
 
-    def _fold_constant(self, node, _seen):
+    def _fold_constant(self, node: Any, _seen: object) -> Texts:
         return {str(node.value)}
 
-    def _fold_name(self, node, seen):
+    def _fold_name(self, node: Any, seen: tuple[str, ...]) -> Texts:
         if node.id in seen:
             return set()
         seen = (*seen, node.id)
@@ -188,41 +211,47 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         found = self._all(nodes, seen)
         return None if found is None else found | given
 
-    def _fold_joinedstr(self, node, seen):
+    def _fold_joinedstr(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self._joined(node.values, seen, "".join)
 
-    def _fold_formattedvalue(self, node, seen):
+    def _fold_formattedvalue(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return None if node.format_spec else self.fold(node.value, seen)
 
-    def _fold_binop(self, node, seen):
-        join = {ast.Div: lambda pair: os.path.join(*pair), ast.Add: "".join}.get(type(node.op))
-        return join and self._joined([node.left, node.right], seen, join)
+    def _fold_binop(self, node: Any, seen: tuple[str, ...]) -> Texts:
+        joins: dict[type, Callable[[Any], str]] = {
+            ast.Div: lambda pair: os.path.join(*pair),
+            ast.Add: "".join,
+        }
+        join = joins.get(type(node.op))
+        return self._joined([node.left, node.right], seen, join) if join else None
 
-    def _fold_list(self, node, seen):
+    def _fold_list(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self._all(node.elts, seen)
 
     _fold_tuple = _fold_set = _fold_list
 
-    def _fold_starred(self, node, seen):
+    def _fold_starred(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self.fold(node.value, seen)
 
-    def _fold_dict(self, node, seen):
+    def _fold_dict(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self._all(node.values, seen)
 
-    def _fold_subscript(self, node, seen):
+    def _fold_subscript(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self.fold(node.value, seen)
 
-    def _fold_ifexp(self, node, seen):
+    def _fold_ifexp(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self._all([node.body, node.orelse], seen)
 
-    def _fold_boolop(self, node, seen):
+    def _fold_boolop(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self._all(node.values, seen)
 
-    def _fold_attribute(self, node, seen):
+    def _fold_attribute(self, node: Any, seen: tuple[str, ...]) -> Texts:
         inner = self.fold(node.value, seen) if node.attr == "parent" else None
         return None if inner is None else {os.path.dirname(text) or ".." for text in inner}
 
-    def _fold_call(self, node, seen):  # pylint: disable=too-many-return-statements
+    def _fold_call(
+        self, node: ast.Call, seen: tuple[str, ...]
+    ) -> Texts:  # pylint: disable=too-many-return-statements
         name, subject = name_of(node), getattr(node.func, "value", None)
         if name in ("cwd", "getcwd"):
             return {self.folder}
@@ -244,15 +273,16 @@ class Reader:  # pylint: disable=too-many-instance-attributes
             return self.fold(node.args[0], seen)
         return self.fold(subject, seen) if name in SAME and subject else None
 
-    def _globbed(self, node, seen):
-        subject, pattern = node.func.value if self._is_method(node) else None, node.args[:1]
+    def _globbed(self, node: ast.Call, seen: tuple[str, ...]) -> Texts:
+        subject = getattr(node.func, "value", None) if self._is_method(node) else None
+        pattern = node.args[:1]
         deep = "**" if name_of(node) == "rglob" else ""
         parts = [subject] * (subject is not None) + pattern
         return self._joined(parts, seen, lambda p: os.path.join(*p[:-1], deep, p[-1]))
 
     # --- reading
 
-    def read(self, where, tree):
+    def read(self, where: str, tree: ast.AST) -> None:
         """Take up what `tree`, the code of the place `where`, reads."""
         self.where = where
         environment = sum(_is_environment(node) for node in ast.walk(tree))
@@ -268,14 +298,14 @@ class Reader:  # pylint: disable=too-many-instance-attributes
                 if 0 < len(node.value) < 300 and not set("\n*") & set(node.value):
                     self.found.files.append(node.value)
 
-    def _unknown(self, what):
+    def _unknown(self, what: str | ast.AST) -> None:
         """Note that `what`, words or a call, reads what no text tells."""
-        what = what if isinstance(what, str) else ast.unparse(what)
-        told = " ".join(what.split())
-        told = told if len(told) <= 60 else f"{told[:60]}…"
-        self.found.unknown.append(f"{self.where}: {told}")
+        code = what if isinstance(what, str) else ast.unparse(what)
+        line = " ".join(code.split())
+        line = line if len(line) <= 60 else f"{line[:60]}…"
+        self.found.unknown.append(f"{self.where}: {line}")
 
-    def _variable(self, node):
+    def _variable(self, node: ast.AST) -> int:
         """Take up the environment variable that `node` reads; how many mentions of the environment that explains."""
         if isinstance(node, ast.Subscript) and _is_environment(node.value):
             if isinstance(node.ctx, ast.Load):
@@ -293,27 +323,27 @@ class Reader:  # pylint: disable=too-many-instance-attributes
             self._named_variable(node.args[0] if node.args else None)
         return int(_is_environment(subject) and name in ("get", "pop", "setdefault", "update"))
 
-    def _named_variable(self, node):
+    def _named_variable(self, node: ast.AST | None) -> None:
         names = self.fold(node) if node else None
         if names is None:
             self._unknown("an environment variable")
         self.found.variables |= {n for n in names or () if not n.startswith(OWN)}
 
-    def _root(self, node):
+    def _root(self, node: ast.Call) -> str:
         """The module that the function of the call `node` is of; an empty text where it is of none."""
-        node = node.func
-        while isinstance(node, ast.Attribute):
-            node = node.value
-        return self.imported.get(node.id, "") if isinstance(node, ast.Name) else ""
+        function = node.func
+        while isinstance(function, ast.Attribute):
+            function = function.value
+        return self.imported.get(function.id, "") if isinstance(function, ast.Name) else ""
 
-    def _is_method(self, node):
+    def _is_method(self, node: Any) -> bool:
         return isinstance(node.func, ast.Attribute) and not self._root(node)
 
-    def _call(self, node):  # pylint: disable=too-many-branches
+    def _call(self, node: Any) -> None:  # pylint: disable=too-many-branches
         name, module, subject = name_of(node), self._root(node), getattr(node.func, "value", None)
         if isinstance(subject, ast.Call) and name_of(subject) == "get_ipython":
             self._magic(node, name)
-        elif name in ("insert", "append", "extend") and ast.unparse(subject) == "sys.path":
+        elif name in ("insert", "append", "extend") and _is_search_path(subject):
             folders = self.fold(node.args[-1]) if node.args else None
             if folders is None:
                 self._unknown(node)
@@ -334,7 +364,7 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         elif READERS.fullmatch(name) or name in ON_PATHS and self._is_method(node):
             self._read(node, name)
 
-    def _executed(self, node):
+    def _executed(self, node: Any) -> None:
         """Take up the file whose code is executed."""
         inner = node.args[0] if node.args else None
         while isinstance(inner, ast.Call) and name_of(inner) in (
@@ -344,13 +374,14 @@ class Reader:  # pylint: disable=too-many-instance-attributes
             "open",
         ):
             is_method = name_of(inner) in ("read", "read_text")
-            inner = inner.func.value if is_method else (inner.args or [None])[0]
+            subject = getattr(inner.func, "value", None)  # None of a function that is called so
+            inner = subject if is_method else (inner.args or [None])[0]
         names = self.fold(inner) if inner is not None and not _is_code_itself(node) else None
         if names is None:
             self._unknown(node)
         self.found.scripts += sorted(names or ())
 
-    def _path(self, node):
+    def _path(self, node: Any) -> Any:
         """The expression of the path that the call `node` is given; None where there is none."""
         if self._is_method(node) and name_of(node) in ON_PATHS:
             if isinstance(node.func.value, ast.Name) and self._holds_buffers(node.func.value):
@@ -359,10 +390,10 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         named = [k.value for k in node.keywords if k.arg in PATH_NAMES]
         return next(iter([*node.args[:1], *named]), None)
 
-    def _holds_buffers(self, name):
+    def _holds_buffers(self, name: ast.Name) -> bool:
         return self.fold(name) == set()
 
-    def _read(self, node, name):
+    def _read(self, node: Any, name: str) -> None:
         path = self._path(node)
         if path is None or name.startswith("load_") and not node.args:
             return
@@ -373,14 +404,15 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         self.found.files += sorted(names)
         self.early |= names - self.written
 
-    def _written(self, node):
+    def _written(self, node: Any) -> None:
         path = node.func.value if self._is_method(node) and not node.args else self._path(node)
         subject = self.fold(node.func.value) if self._is_method(node) else None
         self.written |= (self.fold(path) if path is not None else None) or set()
         self.written |= subject or set()
 
-    def _magic(self, node, name):
-        texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+    def _magic(self, node: Any, name: str) -> None:
+        values = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        texts = [value for value in values if isinstance(value, str)]
         magic, line = (texts + ["", ""])[:2]
         if name in ("system", "getoutput"):
             self._program(texts[0] if texts else "", node)
@@ -390,19 +422,19 @@ class Reader:  # pylint: disable=too-many-instance-attributes
             self.found.modules |= set(_words(line))
         elif name == "run_line_magic" and magic == "env" and line.isidentifier():
             self.found.variables.add(line)
-        elif name == "run_line_magic" and magic in ("time", "timeit") and tree_of(line):
-            self.read(self.where, tree_of(line))
+        elif name == "run_line_magic" and magic in ("time", "timeit") and (tree := tree_of(line)):
+            self.read(self.where, tree)
         elif magic not in MAGICS | {"env"} and not (name == "run_cell_magic" and magic in SHOWN):
             self._unknown(node)
 
-    def _program(self, line, node):
+    def _program(self, line: str, node: ast.Call) -> None:
         words = _words(line)
         if words and re.fullmatch(r"python[\d.]*|\{sys.executable\}", words[0]):
             self._script(words[1:], node)
         elif not words or words[0] not in HARMLESS:
             self._unknown(node)
 
-    def _script(self, words, node):
+    def _script(self, words: Sequence[str], node: Any) -> None:
         """Take up the script that `words` begin with, and the files that they name."""
         if not words or words[0].startswith("-") or any(c in "".join(words) for c in "{}$`|;<>&"):
             self._unknown(node)
@@ -412,21 +444,25 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         self.found.files += words
 
 
-def name_of(call):
+def name_of(call: ast.Call) -> str:
     """The last word of the function that `call` calls."""
     return getattr(call.func, "attr", getattr(call.func, "id", ""))
 
 
-def _is_environment(node):
+def _is_environment(node: object) -> bool:
     return getattr(node, "attr", getattr(node, "id", "")) == "environ"
 
 
-def _is_code_itself(node):
+def _is_search_path(node: ast.AST | None) -> bool:
+    return node is not None and ast.unparse(node) == "sys.path"
+
+
+def _is_code_itself(node: ast.Call) -> bool:
     """Whether what the call `node` executes stands there as text, or in a name."""
     return name_of(node) == "exec" and isinstance(node.args[0], (ast.Constant, ast.Name))
 
 
-def _writes(call, name):
+def _writes(call: ast.Call, name: str) -> bool:
     if name != "open":
         return bool(WRITERS.fullmatch(name))
     is_method = isinstance(call.func, ast.Attribute)  # of a path, which has the mode first
@@ -437,20 +473,20 @@ def _writes(call, name):
     return any(re.fullmatch(r"[wxa][bt]?", mode) for mode in modes)
 
 
-def _words(line):
+def _words(line: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError:
         return line.split()
 
 
-def _is_code(value):
+def _is_code(value: object) -> bool:
     from Codes.notebook_files.parameters import Computed
 
     return isinstance(value, Computed)
 
 
-def _leaves(value):
+def _leaves(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return [leaf for v in value.values() for leaf in _leaves(v)]
     if isinstance(value, (list, tuple, set)):

@@ -14,16 +14,20 @@ import threading
 import time
 import uuid
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import nbformat
 import papermill
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from nbformat import NotebookNode
 from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 from papermill import engines
 from papermill.engines import Engine, NotebookExecutionManager
@@ -52,20 +56,20 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
 
 
-def write_whole(handler, buf, path):
+def write_whole(handler: LocalHandler, buf: str, path: str) -> None:
     """Write `buf` to `path` as papermill's handler of local files does, but whole or not at all."""
-    place = place_of(path, handler)
-    if not place.parent.is_dir():
-        raise FileNotFoundError(f"output folder {place.parent} doesn't exist.")
-    files.write(place, buf)
+    file = place_of(path, handler)
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"output folder {file.parent} doesn't exist.")
+    files.write(file, buf)
 
 
-def place_of(path, handler):
+def place_of(path: str, handler: Any) -> Path:
     """Where `path` lies for papermill's `handler` of local files: seen from before it changed to its `--cwd`."""
     return Path(handler._cwd or "", path)  # pylint: disable=protected-access
 
 
-def folder_of(source):
+def folder_of(source: Path) -> Path:
     """The kernel's folder: that of the notebook `source`, as in Jupyter; papermill's `--cwd` where that is given."""
     frame = sys._getframe()  # pylint: disable=protected-access
     while frame and frame.f_code is not papermill.execute.execute_notebook.__code__:
@@ -74,12 +78,12 @@ def folder_of(source):
     return Path.cwd() if is_named or not source.parent.is_dir() else source.parent.resolve()
 
 
-def warn_of_paths(given, folder):
+def warn_of_paths(given: Mapping[str, Any], folder: Path) -> None:
     """Tell of texts in `given` that name a file here, but none in the kernel's `folder`, from where they are read."""
     for text in parameters._leaves(given):  # pylint: disable=protected-access
         if isinstance(text, str) and os.path.isfile(text) and not os.path.exists(folder / text):
-            known = os.path.relpath(text, folder)
-            logger.warning("'%s' is seen from %s; for the file here give %s", text, folder, known)
+            seen = os.path.relpath(text, folder)
+            logger.warning("'%s' is seen from %s; for the file here give %s", text, folder, seen)
 
 
 class Finished(nbformat.NotebookNode):
@@ -87,7 +91,7 @@ class Finished(nbformat.NotebookNode):
 
 
 @functools.cache
-def leave_the_verdict():
+def leave_the_verdict() -> None:
     """Let papermill end as the run does."""
     # it goes by the errors that a notebook shows, after the engine, which goes by the kernel's replies
     judge = papermill.execute.raise_for_execution_errors
@@ -99,16 +103,18 @@ def leave_the_verdict():
 class Manager(NotebookExecutionManager):
     """papermill's manager, which saves at intervals instead of at each cell, and marks no cell as run that was not."""
 
-    page, secrets, score = "", (), ""
+    page = ""
+    secrets: Sequence[str] = ()
+    score = ""
 
-    def make_page(self):
+    def make_page(self) -> None:
         """Make the notebook's page ahead of its recording."""
         self.page = recording.as_page(self.nb)
 
-    def save(self, **kwargs):
+    def save(self, **kwargs: Any) -> None:
         """Nothing: the engine saves by `autosave_cell` and at the end."""
 
-    def autosave_cell(self):
+    def autosave_cell(self) -> None:
         """Save every `autosave_cell_every` seconds; a disk that is full now may not be at the end."""
         if self.output_path and self.autosave_cell_every:
             if (self.now() - self.last_save_time).total_seconds() >= self.autosave_cell_every:
@@ -118,18 +124,19 @@ class Manager(NotebookExecutionManager):
                 except OSError as error:
                     logger.warning("%s cannot be saved now: %s", self.output_path, error)
 
-    def write(self):
+    def write(self) -> None:
         """Write the notebook to its output path, whole or not at all."""
         if self.output_path:
             engines.write_ipynb(self.nb, self.output_path)
 
-    def notebook_complete(self, failed=False, **kwargs):
+    def notebook_complete(self, failed: bool = False, **kwargs: Any) -> None:
         """Set the notebook's times, and whether it `failed`; cells that never ran stay pending."""
         self.end_time = self.now()
         facts = self.nb.metadata.papermill
         facts["exception"] = failed or facts["exception"]
         facts["end_time"] = self.end_time.isoformat()
-        facts["duration"] = (self.end_time - self.start_time).total_seconds()
+        begun = self.start_time or self.end_time
+        facts["duration"] = (self.end_time - begun).total_seconds()
         self.cleanup_pbar()
 
 
@@ -137,29 +144,29 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
     """`papermill --engine mlflow`, and what `workbook run` uses."""
 
     @classmethod
-    def nb_kernel_name(cls, nb, name=None):
+    def nb_kernel_name(cls, nb: NotebookNode, name: str | None = None) -> str:
         """The kernel `name`, else the one that the notebook `nb` asks for."""
-        if found := name or notebook_file.kernel_of(nb):
-            return NATIVE_KERNEL_NAME if found == notebook_file.PYTHON else found
+        if kernel := name or notebook_file.kernel_of(nb):
+            return NATIVE_KERNEL_NAME if kernel == notebook_file.PYTHON else kernel
         raise WorkbookError("the notebook names no kernel; choose one, such as -k python3.")
 
     @classmethod
-    def nb_language(cls, nb, language=None):
+    def nb_language(cls, nb: NotebookNode, language: str | None = None) -> str:
         """The `language`, else that of the notebook `nb`, or of its kernel."""
         return language or notebook_file.language_of(nb, cls.nb_kernel_name(nb))
 
     @classmethod
     def execute_notebook(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
         cls,
-        nb,
-        kernel_name,
-        output_path=None,
-        progress_bar=True,
-        log_output=False,
-        autosave_cell_every=30,
-        input_path=None,
-        **options,
-    ):
+        nb: NotebookNode,
+        kernel_name: str,
+        output_path: str | None = None,
+        progress_bar: bool = True,
+        log_output: bool = False,
+        autosave_cell_every: float = 30,
+        input_path: str | None = None,
+        **options: Any,
+    ) -> NotebookNode:
         """Execute `nb` as one MLflow run. `execution_timeout` limits a cell, `notebook_timeout` all, in seconds.
 
         nbclient's `allow_errors`, `allow_error_names` and `force_raise_errors` are taken as well.
@@ -169,7 +176,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         between two heartbeats) and `opened` (called with the run).
         """
         # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
-        LocalHandler.write = write_whole
+        setattr(LocalHandler, "write", write_whole)
         leave_the_verdict()
         handler = papermill_io.get_handler("local")
         source = place_of(str(input_path or "notebook.ipynb"), handler)
@@ -213,7 +220,7 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         return Finished(manager.nb) if outcome.status == "FINISHED" else manager.nb
 
 
-def prepare(nb, source, kernel_name):
+def prepare(nb: NotebookNode, source: Path, kernel_name: str) -> dict[str, Any]:
     """Check the parameters that papermill was given and write them into `nb` as data; returns all values."""
     given = nb.metadata.papermill.get("parameters", {}) if injected(nb) else {}
     declared = parameters.of(nb, source.name, kernel_name)
@@ -239,12 +246,12 @@ def prepare(nb, source, kernel_name):
     return values
 
 
-def injected(nb):
+def injected(nb: NotebookNode) -> list[NotebookNode]:
     """The cells of `nb` that papermill injected; none where the parameters in its metadata are of an earlier run."""
     return [c for c in nb.cells if "injected-parameters" in c.metadata.get("tags", [])]
 
 
-def inject(nb, values):
+def inject(nb: NotebookNode, values: Mapping[str, Any]) -> None:
     """Let papermill's injected cell assign `values` as literals, right after the parameters cell."""
     tagged = injected(nb)
     nb.cells = [c for c in nb.cells if c not in tagged]
@@ -260,7 +267,13 @@ def inject(nb, values):
     nb.cells.insert(at + 1, cell)
 
 
-def open_run(nb, source, values, options, signals):
+def open_run(
+    nb: NotebookNode,
+    source: Path,
+    values: dict[str, Any],
+    options: Mapping[str, Any],
+    signals: interruption.Signals,
+) -> Run:
     """Open, or adopt from `MLFLOW_RUN_ID`, the run of the notebook `source`, fully identified; returns it.
 
     From then on `signals` are only noted: a run that is there has to be closed.
@@ -286,7 +299,7 @@ def open_run(nb, source, values, options, signals):
             logger.warning("closed the run %s as KILLED: its runner is gone", run_id)
         signals.armed = False
         # a kernel's variable names its own run; a sweep's trial has a run of its own
-        if adopted not in (None, "", parent) and "tags" not in options:
+        if adopted and adopted != parent and "tags" not in options:
             run = adopt(adopted, tags)
         else:
             given = nb.metadata.papermill.get("parameters", {})
@@ -301,19 +314,19 @@ def open_run(nb, source, values, options, signals):
     return run
 
 
-def require(parts, options):
+def require(parts: dict[str, str], options: Mapping[str, Any]) -> None:
     """Refuse what a sweep, whose `options` tell of its own state, would not have run as it is here: other `parts`."""
     here = f"{platform.node()}, {Path.cwd()},"
     fingerprint.require(options.get("expected"), parts, here, options.get("packages"))
 
 
-def run_name(source, given):
+def run_name(source: Path, given: Mapping[str, Any]) -> str:
     """The notebook's name and what it was given: `02_train model=forest seed=3`."""
     parts = [f"{name}={tracking.text_of(value)}" for name, value in given.items()]
     return " ".join([source.stem, *parts])[:250]
 
 
-def adopt(run_id, tags):
+def adopt(run_id: str, tags: Mapping[str, str]) -> Run:
     """Make the run that `mlflow run` (or another launcher) has opened ours; one that we have filled is refused."""
     client = MlflowClient()
     if liveness.OWNER in client.get_run(run_id).data.tags:
@@ -324,28 +337,29 @@ def adopt(run_id, tags):
     return client.get_run(run_id)
 
 
-def create(name, experiment, tags):
+def create(name: str, experiment: str, tags: dict[str, str]) -> Run:
     """Create one run, also where the server loses its reply: each try looks first whether an earlier one succeeded."""
     client = MlflowClient()
     # the first heartbeat is of this run alone; the next one takes its place
     launch = {liveness.HEARTBEAT: f"{liveness.now()} {uuid.uuid4().hex}"}
-    for attempt in range(PATIENCE):
+    attempt = 0
+    while True:
         try:
             with single_try():
                 return client.create_run(experiment, run_name=name, tags=tags | launch)
         except MlflowException:
             time.sleep(2**attempt)
-            if found := list(all_runs(client, experiments=[experiment], tags=launch)):
-                for double in found[:-1]:  # the first one is the last of them
+            if created := list(all_runs(client, experiments=[experiment], tags=launch)):
+                for double in created[:-1]:  # the first one is the last of them
                     client.delete_run(double.info.run_id)
-                return found[-1]
-            if attempt == PATIENCE - 1:
+                return created[-1]
+            attempt += 1
+            if attempt == PATIENCE:
                 raise
-    return None
 
 
 @contextmanager
-def single_try():
+def single_try() -> Iterator[None]:
     """Within it MLflow sends each request once: repeating a creation blindly makes two."""
     before = os.environ[RETRIES]
     os.environ[RETRIES] = "0"
@@ -355,7 +369,7 @@ def single_try():
         os.environ[RETRIES] = before
 
 
-def begin(run, source, values):
+def begin(run: Run, source: Path, values: dict[str, Any]) -> dict[str, str]:
     """Record what the `run` begins with, and return its kernel's environment."""
     try:
         tracking.record(run, source, values)
@@ -365,7 +379,9 @@ def begin(run, source, values):
         raise WorkbookError(f"the run of {source.name} could not begin: {reason}") from error
 
 
-def asked(run, nb, source, values, kernel_name):
+def asked(
+    run: Run, nb: NotebookNode, source: Path, values: dict[str, Any], kernel_name: str
+) -> execution.Question | None:
     """What the kernel of the `run` of `nb` is to be asked, where only it will know some of `values`; else None."""
     names = [n for n, value in values.items() if isinstance(value, parameters.Computed)]
     if line := languages.not_recorded(nb, names, kernel_name):
@@ -376,12 +392,11 @@ def asked(run, nb, source, values, kernel_name):
     tags = {"parameters", "injected-parameters"}
     last = [i for i, c in enumerate(nb.cells) if tags & set(c.metadata.get("tags", []))][-1]
 
-    def tell(found):
-        found = json.loads(found)
-        shown = parameters.recorded(declared, found)
-        known = {n: v for n, v in values.items() if n not in names}
+    def tell(text: str) -> None:
+        computed = parameters.recorded(declared, json.loads(text))
+        literal = {n: v for n, v in values.items() if n not in names}
         try:
-            tracking.log_values(run, known | shown)
+            tracking.log_values(run, literal | computed)
         except MlflowException as error:
             reason = first_line(error)
             raise WorkbookError(
@@ -391,22 +406,22 @@ def asked(run, nb, source, values, kernel_name):
     return execution.Question(last, kernel_values.expression(names), tell)
 
 
-def kernel_environment(run):
+def kernel_environment(run: Run) -> dict[str, str]:
     """The environment of the kernel: the runner's, and the `run` that everything in it logs to."""
     run_id = run.info.run_id
     owned = {OWNED: run_id, "MLFLOW_RUN_ID": run_id, FOR_ALL: tracking.for_all()}
     owned |= {tracking.EXPERIMENT_ID: run.info.experiment_id}
-    given = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
+    inherited = {k: v for k, v in os.environ.items() if k != tracking.EXPERIMENT}
     store = mlflow.get_tracking_uri()
-    return QUIET | given | owned | {"MLFLOW_TRACKING_URI": store, STORE: store}
+    return QUIET | inherited | owned | {"MLFLOW_TRACKING_URI": store, STORE: store}
 
 
-def close_run(run_id, manager, outcome):
+def close_run(run_id: str, manager: Manager, outcome: execution.Outcome) -> None:
     """Keep everything of the execution, then set the run's terminal status; failing to keep fails the run."""
     secrets = manager.secrets
     recording.hide(manager.nb, secrets)
     outcome.message = recording.hidden(outcome.message, secrets)
-    place = write_output(manager, outcome)
+    location = write_output(manager, outcome)
     client = MlflowClient()
     try:
         run = refuse_if_closed(client, run_id)
@@ -423,12 +438,12 @@ def close_run(run_id, manager, outcome):
         outcome.fail("StoreUnreachable", "")
         reason = first_line(error.message)
         outcome.raises = WorkbookError(
-            f"the run {run_id} could not be recorded ({reason}); the executed notebook is kept: {place}. "
+            f"the run {run_id} could not be recorded ({reason}); the executed notebook is kept: {location}. "
             "The next command closes the run."
         )
 
 
-def refuse_if_deleted(client, run_id):
+def refuse_if_deleted(client: MlflowClient, run_id: str) -> None:
     """Raise if the run was deleted under its runner; in the bin it is KILLED, and not RUNNING for ever."""
     if liveness.is_deleted(client, run_id):
         liveness.close_deleted(client, run_id)
@@ -437,7 +452,7 @@ def refuse_if_deleted(client, run_id):
         )
 
 
-def refuse_if_closed(client, run_id):
+def refuse_if_closed(client: MlflowClient, run_id: str) -> Run:
     """The run as it stands; raise, and leave it KILLED, if another command has closed it over its runner's head."""
     refuse_if_deleted(client, run_id)
     run = client.get_run(run_id)
@@ -449,28 +464,31 @@ def refuse_if_closed(client, run_id):
     return run
 
 
-def write_output(manager, outcome):
+def write_output(manager: Manager, outcome: execution.Outcome) -> str:
     """Write the executed notebook; where its disk is full, elsewhere. Returns where it is."""
     try:
         manager.write()
         return manager.output_path or "in memory only (no output path was given)"
     except OSError as error:
-        stem = Path(manager.output_path).stem
+        stem = Path(manager.output_path or "notebook").stem
         folder = Path(tempfile.mkdtemp(prefix="workbook-"))
         try:
             files.write(folder / f"{stem}.ipynb", nbformat.writes(manager.nb))
-            kept = f"it is kept as {folder / stem}.ipynb"
+            location = f"it is kept as {folder / stem}.ipynb"
         except OSError:
             folder.rmdir()
-            kept = "nor could it be written to the temporary folder"
+            location = "nor could it be written to the temporary folder"
         outcome.fail(
-            type(error).__name__, f"{manager.output_path} could not be written ({error}); {kept}."
+            type(error).__name__,
+            f"{manager.output_path} could not be written ({error}); {location}.",
         )
         manager.output_path = None
-        return kept
+        return location
 
 
-def log_artifacts(client, run, manager, outcome, log):
+def log_artifacts(
+    client: MlflowClient, run: Run, manager: Manager, outcome: execution.Outcome, log: str
+) -> None:
     """Log the notebook, its page and its figures, and the manifest of everything that the `run` has kept."""
     run_id = run.info.run_id
     try:
@@ -487,7 +505,7 @@ def log_artifacts(client, run, manager, outcome, log):
         )
 
 
-def name_at_end(run, score):
+def name_at_end(run: Run, score: str) -> str | None:
     """The name of a finished `run` with its value of the metric `score`: `trial 3 · x=5` → `trial 3 · 0.68 · x=5`."""
     if score not in run.data.metrics:
         return None
@@ -495,7 +513,7 @@ def name_at_end(run, score):
     return " · ".join(filter(None, [head, labels.number(run.data.metrics[score]), rest]))[:250]
 
 
-def log_facts(client, run, nb, outcome):
+def log_facts(client: MlflowClient, run: Run, nb: NotebookNode, outcome: execution.Outcome) -> None:
     """Log durations, peak memory, a note for people and, of a failure, its error, message and cell."""
     facts = {
         liveness.ERROR: outcome.error,
@@ -518,7 +536,7 @@ def log_facts(client, run, nb, outcome):
     client.log_batch(run.info.run_id, metrics=metrics, tags=tags)
 
 
-def note(run, outcome):
+def note(run: Run, outcome: execution.Outcome) -> str:
     """What the UI tells of the `run`: how it ended, and a link to what was executed."""
     place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
     link = f"[The executed notebook]({place}/{recording.PAGE})"

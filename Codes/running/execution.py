@@ -10,22 +10,29 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
+from typing import TYPE_CHECKING, Any, cast
 
 import nbformat
 import psutil
 from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 
 from Codes.ground.errors import WorkbookError
 from Codes.runs import liveness
 from Codes.warm.channel import CRASH_LOG, NO_HISTORY
+
+if TYPE_CHECKING:
+    from papermill.engines import NotebookExecutionManager
+    from Codes.running.interruption import Signals
 
 GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its kernel
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
@@ -67,7 +74,7 @@ class Outcome:
     log: str = ""
     peak_bytes: int = field(default=0)
 
-    def fail(self, error, message, raises=None):
+    def fail(self, error: str, message: str, raises: BaseException | None = None) -> None:
         """Turn into a failure, unless it already is one: the first cause counts."""
         if self.status == "FINISHED":
             self.status, self.error, self.message = "FAILED", error, message
@@ -77,29 +84,32 @@ class Outcome:
 class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
     """Watches a kernel: its memory, and the time limits, past which it interrupts and then kills."""
 
-    def __init__(self, limits):
+    def __init__(self, limits: Limits) -> None:
         super().__init__(name="workbook-guard", daemon=True)
-        self.limits, self.process, self.reason, self.peak_bytes = limits, None, "", 0
-        self.cell, self.cell_started, self.started = None, None, time.monotonic()
+        self.limits, self.reason, self.peak_bytes = limits, "", 0
+        self.process: Any = None  # the kernel's Popen
+        self.cell: int | None = None
+        self.cell_started: float | None = None
+        self.started = time.monotonic()
         self.ended = threading.Event()
 
-    def watch(self, process):
+    def watch(self, process: Any) -> None:
         """Begin to watch `process`, the kernel's Popen."""
         self.process, self.started = process, time.monotonic()
         self.start()
 
-    def run(self):
+    def run(self) -> None:
         while not self.ended.wait(0.2):
             self.measure()
             if reason := self._overdue():
                 self.stop_kernel(reason, GRACE)
                 return
 
-    def measure(self):
+    def measure(self) -> None:
         """Take the most memory that the kernel has held so far."""
         self.peak_bytes = max(self.peak_bytes, peak_memory(self.process.pid))
 
-    def _overdue(self):
+    def _overdue(self) -> str:
         seconds, cell, begun = time.monotonic(), self.cell, self.cell_started
         if self.limits.notebook and seconds - self.started > self.limits.notebook:
             return f"the notebook ran over its limit of {self.limits.notebook:g} s"
@@ -107,7 +117,7 @@ class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
             return f"cell {cell} ran over its limit of {self.limits.cell:g} s"
         return ""
 
-    def stop_kernel(self, reason="", grace=0.0):
+    def stop_kernel(self, reason: str = "", grace: float = 0.0) -> None:
         """End the kernel because of `reason`: ask its cell to stop, and kill it `grace` seconds later."""
         self.reason = self.reason or reason
         if self.process is None:
@@ -123,14 +133,14 @@ class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
 
 
 @contextlib.contextmanager
-def _gone_is_fine():
+def _gone_is_fine() -> Iterator[None]:
     try:
         yield
     except (ProcessLookupError, PermissionError):
         pass
 
 
-def peak_memory(pid):
+def peak_memory(pid: int) -> int:
     """The most bytes of memory that `pid` has held so far (or holds, without a record); 0 once it is gone."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines():
@@ -149,27 +159,46 @@ def peak_memory(pid):
 class Kernel(AsyncKernelManager):
     """jupyter_client's manager, which sees a kernel's end at once instead of after up to 0.1 s."""
 
-    async def _async_wait(self, pollinterval=0.1):
+    async def _async_wait(self, pollinterval: float = 0.1) -> None:
         await super()._async_wait(min(pollinterval, 0.002))
 
 
 class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attributes
     """papermill's client, which stops at the first failing cell, caps outputs, and lets no kernel outlive it."""
 
-    def __init__(self, manager, guard, meanwhile, asked=None, **options):
+    def __init__(
+        self,
+        manager: "NotebookExecutionManager",
+        guard: Guard,
+        meanwhile: Callable[[], object],
+        asked: Question | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(manager, **options)
         self.asked = asked
         self.meanwhile = meanwhile
-        self.guard, self.failure, self.clear_before_next_output = guard, None, False
+        self.guard, self.clear_before_next_output = guard, False
+        self.failure: CellExecutionError | None = None
         # {(cell, who keeps its outputs): how much of each kind is kept, and was cut}
-        self.kept = {}
+        self.kept: dict[tuple[int, int], Counter[str]] = {}
 
-    def execute(self, **kwargs):
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel's manager, which is there from `create_kernel_manager` on."""
+        return cast(Kernel, self.km)
+
+    @property
+    def channels(self) -> AsyncKernelClient:
+        """What talks to the kernel, from `async_start_new_kernel_client` on."""
+        return cast(AsyncKernelClient, self.kc)
+
+    def execute(self, **kwargs: Any) -> NotebookNode:
         """Execute all cells; `kwargs` go to the kernel's start (env, stdout, stderr)."""
         self.reset_execution_trackers()
         with self.setup_kernel(**kwargs):
             try:
-                self.guard.watch(self.km.provisioner.process)
+                provisioner: Any = self.kernel.provisioner
+                self.guard.watch(provisioner.process)
                 self.papermill_execute_cells()
                 self.set_widgets_metadata()
                 self.end_kernel()
@@ -180,50 +209,50 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                 self.guard.ended.set()
         return self.nb
 
-    async def async_end_kernel(self):
+    async def async_end_kernel(self) -> None:
         """Ask the kernel to end, do what can be done meanwhile, and see that it has ended."""
-        if await self.km.is_alive():
+        if await self.kernel.is_alive():
             self.guard.measure()
-            await self.km.request_shutdown()
+            await self.kernel.request_shutdown()
             self.meanwhile()
-            await self.km.finish_shutdown()
+            await self.kernel.finish_shutdown()
 
     end_kernel = run_sync(async_end_kernel)
 
-    async def async_start_new_kernel_client(self):
+    async def async_start_new_kernel_client(self) -> AsyncKernelClient:
         """Connect to the kernel, and wait until it answers and its outputs arrive; returns the client."""
-        self.kc = self.km.client()
-        self.kc.start_channels()
-        self.kc.allow_stdin = False
+        self.kc = self.kernel.client()
+        self.channels.start_channels()
+        self.channels.allow_stdin = False
         end = time.monotonic() + self.startup_timeout
         while not await self._is_ready():
-            if not await self.km.is_alive():
+            if not await self.kernel.is_alive():
                 raise DeadKernelError("the kernel died before it was ready")
             if time.monotonic() > end:
                 raise RuntimeError(f"the kernel was not ready within {self.startup_timeout} s")
-        return self.kc
+        return self.channels
 
     start_new_kernel_client = run_sync(async_start_new_kernel_client)
 
-    async def _is_ready(self):
+    async def _is_ready(self) -> bool:
         """Ask for the kernel's information; whether its reply came, and over the other channel that it is idle again.
 
         jupyter_client itself waits instead until no output has come for 0.2 s.
         """
-        asked = self.kc.kernel_info()
+        asked = self.channels.kernel_info()
         with contextlib.suppress(Empty):
-            reply = await self.kc.get_shell_msg(timeout=1)
+            reply = await self.channels.get_shell_msg(timeout=1)
             while reply["parent_header"].get("msg_id") != asked:
-                reply = await self.kc.get_shell_msg(timeout=1)
+                reply = await self.channels.get_shell_msg(timeout=1)
             self.nb.metadata["language_info"] = reply["content"]["language_info"]
             while True:
-                output = await self.kc.get_iopub_msg(timeout=0.05)
+                output = await self.channels.get_iopub_msg(timeout=0.05)
                 is_mine = output["parent_header"].get("msg_id") == asked
                 if is_mine and output["content"].get("execution_state") == "idle":
                     return True
         return False
 
-    def papermill_execute_cells(self):
+    def papermill_execute_cells(self) -> None:
         """Execute cell after cell, and stop at the first that does not run to its end."""
         for index, cell in enumerate(self.nb.cells):
             self.guard.cell, self.guard.cell_started = index + 1, time.monotonic()
@@ -249,26 +278,28 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
             if self.asked and self.asked.index == index:
                 self.asked.tell(self.ask(self.asked.expression))
 
-    async def async_ask(self, expression):
+    async def async_ask(self, expression: str) -> str:
         """The text that `expression` has in the kernel."""
-        message = self.kc.execute(
+        message = self.channels.execute(
             "", silent=True, store_history=False, user_expressions={"asked": expression}
         )
         while True:
             with contextlib.suppress(Empty):
-                reply = await self.kc.get_shell_msg(timeout=1)
+                reply = await self.channels.get_shell_msg(timeout=1)
                 if reply["parent_header"].get("msg_id") == message:
                     break
-            if not await self.km.is_alive():
+            if not await self.kernel.is_alive():
                 raise DeadKernelError("the kernel died")
-        found = reply["content"]["user_expressions"]["asked"]
-        if found["status"] != "ok":
-            raise WorkbookError(f"the values of the parameters cannot be read: {found['evalue']}")
-        return ast.literal_eval(found["data"]["text/plain"])
+        value = reply["content"]["user_expressions"]["asked"]
+        if value["status"] != "ok":
+            raise WorkbookError(f"the values of the parameters cannot be read: {value['evalue']}")
+        return ast.literal_eval(value["data"]["text/plain"])
 
     ask = run_sync(async_ask)
 
-    def output(self, outs, msg, display_id, cell_index):
+    def output(
+        self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int
+    ) -> NotebookNode | None:
         """Keep an output unless its cell has produced too much already, since it last cleared what it shows."""
         if (holder := self._holder(msg)).clear_before_next_output:
             holder.clear_before_next_output = False  # now, since this output may be one too much
@@ -289,18 +320,18 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
             content["data"] = storable(content["data"])
         return super().output(outs, msg, display_id, cell_index)
 
-    def clear_output(self, outs, msg, cell_index):
+    def clear_output(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
         """Clear the outputs of a cell, now or at the next one, and with them what was counted of them."""
         super().clear_output(outs, msg, cell_index)
         if not msg["content"].get("wait"):
             self.kept.pop((cell_index, id(self._holder(msg))), None)
 
-    def _holder(self, msg):
+    def _holder(self, msg: dict[str, Any]) -> Any:
         """Who keeps the output `msg`: this client in its cell, or an output widget."""
         hooks = self.output_hook_stack[msg["parent_header"].get("msg_id")]
         return hooks[-1] if hooks else self
 
-    def _say_what_was_cut(self, cell, index):
+    def _say_what_was_cut(self, cell: NotebookNode, index: int) -> None:
         if lost := sum(kept["cut"] for (number, _), kept in self.kept.items() if number == index):
             note = (
                 f"\n[output cut: {lost:,} more characters; a cell keeps {TEXT_LIMIT:,} of text]\n"
@@ -308,7 +339,7 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
             cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=note))
 
 
-def storable(data):
+def storable(data: Mapping[str, Any]) -> dict[str, Any]:
     """An output's `data` as a notebook's file takes it: what is neither text nor of a type of JSON as JSON's text.
 
     JupyterLab shows it all the same (Altair's `mimetype`); nbclient would fail the cell.
@@ -319,41 +350,49 @@ def storable(data):
     }
 
 
-def _is_text(value):
+def _is_text(value: object) -> bool:
     lines = value if isinstance(value, list) else [value]
     return all(isinstance(line, str) for line in lines)
 
 
-def _show(cell, error):
+def _show(cell: NotebookNode, error: CellExecutionError) -> None:
     """Let `cell` show its `error`, where the kernel had not even the memory left to format it."""
     if not any(output.output_type == "error" for output in cell.outputs):
         facts = {"ename": error.ename, "evalue": error.evalue, "traceback": [str(error.traceback)]}
         cell.outputs.append(nbformat.v4.new_output("error", **facts))
 
 
-def require_kernel(name):
+def require_kernel(name: str) -> None:
     """Refuse a kernel `name` that is not installed, and list those that are."""
     manager = KernelSpecManager()
     try:
         manager.get_kernel_spec(name)
     except NoSuchKernel as error:
-        there = ", ".join(sorted(manager.find_kernel_specs())) or "none"
+        names = ", ".join(sorted(manager.find_kernel_specs())) or "none"
         raise WorkbookError(
-            f"there is no kernel '{name}' here; there are: {there}. Choose one with -k."
+            f"there is no kernel '{name}' here; there are: {names}. Choose one with -k."
         ) from error
 
 
-def arguments(spec):
+def arguments(spec: KernelSpec | None) -> list[str]:
     """What an ipykernel with the kernel spec `spec` is started with here; nothing for other kernels."""
-    if "ipykernel_launcher" not in spec.argv:
+    if spec is None or "ipykernel_launcher" not in spec.argv:
         return []
     tells_itself = spec.metadata.get("kernel_provisioner")
     return ARGUMENTS + ([] if tells_itself else [CRASH_LOG])
 
 
 def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
-    manager, kernel_name, run_id, prepare, limits, signals, folder, beat=None, **options
-):
+    manager: "NotebookExecutionManager",
+    kernel_name: str,
+    run_id: str,
+    prepare: Callable[[], Mapping[str, str]],
+    limits: Limits,
+    signals: "Signals",
+    folder: Path,
+    beat: float | None = None,
+    **options: Any,
+) -> Outcome:
     """Run `manager`'s notebook in a new kernel with the environment `prepare()`, in `folder`.
 
     It returns an Outcome, and raises nothing.
@@ -378,9 +417,9 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
                 client = Client(manager, guard, kernel_name=kernel_name, **options)
                 client.kernel_manager_class = Kernel
                 client.create_kernel_manager()
-                client.extra_arguments = arguments(client.km.kernel_spec)
+                client.extra_arguments = arguments(client.kernel.kernel_spec)
                 # Here it goes away even where a signal comes before its writer knows that it wrote it.
-                client.km.connection_file = f"{private}/kernel.json"
+                client.kernel.connection_file = f"{private}/kernel.json"
                 client.execute(env=environment, cwd=str(folder), stdout=log, stderr=log)
         except BaseException as error:  # pylint: disable=broad-exception-caught
             outcome = _explain(error, guard, manager)
@@ -389,7 +428,7 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
             guard.stop_kernel()
             liveness.end_processes(run_id)
         log.seek(0)
-        kept = log.read(TEXT_LIMIT)
+        printed = log.read(TEXT_LIMIT)
     if client and client.failure and outcome.status == "FINISHED":
         outcome = _explain_cell(client.failure, guard, manager)
     if (
@@ -398,11 +437,13 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         outcome = _explain(None, guard, manager)
     if outcome.status == "FINISHED" and (pending := unexecuted(manager.nb)):
         outcome.fail("Incomplete", f"cell {pending} of {len(manager.nb.cells)} was never executed")
-    outcome.log, outcome.peak_bytes = kept, guard.peak_bytes
+    outcome.log, outcome.peak_bytes = printed, guard.peak_bytes
     return outcome
 
 
-def _explain(error, guard, manager):
+def _explain(
+    error: BaseException | None, guard: Guard, manager: "NotebookExecutionManager"
+) -> Outcome:
     cell, total = guard.cell, len(manager.nb.cells)
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         told = (
@@ -429,7 +470,7 @@ def _explain(error, guard, manager):
     return Outcome("FAILED", type(error).__name__, told, cell, raises)
 
 
-def _how_it_died(guard):
+def _how_it_died(guard: Guard) -> str:
     try:
         code = guard.process.wait(timeout=5)
     except Exception:  # pylint: disable=broad-exception-caught
@@ -442,7 +483,9 @@ def _how_it_died(guard):
     return f"ended by the signal {name}; its log is kept"
 
 
-def _explain_cell(failure, guard, manager):
+def _explain_cell(
+    failure: CellExecutionError, guard: Guard, manager: "NotebookExecutionManager"
+) -> Outcome:
     cell, total = guard.cell, len(manager.nb.cells)
     if guard.reason:
         return Outcome(
@@ -462,7 +505,7 @@ def _explain_cell(failure, guard, manager):
     )
 
 
-def unexecuted(notebook):
+def unexecuted(notebook: NotebookNode) -> int | None:
     """The number of the first code cell that was not run to its end; None where all were that are to run."""
     for number, cell in enumerate(notebook.cells, 1):
         is_code = cell.cell_type == "code" and cell.source.strip()

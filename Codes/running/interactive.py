@@ -7,7 +7,9 @@ import html
 import importlib.util
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 
@@ -25,7 +27,7 @@ LONGEST = 1_000_000  # characters of an output that is searched; those that carr
 BOXES = {"HBoxModel": "display:flex;align-items:center;gap:6px", "VBoxModel": "", "BoxModel": ""}
 
 
-def offline(notebook):
+def offline(notebook: NotebookNode) -> NotebookNode:
     """`notebook` as it can be shown without kernel and network: itself, or a copy with other outputs."""
     state = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
     cells, is_other = [], bool(state)
@@ -42,7 +44,7 @@ def offline(notebook):
     return NotebookNode(notebook | {"cells": cells, "metadata": NotebookNode(metadata)})
 
 
-def _shown(output, state, name):
+def _shown(output: NotebookNode, state: Mapping[str, Any], name: str) -> NotebookNode:
     """`output` itself where a page can show it, else as HTML; `name` is that of its place in the page."""
     data = output.get("data", {})
     if not data or not (text := _html(data, state, name)):
@@ -50,7 +52,7 @@ def _shown(output, state, name):
     return NotebookNode(output | {"data": {"text/html": text}})
 
 
-def _html(data, state, name):
+def _html(data: Mapping[str, Any], state: Mapping[str, Any], name: str) -> str:
     """The HTML for an output's `data` that a page would not show, or not without the network; else an empty text."""
     if PLOTLY in data:
         return plot(data[PLOTLY], name)
@@ -63,7 +65,7 @@ def _html(data, state, name):
     return ""
 
 
-def asks_for_require(notebook):
+def asks_for_require(notebook: NotebookNode) -> bool:
     """Whether an output of `notebook` uses RequireJS, which a page would get from the network."""
     shown = [o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])]
     texts = (
@@ -72,12 +74,12 @@ def asks_for_require(notebook):
     return any(isinstance(text, str) and re.search(r"\brequire(js)?\b", text) for text in texts)
 
 
-def note(text):
+def note(text: str) -> str:
     """A line of ours among outputs."""
     return f'<p style="color:#777;font-style:italic">({html.escape(text)})</p>'
 
 
-def loaded_from(data):
+def loaded_from(data: Mapping[str, Any]) -> list[str]:
     """The servers whose scripts an output's HTML asks for."""
     text = data.get("text/html", "")
     if not isinstance(text, str) or len(text) > LONGEST or "script" not in text:
@@ -85,7 +87,7 @@ def loaded_from(data):
     return sorted(set(LOADED.findall(COMMENT.sub("", html.unescape(text)))))
 
 
-def plot(figure, name):
+def plot(figure: Mapping[str, Any], name: str) -> str:
     """The plotly `figure` (its JSON) as HTML; plotly.js must be in the page."""
     if not plotly_js():
         return note(
@@ -96,30 +98,30 @@ def plot(figure, name):
     # a text in it may hold the end of a script
     texts = [json.dumps(part).replace("<", "\\u003c") for part in [*parts, config]]
     call = f"Plotly.newPlot({json.dumps(name)}, {', '.join(texts)})"
-    given = parts[1].get("height")
-    height = given if isinstance(given, (int, float)) else 450
+    height = parts[1].get("height")
+    height = height if isinstance(height, (int, float)) else 450
     return f'<div id="{name}" class="plotly-figure" style="height:{height}px"></div><script>{call}</script>'
 
 
-def plotly_js():
+def plotly_js() -> Path | None:
     """The file of plotly.js that comes with plotly; None where that is not installed."""
-    if not (spec := importlib.util.find_spec("plotly")):
+    spec = importlib.util.find_spec("plotly")
+    if not spec or not spec.submodule_search_locations:
         return None
     path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     return path if path.exists() else None
 
 
-def scripts(text):
+def scripts(text: str) -> str:
     """What the page `text` needs in its head: plotly.js, some megabytes, where there is a figure of it."""
-    if 'class="plotly-figure"' not in text:
-        return ""
-    return f"<script>{plotly_js().read_text('utf-8')}</script>"
+    file = plotly_js() if 'class="plotly-figure"' in text else None
+    return f"<script>{file.read_text('utf-8')}</script>" if file else ""
 
 
-def widget(state, model):
+def widget(state: Mapping[str, Any], model: str) -> str:
     """The widget `model` (its id) of a notebook's widget `state` as HTML: what it showed at the end."""
-    kept = state.get(model, {})
-    kind, values = kept.get("model_name", ""), kept.get("state", {})
+    facts = state.get(model, {})
+    kind, values = facts.get("model_name", ""), facts.get("state", {})
     if "children" in values:
         parts = [widget(state, child.removeprefix("IPY_MODEL_")) for child in values["children"]]
         return f'<div style="{BOXES.get(kind, "")}">{"".join(parts)}</div>'
@@ -135,7 +137,7 @@ def widget(state, model):
     return f"<div>{html.escape(told)}</div>"
 
 
-def _text_of(output):
+def _text_of(output: Mapping[str, Any]) -> str:
     data = output.get("data", {})
     if text := data.get("text/html"):
         return "".join(text)
@@ -144,7 +146,7 @@ def _text_of(output):
     return f"<pre>{html.escape(''.join(output.get('text') or data.get('text/plain', '')))}</pre>"
 
 
-def page(notebook):
+def page(notebook: NotebookNode) -> str:
     """One page of the interactive figures of `notebook` that are no pictures; an empty text where it has none."""
     parts = []
     for number, cell in enumerate(notebook.cells, 1):

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 ASKED_TO_END = 128 + signal.SIGTERM  # the exit status that shells give a terminated process
@@ -11,10 +12,10 @@ ASKED_TO_END = 128 + signal.SIGTERM  # the exit status that shells give a termin
 class Signals:
     """What came: raised at once while `armed`, else only noted; `raised` says that one already was."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.came, self.armed, self.raised = [], True, False
 
-    def handle(self, number, _frame=None):
+    def handle(self, number: int, _frame: object = None) -> None:
         """Take one signal, as its handler."""
         self.came.append(number)
         os.write(
@@ -23,14 +24,14 @@ class Signals:
         if self.armed:
             self.raise_first()
 
-    def raise_first(self):
+    def raise_first(self) -> None:
         """Raise what came first, once: KeyboardInterrupt, or SystemExit for SIGTERM; nothing where nothing came."""
         if self.came and not self.raised:
             self.raised = True
             raise KeyboardInterrupt if self.came[0] == signal.SIGINT else SystemExit(ASKED_TO_END)
 
     @contextmanager
-    def raising(self):
+    def raising(self) -> Iterator[None]:
         """Within it a signal is raised, also one that came before."""
         self.armed = True
         try:
@@ -41,7 +42,7 @@ class Signals:
 
 
 @contextmanager
-def signals():
+def signals() -> Iterator[Signals]:
     """Take Ctrl-C and SIGTERM over, as a Signals; outside the main thread, where no handler can be set, none comes."""
     found = Signals()
     if threading.current_thread() is not threading.main_thread():

@@ -5,11 +5,15 @@ that the command makes where they belong. Where an experiment was chosen, the ru
 """
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 RUN_ID = "MLFLOW_RUN_ID"
 
 
-def leave_default():
+def leave_default() -> str | None:
     """The id of the run in 'Default' that `mlflow run` has opened, which is no longer adopted; else None."""
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
@@ -35,7 +39,7 @@ def leave_default():
     return run_id
 
 
-def note(record, opened):
+def note(record: str, opened: "Run") -> None:
     """Add the run `opened` to the description of the run `record` in the UI."""
     from mlflow import MlflowClient
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE

@@ -9,16 +9,22 @@ import json
 import logging
 import re
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TYPE_CHECKING
 from urllib.parse import quote_plus
 
 import nbformat
 from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
+from nbformat import NotebookNode
 
 from Codes.notebook_files.parameters import HIDDEN
 from Codes.running import interactive
 from Codes.running.interactive import WIDGET, WIDGETS
+
+if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
 
 NOTEBOOK, PAGE, FIGURES, LOG = "notebook.ipynb", "notebook.html", "figures", "kernel.log"
 HEADING = re.compile(r"^#{1,6}\s+(.*\S)", re.MULTILINE)
@@ -39,7 +45,7 @@ ESCAPES = (
 PICTURES = {"png": "image/png", "svg": "image/svg+xml", "jpg": "image/jpeg", "gif": "image/gif"}
 
 
-def masked(notebook, secrets):
+def masked(notebook: NotebookNode, secrets: Collection[str]) -> NotebookNode:
     """`notebook` itself without `secrets`; where there are some, a copy that hides them."""
     if secrets:
         notebook = copy.deepcopy(notebook)
@@ -47,66 +53,68 @@ def masked(notebook, secrets):
     return notebook
 
 
-def hide(notebook, secrets):
+def hide(notebook: NotebookNode, secrets: Collection[str]) -> None:
     """Replace each of `secrets` in what `notebook` shows, in place: sources, outputs and the state of widgets."""
-    if not (found := forms(secrets)):
+    if not (spellings := forms(secrets)):
         return
     for cell in notebook.cells:
-        cell.source = _replaced(cell.source, found)
-        _hide_in_outputs(cell.get("outputs", []), found)
+        cell.source = _replaced(cell.source, spellings)
+        _hide_in_outputs(cell.get("outputs", []), spellings)
     for widget in notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {}).values():
-        _hide_in_outputs(widget["state"].get("outputs", []), found)
+        _hide_in_outputs(widget["state"].get("outputs", []), spellings)
         for key in [k for k in widget["state"] if k != "outputs" and not k.startswith("_")]:
-            widget["state"][key] = _hide_in(widget["state"][key], found)
+            widget["state"][key] = _hide_in(widget["state"][key], spellings)
 
 
-def _hide_in_outputs(outputs, found):
+def _hide_in_outputs(outputs: Iterable[Any], spellings: Iterable[str]) -> None:
     for output in outputs:
         for key in CONTENT & output.keys():
             value = output[key]
             if isinstance(value, dict):  # by kind
-                new = {k: v if _is_opaque(k) else _hide_in(v, found) for k, v in value.items()}
+                new = {k: v if _is_opaque(k) else _hide_in(v, spellings) for k, v in value.items()}
                 output[key] = type(value)(new)
             else:
-                output[key] = _hide_in(value, found)
+                output[key] = _hide_in(value, spellings)
 
 
-def _is_opaque(kind):
+def _is_opaque(kind: str) -> bool:
     """Whether content of this `kind` is bytes in base64, in which a short secret stands by chance, or a reference."""
     is_media = kind.startswith(("image/", "audio/", "video/")) and not kind.endswith("+xml")
     return is_media or kind in ("application/pdf", WIDGET)
 
 
-def _hide_in(value, found):
+def _hide_in(value: Any, spellings: Iterable[str]) -> Any:
     if isinstance(value, str):
-        return _replaced(value, found)
+        return _replaced(value, spellings)
     if isinstance(value, list):
-        return [_hide_in(v, found) for v in value]
+        return [_hide_in(v, spellings) for v in value]
     if isinstance(value, dict):
-        return type(value)({_replaced(k, found): _hide_in(v, found) for k, v in value.items()})
+        return type(value)(
+            {_replaced(k, spellings): _hide_in(v, spellings) for k, v in value.items()}
+        )
     return value
 
 
-def hidden(text, secrets):
+def hidden(text: str, secrets: Collection[str]) -> str:
     """`text` with each of `secrets` replaced."""
     return _replaced(text, forms(secrets))
 
 
-def _replaced(text, found):
-    for form in found:
+def _replaced(text: str, spellings: Iterable[str]) -> str:
+    for form in spellings:
         text = text.replace(form, HIDDEN)
     return text
 
 
-def forms(secrets):
+def forms(secrets: Collection[str]) -> list[str]:
     """All that `secrets` may look like, the longest first: as they are, and escaped once or twice."""
-    found = {secret.strip() for secret in secrets} - {""}
+    spellings = {secret.strip() for secret in secrets} - {""}
     for _ in range(2):
-        found |= {escaped(text) for text in found for escaped in ESCAPES}
-    return sorted(found, key=len, reverse=True)
+        spellings |= {escaped(text) for text in spellings for escaped in ESCAPES}
+    return sorted(spellings, key=len, reverse=True)
 
 
-def stage(notebook, log, folder, page=""):
+def stage(notebook: NotebookNode, log: str, folder: str | Path, page: str = "") -> None:
     """Lay out in `folder` the artifacts of the executed `notebook` and of `log`, its kernel's own messages.
 
     `page` is the notebook's page, where it was made already.
@@ -124,7 +132,7 @@ def stage(notebook, log, folder, page=""):
         (folder / LOG).write_text(log, "utf-8")
 
 
-def as_page(notebook):
+def as_page(notebook: NotebookNode) -> str:
     """`notebook` as one HTML page, which the MLflow UI shows; it shows an .ipynb as raw text."""
     try:
         shown = interactive.offline(notebook)
@@ -140,7 +148,7 @@ def as_page(notebook):
 
 
 @functools.cache
-def exporter():
+def exporter() -> "HTMLExporter":
     """The maker of pages, made once: compiling its templates takes longer than filling them."""
     from nbconvert import HTMLExporter
     from nbconvert.exporters.templateexporter import TemplateExporter
@@ -150,7 +158,9 @@ def exporter():
     class Pages(HTMLExporter):
         """nbconvert's exporter without its second pass, which parses each page whole to make figures focusable."""
 
-        def from_notebook_node(self, nb, resources=None, **options):
+        def from_notebook_node(
+            self, nb: NotebookNode, resources: Any = None, **options: Any
+        ) -> tuple[Any, Any]:
             """The page of `nb`, and the resources."""
             resources = self._init_resources(resources)
             lexer = nb.metadata.get("language_info", {}).get("pygments_lexer", "ipython3")
@@ -170,7 +180,7 @@ def exporter():
     return made
 
 
-def figures(notebook):
+def figures(notebook: NotebookNode) -> Iterator[tuple[str, bytes]]:
     """(file name, bytes) of each picture that `notebook` shows, named by the heading above it, else by its cell."""
     heading, counts = "", Counter()
     for number, cell in enumerate(notebook.cells, 1):
@@ -184,7 +194,7 @@ def figures(notebook):
             yield f"{name}{again}.{ending}", image
 
 
-def _heading(source):
+def _heading(source: str) -> str:
     """The last heading of a Markdown `source` as a file's name; an empty text without."""
     found = HEADING.findall(source)
     words = re.sub(r"\W+", "_", found[-1]).strip("_")[:60] if found else ""
@@ -192,7 +202,7 @@ def _heading(source):
     return re.sub(r"_(\d+)$", r"\1", words)
 
 
-def _picture(data):
+def _picture(data: Mapping[str, Any]) -> tuple[str, bytes] | None:
     """(ending, bytes) of an output's picture in its best form; None where it has none, or only calls it one."""
     for ending, kind in PICTURES.items():
         if isinstance(text := data.get(kind), str):
@@ -202,7 +212,7 @@ def _picture(data):
     return None
 
 
-def durations(notebook):
+def durations(notebook: NotebookNode) -> list[Metric]:
     """Metrics: the seconds of each cell, by its number as the step, and those of the whole notebook."""
     moment = get_current_time_millis()
     seconds = [(n, c.metadata.papermill.get("duration")) for n, c in enumerate(notebook.cells, 1)]

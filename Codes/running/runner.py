@@ -3,8 +3,11 @@
 import logging
 import os
 import secrets as random_names
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import nbformat
 
@@ -12,18 +15,19 @@ from Codes.ground import paths, plain_yaml
 from Codes.ground.errors import WorkbookError, nearest
 from Codes.ground.paths import NOTEBOOKS, RESOURCES
 from Codes.notebook_files import notebook_file, parameters
+from Codes.notebook_files.parameters import Parameter
 from Codes.warm import channel
 
 LIFECYCLE = RESOURCES / "lifecycle"
 LONGEST = 200  # bytes of an output's name: file systems allow 255, and the part file's is longer
 
 
-def notebooks():
+def notebooks() -> list[Path]:
     """The lifecycle: the numbered notebooks, in the order of their numbers."""
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def find(name):
+def find(name: str | Path) -> Path:
     """The path of the notebook `name`: a path, or a name in `notebooks/`; a WorkbookError suggests the nearest."""
     if "://" in str(name):
         raise WorkbookError(
@@ -37,7 +41,7 @@ def find(name):
     raise WorkbookError(f"there is no notebook '{name}'; there are {', '.join(stems)}.{hint}")
 
 
-def declared(path):
+def declared(path: Path) -> list[Parameter]:
     """The parameters of the notebook at `path`."""
     notebook = notebook_file.read(path)
     try:
@@ -49,7 +53,7 @@ def declared(path):
     return parameters.of(notebook, Path(path).name)
 
 
-def sets_for(path):
+def sets_for(path: Path) -> list[dict[str, Any]]:
     """The parameter sets with which the lifecycle runs the notebook at `path`: one empty set if no file lists them."""
     file = LIFECYCLE / f"{path.stem}.yaml"
     if not file.exists():
@@ -62,7 +66,7 @@ def sets_for(path):
     return sets
 
 
-def plan(name, given):
+def plan(name: str | None, given: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
     """[(path, values)] of what `workbook run` runs: `name` with `given`, or without a name the whole lifecycle.
 
     In the lifecycle each notebook takes those of `given` that it declares; one that none declares is refused.
@@ -70,21 +74,21 @@ def plan(name, given):
     if name is not None:
         path = find(name)
         return [(path, _checked(path, declared(path), given))]
-    steps, known = [], set()
+    steps, declared_names = [], set()
     for path in notebooks():
         here = declared(path)
         names = {p.name for p in here}
-        known |= names
+        declared_names |= names
         mine = {k: v for k, v in given.items() if k in names}
         steps += [(path, _checked(path, here, {**s, **mine})) for s in sets_for(path)]
-    if unknown := set(given) - known:
+    if unknown := set(given) - declared_names:
         raise WorkbookError(
-            f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(sorted(known))}."
+            f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(sorted(declared_names))}."
         )
     return steps
 
 
-def _checked(path, here, given):
+def _checked(path: Path, here: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
     """`given`, its texts read by the types of the parameters `here`; refused if wrong, before anything runs."""
     texts = {k: v.text for k, v in given.items() if isinstance(v, Typed)}
     values = {**given, **parameters.from_text(here, texts)}
@@ -95,11 +99,11 @@ def _checked(path, here, given):
 class Typed:
     """A value as it was typed on a command line; its parameter's declared type says how to read it."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         self.text = text
 
 
-def output_path(path, wanted=None, force=False):
+def output_path(path: Path, wanted: str | Path | None = None, force: bool = False) -> Path:
     """Where the executed copy of `path` goes: `wanted`, not over an existing file unless `force`; else a new name."""
     if wanted is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -125,14 +129,14 @@ def output_path(path, wanted=None, force=False):
     return wanted
 
 
-def warm_up(also=None):
+def warm_up(also: Mapping[str, str] | None = None) -> Thread | None:
     """Begin to start the template of warm kernels with the variables `also`; returns the thread, None where one is."""
     from Codes.warm import provisioner
 
     return provisioner.warm_up(also)
 
 
-def kernel_of(path):
+def kernel_of(path: Path) -> str | None:
     """The kernel to run the notebook at `path` with: the warm one where it names this Python's own and that can be."""
     from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager, NoSuchKernel
 
@@ -146,7 +150,14 @@ def kernel_of(path):
         return named
 
 
-def run(path, values, output, kernel=None, progress=True, **limits):
+def run(
+    path: Path,
+    values: Mapping[str, Any],
+    output: Path | None,
+    kernel: str | None = None,
+    progress: bool = True,
+    **limits: Any,
+) -> None:
     """Run the notebook at `path` with `values` as one MLflow run, into the file `output` (None: into none)."""
     import papermill
     from papermill.exceptions import PapermillException
@@ -173,11 +184,11 @@ def run(path, values, output, kernel=None, progress=True, **limits):
         ) from error
 
 
-def _is_news(record):
+def _is_news(record: logging.LogRecord) -> bool:
     """Whether the log `record` is none of papermill's about parameters, which reads fewer than we have checked."""
     return not str(record.msg).startswith(("Passed unknown parameter", "Translator for "))
 
 
-def _literally(path):
+def _literally(path: str | Path) -> str:
     """`path` for papermill, which would fill in what stands in braces."""
     return str(path).replace("{", "{{").replace("}", "}}")

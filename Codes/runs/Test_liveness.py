@@ -64,6 +64,7 @@ def fixture_cases(store):
         "elsewhere, without any heartbeat since its start": (owner(boot=ELSEWHERE), None),
         "of no owner": (None, beat(days=1)),
         "of an owner that somebody garbled": ("{", beat(days=1)),
+        "of an owner without its process": (owner(pid=None), beat(days=1)),
         "ended long ago": (owner(pid=gone.pid), beat(days=1)),
     }
     runs = {case: make_run(store, *pair) for case, pair in tags.items()}
@@ -146,6 +147,7 @@ def test_a_run_that_may_be_alive_is_left_alone(cases, store, case):
         "elsewhere, standing still",
         "elsewhere, without any heartbeat since its start",
         "of an owner that somebody garbled",
+        "of an owner without its process",
     ],
 )
 def test_a_run_whose_owner_is_gone_is_closed(cases, store, case):

@@ -22,10 +22,10 @@ PLAIN = "-c diff.noprefix=false -c diff.mnemonicPrefix=false -c diff.relative=fa
 PLAIN += "diff --no-ext-diff --no-color --no-textconv --submodule=short".split()
 
 
-def tags(notebook):
+def tags(notebook: str | Path) -> dict[str, str]:
     """The identity tags of a run of `notebook` (a path): user, source and, inside git, the code version."""
     path = Path(notebook).resolve()
-    found = {
+    facts = {
         "mlflow.user": user(),
         "mlflow.source.name": str(path),
         "mlflow.source.type": "NOTEBOOK",
@@ -37,19 +37,19 @@ def tags(notebook):
         version = git(path.parent, "rev-parse", "HEAD", "--show-toplevel", "--abbrev-ref", "HEAD")
     if version:
         commit, root, branch = version.splitlines()
-        found |= {
+        facts |= {
             "mlflow.source.name": path.relative_to(Path(root).resolve()).as_posix(),
             "mlflow.source.git.commit": commit,
             "mlflow.source.git.branch": branch,
         }
-        if status.result() is not None:
-            found[DIRTY] = str(is_dirty(Path(root), os.fsdecode(status.result()))).lower()
-        if remote.result():
-            found["mlflow.source.git.repoURL"] = redacted(remote.result())
-    return found
+        if (entries := status.result()) is not None:
+            facts[DIRTY] = str(is_dirty(Path(root), os.fsdecode(entries))).lower()
+        if address := remote.result():
+            facts["mlflow.source.git.repoURL"] = redacted(address)
+    return facts
 
 
-def of_nothing():
+def of_nothing() -> dict[str, str]:
     """The identity tags of a run whose notebook nothing tells: who, and the folder that it was made in."""
     return {
         "mlflow.user": user(),
@@ -58,17 +58,18 @@ def of_nothing():
     }
 
 
-def is_dirty(root, status):
+def is_dirty(root: Path, status: str) -> bool:
     """Whether the repository at `root`, with that `git status --porcelain -z`, has changes but for notebooks' outputs.
 
     JupyterLab saves what cells show, and with it counts, times and the kernel's version, on its own.
     """
     entries = filter(None, status.split("\0"))
     changes = [re.fullmatch(r"(?: M|M |MM) (.*\.ipynb)", each, re.DOTALL) for each in entries]
-    return not all(changes) or any(not versions(root, change[1])[2] for change in changes)
+    notebooks = [change[1] for change in changes if change]
+    return len(notebooks) < len(changes) or any(not versions(root, n)[2] for n in notebooks)
 
 
-def versions(root, path):
+def versions(root: Path, path: str) -> tuple[str, str, bool]:
     """(text as committed, as it is now, whether their code is the same) of the notebook `path` below `root`."""
     old = printed(root, "show", f"HEAD:{path}")
     try:
@@ -78,7 +79,7 @@ def versions(root, path):
     return old, new, notebook_diff.same_code(old, new)
 
 
-def uncommitted(notebook):
+def uncommitted(notebook: str | Path) -> str:
     """The uncommitted changes of the repository around `notebook` as text: the diff, and untracked names."""
     folder = Path(notebook).resolve().parent
     untracked = git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
@@ -86,7 +87,7 @@ def uncommitted(notebook):
     return names + _diff(folder)
 
 
-def _diff(folder):
+def _diff(folder: Path) -> str:
     """The diff of the repository around `folder`, of notebooks their code alone.
 
     Over the limit it comes without the content of binary files, then cut.
@@ -103,32 +104,34 @@ def _diff(folder):
     return diff[:DIFF_LIMIT].decode("utf-8", "replace") + f"\n# cut: over {DIFF_LIMIT:,} bytes\n"
 
 
-def _notebook_diffs(folder):
+def _notebook_diffs(folder: Path) -> dict[str, str]:
     """{path: diff} of the changed notebooks of the repository around `folder` that can be read, without outputs."""
     names = "--name-only -z --no-renames --diff-filter=M HEAD -- :(top,glob)**/*.ipynb".split()
     root, changed = git(folder, "rev-parse", "--show-toplevel"), git(folder, *PLAIN, *names)
-    found = {}
-    for path in filter(None, (changed or "").split("\0")):
+    diffs: dict[str, str] = {}
+    if not root or not changed:
+        return diffs
+    for path in filter(None, changed.split("\0")):
         old, new, is_same = versions(Path(root), path)
         head = (git(Path(root), *PLAIN, "HEAD", "--", f":(literal){path}") or "").partition(
             "\n@@ "
         )[0]
         if is_same:
-            found[path] = ""
+            diffs[path] = ""
         elif old and "\n+++ " in head:
             with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
                 head = re.sub(r"^index .*\n", "", head, flags=re.MULTILINE)
-                found[path] = f"{head}\n{notebook_diff.hunks(old, new)}"
-    return found
+                diffs[path] = f"{head}\n{notebook_diff.hunks(old, new)}"
+    return diffs
 
 
-def git(folder, *arguments):
+def git(folder: Path, *arguments: str) -> str | None:
     """The text that git prints in `folder`; None where it fails, takes too long or is not installed."""
     text = printed(folder, *arguments)
     return text if text is None else text.decode("utf-8", "replace").strip()
 
 
-def printed(folder, *arguments, most=-1):
+def printed(folder: Path, *arguments: str, most: int = -1) -> bytes | None:
     """The first `most` bytes that git prints in `folder` (-1: all); None as in `git`."""
     try:
         with subprocess.Popen(
@@ -137,6 +140,7 @@ def printed(folder, *arguments, most=-1):
             end = threading.Timer(PATIENCE, process.kill)
             end.start()
             try:
+                assert process.stdout is not None  # it is a pipe
                 text = process.stdout.read(most)
                 is_full = len(text) == most
                 return text if is_full or process.wait() == 0 else None
@@ -147,7 +151,7 @@ def printed(folder, *arguments, most=-1):
         return None
 
 
-def user():
+def user() -> str:
     """Who is at work, by name."""
     try:
         return getpass.getuser()

@@ -10,12 +10,14 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any, Self
 
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, RunStatus
+from mlflow.entities import LifecycleStage, Run, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -33,14 +35,14 @@ PERIOD = 4.0  # seconds between two heartbeats; a watcher waits twice as long
 GRACE = "WORKBOOK_GRACE_SECONDS"  # how long a stopped (SIGSTOP) owner is still taken for alive
 
 
-def me():
+def me() -> str:
     """This process, as the value of the tag OWNER."""
     return json.dumps(
         {"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "start": _start(os.getpid())}
     )
 
 
-def _boot():
+def _boot() -> str:
     """This boot of this machine and, in a container, its process-id namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -49,7 +51,7 @@ def _boot():
         return f"{platform.node()} {int(psutil.boot_time())}"
 
 
-def _start(pid):
+def _start(pid: int) -> str:
     """When `pid` started, in a unit that no change of the clock moves where the system has one."""
     try:
         return (
@@ -59,12 +61,12 @@ def _start(pid):
         return str(psutil.Process(pid).create_time()) if psutil.pid_exists(pid) else ""
 
 
-def claim():
+def claim() -> dict[str, str]:
     """The tags by which this process owns a run, from now on."""
     return {OWNER: me(), HEARTBEAT: now()}
 
 
-def now():
+def now() -> str:
     """This moment, as text."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -76,12 +78,18 @@ class Heartbeat(threading.Thread):
     Where somebody asks the run to stop, by the tag STOP, it calls `on_asked` with the reason given there.
     """
 
-    def __init__(self, run_id, on_lost=lambda: None, on_asked=lambda reason: None, period=None):
+    def __init__(
+        self,
+        run_id: str,
+        on_lost: Callable[[], object] = lambda: None,
+        on_asked: Callable[[str], object] = lambda reason: None,
+        period: float | None = None,
+    ) -> None:
         super().__init__(name="workbook-heartbeat", daemon=True)
         self.run_id, self.on_lost, self.on_asked = run_id, on_lost, on_asked
         self.period, self.ended = period or PERIOD, threading.Event()
 
-    def run(self):
+    def run(self) -> None:
         client = MlflowClient()
         while not self.ended.wait(self.period):
             try:
@@ -98,24 +106,24 @@ class Heartbeat(threading.Thread):
             except MlflowException:  # the store is away for a moment; the next beat tries again
                 continue
 
-    def stop(self):
+    def stop(self) -> None:
         """End the heartbeat without waiting for one under way."""
         self.ended.set()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
-def closed_by(run):
+def closed_by(run: Run) -> str:
     """Who closed `run` over its owner's head; an empty text for nobody."""
     return run.data.tags.get(CLOSED, "")
 
 
-def is_deleted(client, run_id):
+def is_deleted(client: MlflowClient, run_id: str) -> bool:
     """Whether `run_id` was deleted, in the UI or for good."""
     try:
         return client.get_run(run_id).info.lifecycle_stage == LifecycleStage.DELETED
@@ -123,7 +131,7 @@ def is_deleted(client, run_id):
         return error.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
-def close_deleted(client, run_id):
+def close_deleted(client: MlflowClient, run_id: str) -> None:
     """Let the deleted `run_id`, which takes no status, be KILLED where somebody restores it; it stays deleted."""
     with contextlib.suppress(MlflowException):  # it is gone for good
         client.restore_run(run_id)
@@ -131,7 +139,7 @@ def close_deleted(client, run_id):
         client.delete_run(run_id)
 
 
-def close_dead_runs():
+def close_dead_runs() -> list[str]:
     """Close as KILLED every running run whose owner is gone, and end what its kernel left; returns their ids."""
     client = MlflowClient()
     here, elsewhere = [], []
@@ -142,26 +150,32 @@ def close_dead_runs():
     return [run.info.run_id for run in dead if close(client, run)]
 
 
-def owner_of(run):
+def owner_of(run: Run) -> dict[str, Any]:
     """The owner of `run` as it was written down; {} where somebody garbled it: then its heartbeat decides."""
+    return _owner(run.data.tags[OWNER])
+
+
+def _owner(text: str) -> dict[str, Any]:
+    """The owner that `text`, of `me()`, tells of; {} where it is no such text."""
     try:
-        return dict(json.loads(run.data.tags[OWNER]))
+        owner = dict(json.loads(text))
     except (ValueError, TypeError):
         return {}
+    return owner if isinstance(owner.get("pid"), int) else {}
 
 
-def running(client):
+def running(client: MlflowClient) -> list[Run]:
     """The running runs that have an owner tag, in all experiments."""
     where = "attributes.status = 'RUNNING'"
     return [run for run in all_runs(client, where) if OWNER in run.data.tags]
 
 
-def is_alive(run):
+def is_alive(run: Run) -> bool:
     """Whether the owner of `run` lives: on this boot by its process, else by its heartbeat."""
     owner = owner_of(run)
     if owner.get("boot") != _boot():
         return _age(run) <= 2 * PERIOD
-    if _start(owner.get("pid")) != owner.get("start"):
+    if _start(owner["pid"]) != owner.get("start"):
         return False
     try:
         status = psutil.Process(owner["pid"]).status()
@@ -171,13 +185,13 @@ def is_alive(run):
     return status != psutil.STATUS_ZOMBIE and not stopped
 
 
-def is_gone(text):
+def is_gone(text: str) -> bool:
     """Whether the process that `me()` once told of as `text` is known to be gone: of this boot, and ended."""
-    owner = json.loads(text)
-    return owner.get("boot") == _boot() and _start(owner.get("pid")) != owner.get("start")
+    owner = _owner(text)
+    return owner.get("boot") == _boot() and _start(owner["pid"]) != owner.get("start")
 
 
-def _age(run):
+def _age(run: Run) -> float:
     """Seconds since the last heartbeat, or else since the start."""
     try:
         since = datetime.fromisoformat(run.data.tags[HEARTBEAT].partition(" ")[0]).timestamp()
@@ -186,7 +200,7 @@ def _age(run):
     return time.time() - since
 
 
-def _still(client, suspects):
+def _still(client: MlflowClient, suspects: list[Run]) -> list[Run]:
     """Those of `suspects` whose heartbeat stands still while we watch: a clock that is wrong must not kill a run."""
     if not suspects:
         return []
@@ -197,7 +211,7 @@ def _still(client, suspects):
     ]
 
 
-def close(client, run):
+def close(client: MlflowClient, run: Run) -> bool:
     """Close `run` as KILLED over its owner's head, and end its kernel; whether it was running still."""
     run_id = run.info.run_id
     if client.get_run(run_id).info.status != "RUNNING":  # it ended while we looked
@@ -210,7 +224,7 @@ def close(client, run):
     return True
 
 
-def close_children(client, run_id, status):
+def close_children(client: MlflowClient, run_id: str, status: str) -> None:
     """Give the running runs below the run its own `status`, and end their kernels.
 
     Those that have an owner, such as the trials of a sweep, live or die by themselves, with what is below them.
@@ -221,40 +235,41 @@ def close_children(client, run_id, status):
             set_status(client, run.info.run_id, status)
 
 
-def _above(client, run):
+def _above(client: MlflowClient, run: Run) -> list[str]:
     """The ids of the runs that `run` is nested in, from its parent on, up to the first that has an owner."""
     seen = [run.info.run_id]
-    while run and OWNER not in run.data.tags:
-        parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    each: Run | None = run
+    while each and OWNER not in each.data.tags:
+        parent = each.data.tags.get(MLFLOW_PARENT_RUN_ID)
         if not parent or parent in seen:
             break
         seen.append(parent)
-        run = _run(client, parent)
+        each = _run(client, parent)
     return seen[1:]
 
 
-def _run(client, run_id):
+def _run(client: MlflowClient, run_id: str) -> Run | None:
     """The run, deleted or not; None where there is none."""
     with contextlib.suppress(MlflowException):
         return client.get_run(run_id)
     return None
 
 
-def set_status(client, run_id, status, name=None):
+def set_status(client: MlflowClient, run_id: str, status: str, name: str | None = None) -> None:
     """Write `run_id`'s terminal `status`, and its `name`, past the adoption, which leaves it to the runner."""
     end = int(time.time() * 1000)
     store = client._tracking_client.store  # pylint: disable=protected-access
     store.update_run_info(run_id, RunStatus.from_string(status), end, name)
 
 
-def forget(client, run):
+def forget(client: MlflowClient, run: Run) -> None:
     """Delete what only a running run needs. Call it after the status is set: till then a heartbeat decides."""
     for tag in {HEARTBEAT, STOP} & run.data.tags.keys():
         with contextlib.suppress(MlflowException):  # it does no harm
             client.delete_tag(run.info.run_id, tag)
 
 
-def end_processes(run_id):
+def end_processes(run_id: str) -> None:
     """Kill every process that carries `run_id` in its environment, whatever became of its parents."""
     for process in psutil.process_iter():
         try:

@@ -27,8 +27,18 @@ import multiprocessing
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, TYPE_CHECKING
 
 from Codes.ground.variables import FOR_ALL, OWNED, STORE  # pylint: disable=unused-import
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow import ActiveRun
+    from mlflow.entities import Experiment, Run
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
 # the tag of a run that the notebook has begun by itself: its next top-level run is another one
 BEGUN = "mlflow.workbook.begun"
@@ -42,7 +52,7 @@ LONGEST = 250  # characters of a run's name
 class OwnedRunContext:
     """MLflow's run context provider; making it, which MLflow does on its own import, installs the adoption."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         after_import("mlflow.tracking.fluent", adopt)
         leave_out_the_owned()
         keep_to_the_store()
@@ -51,36 +61,39 @@ class OwnedRunContext:
         find_the_experiment()
         try_lost_races_again()
 
-    def in_context(self):
+    def in_context(self) -> bool:
         """Never: the runner and `tracking.start_run` write the tags."""
         return False
 
-    def tags(self):
+    def tags(self) -> dict[str, str]:
         """No tags."""
         return {}
 
 
-def after_import(name, then):
+def after_import(name: str, then: Callable[[ModuleType], object]) -> None:
     """Call `then` with the module `name` once it has been imported, before anything has taken names from it."""
 
     class Finder:
         """The first to be asked for `name`."""
 
         @staticmethod
-        def find_spec(fullname, path=None, target=None):  # pylint: disable=unused-argument
+        def find_spec(
+            fullname: str, path: object = None, target: object = None
+        ) -> importlib.machinery.ModuleSpec | None:  # pylint: disable=unused-argument
             """The module's own spec, whose loader calls `then` at its end."""
             if fullname != name:
                 return None
             sys.meta_path.remove(Finder)
             spec = importlib.util.find_spec(name)
-            load = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: (load(module), then(module))
+            loader: Any = spec and spec.loader
+            load = loader.exec_module
+            loader.exec_module = lambda module: (load(module), then(module))
             return spec
 
     sys.meta_path.insert(0, Finder)
 
 
-def owned_run():
+def owned_run() -> str | None:
     """The id of the notebook's run: the runner's, or by hand that of `tracking.start_run`; None without."""
     if OWNED in os.environ and not leaving:
         leaving.append(False)
@@ -89,19 +102,23 @@ def owned_run():
     return os.environ.get(OWNED) or by_hand["run"]
 
 
-by_hand = {"run": None}  # the id of the run that `tracking.start_run` opened in this session
-leaving = []  # its last entry is True once the interpreter, and with it the notebook, is ending
+by_hand: dict[str, str | None] = {
+    "run": None
+}  # the id of the run that `tracking.start_run` opened in this session
+leaving: list[bool] = (
+    []
+)  # its last entry is True once the interpreter, and with it the notebook, is ending
 
 
 @functools.cache
-def experiment_of(run_id):
+def experiment_of(run_id: str) -> str:
     """The id of the experiment that the run is in."""
     from mlflow import MlflowClient
 
     return MlflowClient().get_run(run_id).info.experiment_id
 
 
-def adopt(fluent):
+def adopt(fluent: Any) -> None:
     """Let MLflow's `fluent` functions know of the owned run."""
     from mlflow.utils import autologging_utils
 
@@ -115,7 +132,7 @@ def adopt(fluent):
     )
 
 
-def leave_out_the_owned():
+def leave_out_the_owned() -> None:
     """Let `MLFLOW_RUN_ID` ask for a run only where it names another than the owned one, as for a project's process."""
     from mlflow.environment_variables import MLFLOW_RUN_ID
 
@@ -123,30 +140,30 @@ def leave_out_the_owned():
     MLFLOW_RUN_ID.get = lambda: None if read() == os.environ.get(OWNED) else read()
 
 
-def implicit(fluent, resume):
+def implicit(fluent: Any, resume: "Callable[..., ActiveRun]") -> "Callable[[], ActiveRun]":
     """MLflow's way to a run for what is logged without one: the owned run, until the notebook begins one itself."""
     get_or_start = fluent._get_or_start_run
 
     @functools.wraps(get_or_start)
-    def get_or_start_run():
+    def get_or_start_run() -> "ActiveRun":
         if not (run_id := owned_run()) or fluent.MLFLOW_RUN_ID.get():
             return get_or_start()
         check_store()
         if not fluent._active_run_stack.get():
             fluent._active_experiment_id = None  # MLflow would not resume a run of another one
-            resume(run_id).is_implicit = True
+            setattr(resume(run_id), "is_implicit", True)
         return fluent._active_run_stack.get()[-1]
 
     return get_or_start_run
 
 
-def explicit(fluent):
+def explicit(fluent: Any) -> "Callable[..., ActiveRun]":
     """`mlflow.start_run`: the owned run for the first that the notebook begins, else a run of its own."""
     start = fluent.start_run
     arguments = inspect.signature(start)
 
     @functools.wraps(start)
-    def start_run(*args, **kwargs):
+    def start_run(*args: Any, **kwargs: Any) -> "ActiveRun":
         if fluent.MLFLOW_RUN_ID.get():
             return start(*args, **kwargs)
         if not (owned := owned_run()):
@@ -162,7 +179,7 @@ def explicit(fluent):
     return start_run
 
 
-def by_its_cells(run):
+def by_its_cells(run: "ActiveRun") -> "ActiveRun":
     """The `run`, begun without an owner; where a notebook's cell begins it, its status becomes that of the cells."""
     if "ipykernel" in sys.modules:
         from Codes.runs import session
@@ -172,7 +189,7 @@ def by_its_cells(run):
 
 
 @contextlib.contextmanager
-def asked_for(fluent):
+def asked_for(fluent: Any) -> "Iterator[list[ActiveRun]]":
     """The stack of active runs without one that is active only because something was logged.
 
     In the end that one lies under those that have become active, unless it is among them.
@@ -187,7 +204,7 @@ def asked_for(fluent):
         stack[:0] = [run for run in implicits if run.info.run_id not in active]
 
 
-def is_top_level(asked, owned):
+def is_top_level(asked: Mapping[str, Any], owned: str) -> bool:
     """Whether these arguments of `start_run`, here and now, ask for a notebook's run as such, not for one below it."""
     if any(asked.get(name) for name in ("run_id", "nested", "parent_run_id")):
         return False
@@ -199,7 +216,7 @@ def is_top_level(asked, owned):
     )
 
 
-def begin(run_id):
+def begin(run_id: str) -> "Run | None":
     """The run, for the first caller of all processes; None for the others."""
     from mlflow import MlflowClient
 
@@ -213,14 +230,16 @@ def begin(run_id):
         return run
 
 
-def both_names(run, asked):
+def both_names(run: "Run", asked: Mapping[str, Any]) -> dict[str, str]:
     """The arguments that resume the `run` under its own name and the one `asked` for."""
     name, wanted = run.info.run_name, asked.get("run_name")
     both = name if not wanted or wanted in name else f"{name} · {wanted}"[:LONGEST]
     return {"run_id": run.info.run_id, "run_name": both}
 
 
-def each_its_own(fluent, manage):
+def each_its_own(
+    fluent: Any, manage: Callable[..., Callable[..., Any]]
+) -> Callable[..., Callable[..., Any]]:
     """Let each fit that MLflow logs by itself be a run, so that no parameter of one stands beside metrics of another.
 
     Where a run is active only because something was logged, it begins one; where its parameters contradict those
@@ -229,10 +248,12 @@ def each_its_own(fluent, manage):
     from mlflow.utils.autologging_utils import _has_active_training_session
 
     @functools.wraps(manage)
-    def with_managed_run(integration, patch_function, tags=None):
+    def with_managed_run(
+        integration: str, patch_function: Any, tags: dict[str, str] | None = None
+    ) -> Callable[..., Any]:
         managed = manage(integration, patch_function, tags)
 
-        def patch_with_managed_run(*args, **kwargs):
+        def patch_with_managed_run(*args: Any, **kwargs: Any) -> Any:
             if not (owned := owned_run()) or _has_active_training_session():
                 return managed(*args, **kwargs)
             with asked_for(fluent) as stack, contextlib.ExitStack() as child:
@@ -245,23 +266,23 @@ def each_its_own(fluent, manage):
     return with_managed_run
 
 
-def contradicts(run_id, fitted=None):
+def contradicts(run_id: str, fitted: Any = None) -> bool:
     """Whether the parameters of `fitted`, an estimator or a dict of them, have other values in the run."""
     from mlflow import MlflowClient
 
-    given = fitted.get_params() if hasattr(fitted, "get_params") else fitted
-    if not isinstance(given, dict):
+    parameters = fitted.get_params() if hasattr(fitted, "get_params") else fitted
+    if not isinstance(parameters, dict):
         return False
-    known = MlflowClient().get_run(run_id).data.params
-    return any(known.get(name, str(value)) != str(value) for name, value in given.items())
+    logged = MlflowClient().get_run(run_id).data.params
+    return any(logged.get(name, str(value)) != str(value) for name, value in parameters.items())
 
 
-def current_experiment(fluent):
+def current_experiment(fluent: Any) -> Callable[[], str]:
     """MLflow's experiment for what is read and begun: the owned run's; by hand one that is set wins."""
     get_experiment_id = fluent._get_experiment_id
 
     @functools.wraps(get_experiment_id)
-    def own_experiment_id():
+    def own_experiment_id() -> str:
         is_set = OWNED not in os.environ and fluent._active_experiment_id
         owned = None if is_set else owned_run()
         return experiment_of(owned) if owned else get_experiment_id()
@@ -269,13 +290,13 @@ def current_experiment(fluent):
     return own_experiment_id
 
 
-def in_its_experiment(fluent):
+def in_its_experiment(fluent: Any) -> "Callable[..., Experiment]":
     """`mlflow.set_experiment`, which under the runner takes every name for that of the run's own experiment."""
     set_experiment = fluent.set_experiment
     arguments = inspect.signature(set_experiment)
 
     @functools.wraps(set_experiment)
-    def set_own_experiment(*args, **kwargs):
+    def set_own_experiment(*args: Any, **kwargs: Any) -> "Experiment":
         if not (owned := os.environ.get(OWNED)):
             return set_experiment(*args, **kwargs)
         check_store()
@@ -284,27 +305,31 @@ def in_its_experiment(fluent):
             aliases.add(name)
         elif asked.get("experiment_id"):
             asked["experiment_id"] = experiment_of(owned)
-        found = set_experiment(**asked)
-        if name not in (None, found.name):
+        experiment = set_experiment(**asked)
+        if name not in (None, experiment.name):
             logging.getLogger(fluent.__name__).warning(
-                "the run stays in the experiment '%s', which stands for '%s' here", found.name, name
+                "the run stays in the experiment '%s', which stands for '%s' here",
+                experiment.name,
+                name,
             )
-        return found
+        return experiment
 
     return set_own_experiment
 
 
-aliases = set()  # names that `set_experiment` took for the one of the run's own experiment
+aliases: set[str] = (
+    set()
+)  # names that `set_experiment` took for the one of the run's own experiment
 
 
-def find_the_experiment():
+def find_the_experiment() -> None:
     """Let the names that `set_experiment` was given lead to the experiment that the owned run is in."""
     from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
     get = TrackingServiceClient.get_experiment_by_name
 
     @functools.wraps(get)
-    def get_experiment_by_name(self, name):
+    def get_experiment_by_name(self: "TrackingServiceClient", name: str) -> "Experiment | None":
         if name in aliases and is_store(self.tracking_uri):
             return self.get_experiment(experiment_of(owned_run()))
         return get(self, name)
@@ -312,14 +337,20 @@ def find_the_experiment():
     TrackingServiceClient.get_experiment_by_name = get_experiment_by_name
 
 
-def name_the_parent():
+def name_the_parent() -> None:
     """Let every run that a notebook makes name a parent: the one that it is given, else the owned run."""
     from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
     create = TrackingServiceClient.create_run
 
     @functools.wraps(create)
-    def create_run(self, experiment_id, start_time=None, tags=None, run_name=None):
+    def create_run(
+        self: "TrackingServiceClient",
+        experiment_id: str,
+        start_time: int | None = None,
+        tags: dict[str, str] | None = None,
+        run_name: str | None = None,
+    ) -> "Run":
         if (owned := owned_run()) and is_store(self.tracking_uri):
             tags = {PARENT: owned, **(tags or {})}
         return create(self, experiment_id, start_time, tags, run_name)
@@ -327,7 +358,7 @@ def name_the_parent():
     TrackingServiceClient.create_run = create_run
 
 
-def leave_the_status():
+def leave_the_status() -> None:
     """Let nothing in the notebook end the owned run: the runner knows best whether all cells ran.
 
     Nor does MLflow's farewell end the nested runs that a notebook left open: they get the owned run's status.
@@ -336,7 +367,12 @@ def leave_the_status():
 
     set_terminated = TrackingServiceClient.set_terminated
 
-    def set_terminated_unless_owned(self, run_id, status=None, end_time=None):
+    def set_terminated_unless_owned(
+        self: "TrackingServiceClient",
+        run_id: str,
+        status: str | None = None,
+        end_time: int | None = None,
+    ) -> None:
         if run_id == os.environ.get(OWNED) or True in leaving:
             self.store.shut_down_async_logging()
         else:
@@ -345,7 +381,7 @@ def leave_the_status():
     TrackingServiceClient.set_terminated = set_terminated_unless_owned
 
 
-def keep_to_the_store():
+def keep_to_the_store() -> None:
     """Refuse `mlflow.set_tracking_uri` in a cell where it leads away from the store that the owned run is kept in."""
     from mlflow import tracking
     from mlflow.tracking._tracking_service import utils
@@ -353,7 +389,7 @@ def keep_to_the_store():
     set_uri = utils.set_tracking_uri
 
     @functools.wraps(set_uri)
-    def set_tracking_uri(uri):
+    def set_tracking_uri(uri: "str | Path") -> None:
         store = os.environ.get(STORE)
         if store and "ipykernel" in sys.modules:
             check_store(uri)
@@ -363,7 +399,7 @@ def keep_to_the_store():
     utils.set_tracking_uri = tracking.set_tracking_uri = set_tracking_uri
 
 
-def check_store(uri=None):
+def check_store(uri: "str | Path | None" = None) -> None:
     """Refuse what goes to the store `uri`, by default MLflow's present one, where the owned run is in another."""
     import mlflow
 
@@ -378,13 +414,13 @@ def check_store(uri=None):
         )
 
 
-def is_store(uri):
+def is_store(uri: str) -> bool:
     """Whether the store `uri` is the one that the owned run is kept in, in whatever spelling."""
     store = os.environ.get(STORE)
     return not store or store == uri or spelt(store) == spelt(uri)
 
 
-def spelt(uri):
+def spelt(uri: str) -> str:
     """`uri` in one spelling: without a user and a password, the file of a database from the root."""
     scheme, separator, rest = str(uri).partition("://")
     if scheme == "sqlite":
@@ -395,7 +431,7 @@ def spelt(uri):
     return f"{scheme}{separator}{rest}"
 
 
-def try_lost_races_again():
+def try_lost_races_again() -> None:
     """Let two processes log the same new dataset or tag at once: MLflow looks, then inserts; the slower one fails.
 
     On the second try it finds what the other one wrote, and logs nothing twice.
@@ -403,9 +439,9 @@ def try_lost_races_again():
     from mlflow.exceptions import MlflowException
     from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
-    def again(call):
+    def again(call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
-        def call_again(*args, **kwargs):
+        def call_again(*args: Any, **kwargs: Any) -> Any:
             try:
                 return call(*args, **kwargs)
             except MlflowException as error:

@@ -6,10 +6,13 @@ import ast
 import contextlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.tracking import fluent
 from pandas import DataFrame
 
@@ -30,21 +33,22 @@ ABOUT = (
 )
 
 
-def use_store():
+def use_store() -> str:
     """Point MLflow at the workbook's store, created if it is new, and return its URI."""
     uri = open_store()
     mlflow.set_tracking_uri(uri)
     return uri
 
 
-def start_run():
+def start_run() -> Run:
     """The active run: the runner's own where there is one, else a new one with the same identity and parameters.
 
     By hand (JupyterLab, VS Code) it reads the notebook's parameters cell from its file and the values from the session.
     """
-    if mlflow.active_run() and OWNED in os.environ:
-        return mlflow.active_run()
-    if mlflow.active_run() or by_hand["run"]:
+    active = mlflow.active_run()
+    if active and OWNED in os.environ:
+        return active
+    if active or by_hand["run"]:
         session.end()  # the cell was run a second time by hand: a new attempt is a new run
     use_store()
     if OWNED in os.environ or os.environ.get("MLFLOW_RUN_ID"):
@@ -57,42 +61,43 @@ def start_run():
     run = mlflow.start_run(
         experiment_id=experiment, run_name=Path(notebook or BY_HAND).stem, tags=tags
     )
-    by_hand["run"], run.is_implicit = run.info.run_id, True
+    by_hand["run"] = run.info.run_id
+    setattr(run, "is_implicit", True)
     session.Session(run.info.run_id, notebook).begin()
     record(run, notebook or BY_HAND, values)
     return run
 
 
-def session_values(notebook):
+def session_values(notebook: Path | None) -> dict[str, Any]:
     """The parameters of `notebook`'s parameters cell with the values that they have in this session."""
     from Codes.notebook_files import notebook_file
 
     if notebook is None:
         return {}
     declared = {p.name: p for p in parameters.of(notebook_file.read(notebook), notebook)}
-    there = session.names()
-    values = json.loads(kernel_values.held(list(declared), there))
+    here = session.names()
+    values = json.loads(kernel_values.held(list(declared), here))
     # what is no plain value is there by its repr
-    plain = {n: v for n, v in values.items() if declared[n].is_plain and type(v) is type(there[n])}
+    plain = {n: v for n, v in values.items() if declared[n].is_plain and type(v) is type(here[n])}
     parameters.validated([declared[n] for n in plain], plain, notebook)
     return parameters.recorded(declared.values(), values)
 
 
-def experiment_of(notebook, values):
+def experiment_of(notebook: str | Path, values: Mapping[str, Any]) -> str:
     """The id of a run's experiment: the one for all runs, else that of its `problem`, else of the notebook's name.
 
     A run that is started within another lies beside it.
     """
     beside = os.environ.get(EXPERIMENT_ID) if OWNED in os.environ else None
-    if given := for_all() or beside:
-        return given
+    if chosen := for_all() or beside:
+        return chosen
     problem = values.get("problem")
     is_known = problem and not isinstance(problem, parameters.Computed)
     name = str(problem) if is_known else Path(notebook).stem
     return ensure_experiment(named_experiment(notebook, values) or name)
 
 
-def named_experiment(notebook, values):
+def named_experiment(notebook: str | Path, values: Mapping[str, Any]) -> str | None:
     """The name that the first `set_experiment` of the notebook gives, as text or by a parameter; None without.
 
     One that the notebook makes itself (`create_experiment`) must not be there before.
@@ -103,7 +108,7 @@ def named_experiment(notebook, values):
     return next((n for f, n in names if f == "set_experiment" and n and n not in made), None)
 
 
-def _calls(notebook):
+def _calls(notebook: str | Path) -> Iterator[tuple[str, ast.Call]]:
     """(name of the function, call) of each call in the cells of `notebook`, as far as its file can be read."""
     try:
         cells = json.loads(Path(notebook).read_text("utf-8"))["cells"]
@@ -120,7 +125,7 @@ def _calls(notebook):
                     yield getattr(node.func, "attr", getattr(node.func, "id", "")), node
 
 
-def _first_text(call, values):
+def _first_text(call: ast.Call, values: Mapping[str, Any]) -> str | None:
     """The text of `call`'s first argument, written out or the name of one of `values`; None for anything else."""
     given = [*call.args, *(k.value for k in call.keywords if k.arg in ("experiment_name", "name"))]
     if given and isinstance(given[0], ast.Constant) and isinstance(given[0].value, str):
@@ -129,7 +134,7 @@ def _first_text(call, values):
     return named if isinstance(named, str) else None
 
 
-def for_all():
+def for_all() -> str:
     """The id of the experiment that MLFLOW_EXPERIMENT_ID or _NAME names for all runs; an empty text for none."""
     if FOR_ALL in os.environ:
         return os.environ[FOR_ALL]
@@ -137,7 +142,7 @@ def for_all():
     return os.environ.get(EXPERIMENT_ID) or (ensure_experiment(name) if name else "")
 
 
-def ensure_experiment(name):
+def ensure_experiment(name: str) -> str:
     """The id of the experiment `name`, made if it is new; its artifacts lie beside the store, whatever the folder."""
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
@@ -159,20 +164,20 @@ def ensure_experiment(name):
         return found.experiment_id
 
 
-def _folder(name):
+def _folder(name: str) -> str:
     """The folder of the experiment `name`: no character that leads elsewhere, and not too many."""
     plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     return plain.lstrip(".")[:50] or "experiment"
 
 
-def record(run, notebook, values):
+def record(run: Run, notebook: str | Path, values: Mapping[str, Any]) -> None:
     """Log those of `values` that are known as parameters of `run`, and the uncommitted changes."""
     log_values(run, {n: v for n, v in values.items() if not isinstance(v, parameters.Computed)})
     if run.data.tags.get(identity.DIRTY) == "true":
         MlflowClient().log_text(run.info.run_id, identity.uncommitted(notebook), identity.DIFF)
 
 
-def log_values(run, values):
+def log_values(run: Run, values: Mapping[str, Any]) -> None:
     """Log `values` as parameters of `run`, and those over the limit whole as an artifact."""
     client, run_id, known = MlflowClient(), run.info.run_id, run.data
     texts = {name: text_of(value) for name, value in values.items()}
@@ -186,19 +191,19 @@ def log_values(run, values):
         )
 
 
-def text_of(value):
+def text_of(value: object) -> str:
     """A parameter as MLflow shows it: JSON for what has parts, so that it can be given back by `-p`."""
     has_parts = isinstance(value, (dict, list, tuple))
     return json.dumps(value, ensure_ascii=False, default=repr) if has_parts else str(value)
 
 
-def shortened(text):
+def shortened(text: str) -> str:
     """`text` if it is within the limit, else its beginning and a word on where the whole is."""
     note = f"… ({len(text)} characters, whole in {WHOLE_PARAMETERS})"
     return text if len(text) <= PARAMETER_LIMIT else text[: PARAMETER_LIMIT - len(note)] + note
 
 
-def runs(problem=None, notebook=None):
+def runs(problem: str | None = None, notebook: str | None = None) -> DataFrame:
     """The finished runs as a table, newest first: run_id, start_time, params.*, metrics.*, tags.*.
 
     `problem` keeps those of one, in the experiment that its runs go to, and `notebook` (a stem such as '02_train')

@@ -4,19 +4,25 @@ import contextlib
 import sys
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from tqdm import tqdm
 
 from Codes.ground.errors import WorkbookError, first_line
+from Codes.model_registry.registry import Version
 from Codes.problems import problem
+from Codes.problems.problem import Problem
+from Codes.saved_models.trust import Loaded
 from Codes.scoring import predictors
 from Codes.scoring.output import Output, added
 from Codes.scoring.parts import Parts, Place
-from Codes.scoring.table_parts import open_table
+from Codes.scoring.predictors import Predictor
+from Codes.scoring.table_parts import CsvTable, open_table, ParquetTable, Part
 from Codes.scoring.typed_rows import Rules
 
 BATCH = 50_000
@@ -38,19 +44,19 @@ class Summary:  # pylint: disable=too-many-instance-attributes
 
 
 def score(  # pylint: disable=too-many-arguments,too-many-locals
-    version,
-    loaded,
-    table,
-    out,
+    version: Version,
+    loaded: Loaded,
+    table: str | Path,
+    out: str | Path,
     *,
-    batch_rows=BATCH,
-    force=False,
-    allow_unknown=False,
-    contract=None,
-    cluster=None,
-    progress=True,
-    say=print,
-):
+    batch_rows: int = BATCH,
+    force: bool = False,
+    allow_unknown: bool = False,
+    contract: str | None = None,
+    cluster: str | None = None,
+    progress: bool = True,
+    say: Callable[[str], Any] = print,
+) -> Summary:
     """Score the file `table` by the model `loaded` of `version` into the file `out`; returns a Summary.
 
     Args:
@@ -78,32 +84,32 @@ def score(  # pylint: disable=too-many-arguments,too-many-locals
         say(f"{out}: scored before; {_other(job.identity, before['identity'])}scoring it again.")
     parts = Parts(job.place, job.identity | {"batch_rows": batch_rows, "force": force})
     with _kept(parts, say):
-        found = _run(job, parts, batch_rows, cluster, _Progress(job.table, progress, say))
-    told = f"{found.scored:,} of {found.rows:,} rows scored in {found.seconds:.1f} s"
-    say(f"{out}: {told}{_rejected(found)}")
-    return found
+        done = _run(job, parts, batch_rows, cluster, _Progress(job.table, progress, say))
+    scored = f"{done.scored:,} of {done.rows:,} rows scored in {done.seconds:.1f} s"
+    say(f"{out}: {scored}{_rejected(done)}")
+    return done
 
 
-def _told_again(done, version, say):
+def _told_again(done: Summary, version: Version, say: Callable[[str], Any]) -> Summary:
     """The Summary `done` of an output that was there already, which is said."""
     by = f"already scored by {version.name} version {version.number}"
     say(f"{done.out}: {by}{_rejected(done)}; nothing to do.")
     return done
 
 
-def _rejected(done):
+def _rejected(done: Summary) -> str:
     """In words, where the rejected rows of the Summary `done` are; '' where none was."""
     return f"; {done.rejected:,} rejected: see {done.side}" if done.side else ""
 
 
-def _other(identity, before):
+def _other(identity: dict[str, Any], before: dict[str, Any]) -> str:
     """In words, what of `identity` is another than `before`."""
     other = [key for key in identity | before if before.get(key) != identity.get(key)]
     return f"now by another {', '.join(other)}: " if other else ""
 
 
 @contextlib.contextmanager
-def _kept(parts, say):
+def _kept(parts: Parts, say: Callable[[str], Any]) -> Iterator[None]:
     """Tell in a line what ended the scoring, and that its finished `parts` are kept."""
     try:
         yield
@@ -124,8 +130,14 @@ class _Job:  # pylint: disable=too-many-instance-attributes
     """One table, one model, one output: checked before anything is written."""
 
     def __init__(
-        self, version, loaded, table, out, allow_unknown, asked
-    ):  # pylint: disable=too-many-arguments,too-many-positional-arguments
+        self,
+        version: Version,
+        loaded: Loaded,
+        table: Path,
+        out: Path,
+        allow_unknown: bool,
+        asked: Problem | None,
+    ) -> None:  # pylint: disable=too-many-arguments,too-many-positional-arguments
         self.version, self.loaded, self.started = version, loaded, time.monotonic()
         self.place = Place(out)
         self.table = open_table(table, loaded.reading)
@@ -134,7 +146,7 @@ class _Job:  # pylint: disable=too-many-instance-attributes
         self.answers = predictors.schema(loaded)
         self._check_names()
         self.place.check(table)
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "table": self.table.digest(),
             "model": version.name,
             "model_version": version.number,
@@ -147,7 +159,7 @@ class _Job:  # pylint: disable=too-many-instance-attributes
                 n: r.model_dump(mode="json") for n, r in asked.contract.items()
             }
 
-    def _check_names(self):
+    def _check_names(self) -> None:
         ours, features = added(self.answers), self.loaded.schema.input_names()
         # a column of the model's own may be called so: ours gets another name then
         self.called = {name: f"{name} (scored)" if name in features else name for name in ours}
@@ -157,22 +169,24 @@ class _Job:  # pylint: disable=too-many-instance-attributes
                 "rename it or leave it out (scores of an earlier scoring are no input)."
             )
 
-    def is_finished(self, receipt):
+    def is_finished(self, receipt: dict[str, Any]) -> bool:
         """Whether `receipt` tells of this very scoring, and its files are there."""
         return receipt["identity"] == self.identity and self.place.is_complete(receipt)
 
-    def summary(self, counts, **facts):
+    def summary(self, counts: tuple[int, int, int], **facts: Any) -> Summary:
         """The Summary of the finished output with these `counts` and `facts`."""
         seconds = time.monotonic() - self.started
         return Summary(*counts, seconds, self.place.out, self.place.side(), **facts)
 
-    def read(self, size):
+    def read(self, size: int) -> Iterator[Part]:
         """Yield the checked parts of the table, `size` rows each."""
         for part in self.table.parts(size):
             yield self.rules.check(part, self.table)
 
 
-def _run(job, parts, batch_rows, cluster, progress):
+def _run(
+    job: _Job, parts: Parts, batch_rows: int, cluster: str | None, progress: "_Progress"
+) -> Summary:
     """Score what is not finished, and write the output; returns its Summary."""
     stale, resumed = parts.open(), parts.count()
     if stale:
@@ -194,13 +208,15 @@ def _run(job, parts, batch_rows, cluster, progress):
     return job.summary(counts, resumed=resumed)
 
 
-def _predictor(job, cluster, progress):
+def _predictor(job: _Job, cluster: str | None, progress: "_Progress") -> Predictor:
     if cluster:
         return predictors.Cluster(cluster, job.loaded, progress.say)
     return predictors.Here(job.loaded)
 
 
-def _answered(job, parts, batch_rows, predictor):
+def _answered(
+    job: _Job, parts: Parts, batch_rows: int, predictor: Predictor
+) -> Generator[tuple[Part, pa.Table], None, None]:
     """Yield each part and its answers, in order, while the next parts are read and predicted."""
     waiting = deque()
     with ThreadPoolExecutor(1) as reader:
@@ -216,7 +232,7 @@ def _answered(job, parts, batch_rows, predictor):
             yield _awaited(job, parts, predictor, *waiting.popleft())
 
 
-def _ahead(items, pool):
+def _ahead(items: Iterator[Part], pool: Executor) -> Iterator[Part]:
     """The `items` of a generator, the next one being made in the thread of `pool` while one is used."""
     coming = pool.submit(next, items, None)
     while (item := coming.result()) is not None:
@@ -224,7 +240,9 @@ def _ahead(items, pool):
         yield item
 
 
-def _awaited(job, parts, predictor, part, known):
+def _awaited(
+    job: _Job, parts: Parts, predictor: Predictor, part: Part, known: Any
+) -> tuple[Part, pa.Table]:
     """The `part` and its answers, once they are there and kept."""
     if isinstance(known, pa.Table):
         return part, known
@@ -243,27 +261,29 @@ def _awaited(job, parts, predictor, part, known):
 class _Progress:
     """A bar on a terminal, plain lines elsewhere, none where it is not wanted."""
 
-    def __init__(self, table, wanted, say):
+    def __init__(
+        self, table: ParquetTable | CsvTable, wanted: bool, say: Callable[[str], Any]
+    ) -> None:
         self._say, self._wanted, self._total = say, wanted, max(1, table.total)
         self._last, self._bar = time.monotonic(), None
         if wanted and sys.stderr.isatty():
             self._bar = tqdm(total=table.total, unit=table.unit, unit_scale=True, leave=False)
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Tell a line."""
         if self._bar is not None:
             self._bar.clear()
         self._say(text)
         self._last = time.monotonic()
 
-    def show(self, read, rows):
+    def show(self, read: int, rows: int) -> None:
         """So much of the table is `read`, in its unit, which are so many `rows`."""
         if self._bar is not None:
             self._bar.update(read - self._bar.n)
         elif self._wanted and time.monotonic() - self._last > SILENCE:
             self.say(f"{rows:,} rows, {read / self._total:.0%} of the table")
 
-    def end(self):
+    def end(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()

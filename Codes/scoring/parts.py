@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import feather
@@ -25,14 +27,14 @@ KIND = "workbook scoring"  # marks a receipt as ours
 class Place:
     """The files around OUT, and which of them are there."""
 
-    def __init__(self, out):
+    def __init__(self, out: Path) -> None:
         self.out, self.form = out, form(out, "a table of scores")
         stem = out.name[: -len(self.form)]
         self.rejected = out.with_name(f"{stem}.rejected{self.form}")
         self.receipt = out.with_name(f"{out.name}.receipt.json")
         self.folder = out.with_name(f".{out.name}.parts")
 
-    def check(self, table):
+    def check(self, table: Path) -> None:
         """Refuse what would overwrite the `table` (a path), or a file that no scoring made."""
         if not self.out.parent.is_dir():
             raise WorkbookError(f"{self.out}: there is no folder {self.out.parent}.")
@@ -47,17 +49,17 @@ class Place:
                     f"{path}: it is there, and not as a scoring wrote it; remove it, or name another file."
                 )
 
-    def side(self):
+    def side(self) -> Path | None:
         """The table of rejected rows; None where there is none."""
         return self.rejected if self.rejected.exists() else None
 
-    def known(self):
+    def known(self) -> dict[str, set[str]]:
         """{name: digests that the file may have} of the files that the receipt knows; empty without."""
         receipt = self.read_receipt()
         files, before = receipt.get("files", {}), receipt.get("before", {})
         return {name: {files.get(name), before.get(name)} - {None} for name in {*files, *before}}
 
-    def read_receipt(self):
+    def read_receipt(self) -> dict[str, Any]:
         """What OUT.receipt.json tells; empty without."""
         try:
             receipt = json.loads(self.receipt.read_text("utf-8"))
@@ -69,7 +71,7 @@ class Place:
             pass
         raise WorkbookError(f"{self.receipt}: it is no receipt of a scoring; move it away.")
 
-    def is_complete(self, receipt):
+    def is_complete(self, receipt: dict[str, Any]) -> bool:
         """Whether the files are as `receipt` says, once what a killed scoring had ready is moved to its place."""
         if not self.folder.is_dir():
             return self._is_as(receipt)
@@ -82,7 +84,7 @@ class Place:
         except Timeout:  # another command scores it anew
             return False
 
-    def _is_as(self, receipt):
+    def _is_as(self, receipt: dict[str, Any]) -> bool:
         for path in (self.rejected, self.out):
             ready, wanted = self.folder / path.name, receipt["files"].get(path.name)
             if _digest(path) != wanted and ready.exists() and _digest(ready) == wanted:
@@ -97,7 +99,7 @@ class Place:
                 return False
         return True
 
-    def finish(self, facts):
+    def finish(self, facts: dict[str, Any]) -> None:
         """Put the files in the folder into their places, the receipt with its `facts` first."""
         ready = [p for p in (self.rejected, self.out) if (self.folder / p.name).exists()]
         receipt = {
@@ -117,13 +119,13 @@ class Place:
 class Parts:
     """The answers of finished parts in the folder of a Place, for one `identity` (a dict); one process at a time."""
 
-    def __init__(self, place, identity):
+    def __init__(self, place: Place, identity: dict[str, Any]) -> None:
         self.folder, self.out, self.identity = place.folder, place.out, identity
         self.journal = self.folder / "journal.json"
         self.lock = FileLock(self.folder / LOCK)
         self.finished = False  # then the parts are of no use any more
 
-    def open(self):
+    def open(self) -> str:
         """Take the folder; returns why finished parts in it are of no use: '' where they are, or there are none."""
         self.folder.mkdir(exist_ok=True)
         try:
@@ -143,17 +145,17 @@ class Parts:
         other = [key for key in self.identity if before.get(key) != self.identity[key]]
         return f"another {' and '.join(other)}" if stale else ""
 
-    def _journal(self):
+    def _journal(self) -> dict[str, Any]:
         try:
             return dict(json.loads(self.journal.read_text("utf-8")))
         except (OSError, ValueError, TypeError):
             return {}
 
-    def count(self):
+    def count(self) -> int:
         """How many finished parts there are."""
         return len(list(self.folder.glob("*.arrow")))
 
-    def read(self, number, schema, rows):
+    def read(self, number: int, schema: pa.Schema, rows: int) -> pa.Table | None:
         """The answers of part `number`, if it is finished: `rows` of them, with `schema`."""
         try:
             found = feather.read_table(self._path(number), memory_map=False)
@@ -161,30 +163,30 @@ class Parts:
             return None
         return found if found.schema.equals(schema) and found.num_rows == rows else None
 
-    def write(self, number, answers):
+    def write(self, number: int, answers: pa.Table) -> None:
         """Keep the `answers` of part `number`."""
         sink = pa.BufferOutputStream()
         feather.write_feather(answers, sink, compression="lz4")
         write(self._path(number), sink.getvalue(), self.folder)
 
-    def _path(self, number):
+    def _path(self, number: int) -> Path:
         return self.folder / f"{number:08}.arrow"
 
-    def close(self):
+    def close(self) -> None:
         """Leave the folder for the next command; one without a finished part, or of a finished scoring, goes away."""
         if self.lock.is_locked and (self.finished or not self.count()):
             remove(self.folder)
         self.lock.release()
 
 
-def remove(folder):
+def remove(folder: Path) -> None:
     """Take `folder` away at once: whoever makes one of its name meanwhile keeps it. Needs its lock."""
     gone = folder.with_name(f"{folder.name}.{os.getpid()}.gone")
     folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def _digest(path):
+def _digest(path: Path) -> str | None:
     """The sha256 of the file `path`; None without."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,8 +4,10 @@ import contextlib
 import tempfile
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,32 +16,33 @@ from Codes.ground import dask_cluster, manifest
 from Codes.ground.errors import WorkbookError, first_line
 from Codes.modeling import answers
 from Codes.saved_models import trust
+from Codes.saved_models.trust import Loaded
 
 LOST = 3  # times that rows are sent where their worker is lost
 # seconds until the scheduler must answer, and between two looks whether it is still there
 PATIENCE = 10
 
 
-def answer(loaded, rows):
+def answer(loaded: Loaded, rows: pa.Table) -> pa.Table:
     """What the model `loaded` says of each of `rows` (an Arrow table of its columns), as an Arrow table."""
     found = answers.of(loaded.pipeline, loaded.ordered(rows.to_pandas()))
     columns = {"prediction": _column(loaded, found.predictions)}
     if found.probabilities is not None:
-        for label, values in zip(loaded.labels, found.probabilities.T):
+        for label, values in zip(loaded.labels or (), found.probabilities.T):
             columns[f"probability of {label}"] = pa.array(np.ascontiguousarray(values))
     return pa.table(columns)
 
 
-def _column(loaded, values):
+def _column(loaded: Loaded, values: Any) -> pa.Array:
     """Predicted `values` as an Arrow array: numbers as doubles, labels in their own type."""
     return pa.array(values, pa.float64() if loaded.labels is None else _kind(loaded.labels))
 
 
-def _kind(labels):
+def _kind(labels: Any) -> pa.DataType:
     return pa.array(np.asarray(labels).tolist()).type
 
 
-def schema(loaded):
+def schema(loaded: Loaded) -> pa.Schema:
     """The columns of `answer`, as an Arrow schema."""
     labels = loaded.labels
     if labels is None:
@@ -54,18 +57,18 @@ class Here:
 
     ahead = 2
 
-    def __init__(self, loaded):
+    def __init__(self, loaded: Loaded) -> None:
         self.loaded, self.pool = loaded, ThreadPoolExecutor(1)
 
-    def submit(self, rows):
+    def submit(self, rows: pa.Table) -> Future[pa.Table]:
         """Begin to predict `rows`; returns what `result` takes."""
         return self.pool.submit(answer, self.loaded, rows)
 
-    def result(self, task):
+    def result(self, task: Future[pa.Table]) -> pa.Table:
         """The answers, once they are there."""
         return task.result()
 
-    def close(self):
+    def close(self) -> None:
         """End it, after what it is at."""
         self.pool.shutdown(cancel_futures=True)
 
@@ -73,13 +76,13 @@ class Here:
 class Cluster:
     """The workers of the Dask cluster at `address`, which get the model's files once, and check them as we do."""
 
-    def __init__(self, address, loaded, say):
+    def __init__(self, address: str, loaded: Loaded, say: Callable[[str], Any]) -> None:
         self.address, self.say, self.loaded = address, say, loaded
         self.expected = loaded.answers(loaded.example)
         self.client = self._connected()
         self.model = self._sent()
 
-    def _connected(self):
+    def _connected(self) -> Any:
         client = dask_cluster.connect(self.address, PATIENCE)
         if not client.nthreads():
             client.close(timeout=5)
@@ -89,20 +92,20 @@ class Cluster:
         return client
 
     @property
-    def ahead(self):
+    def ahead(self) -> int:
         """How many parts are under way: two a thread, so that none waits for its next."""
         with contextlib.suppress(Exception):
             return max(2, 2 * sum(self.client.nthreads().values()))
         return 2
 
-    def _sent(self):
+    def _sent(self) -> Any:
         loaded = self.loaded
         folder = loaded.folder
         files = {path: (folder / path).read_bytes() for path in manifest.of_folder(folder)}
         model = (loaded.digest, files, loaded.trusted, self.expected)
         return self.client.scatter([model], broadcast=True, hash=False)[0]
 
-    def submit(self, rows):
+    def submit(self, rows: pa.Table) -> list[Any]:
         """Send `rows`; returns what `result` takes."""
         with warnings.catch_warnings():
             # it advises against sending much; parts are sent whole, so that a lost worker loses none
@@ -110,7 +113,7 @@ class Cluster:
             future = self.client.submit(answer_there, self.model, rows, pure=False, retries=LOST)
         return [rows, future]
 
-    def result(self, task):
+    def result(self, task: list[Any]) -> pa.Table:
         """The answers, once they are there; rows whose worker was lost are sent again."""
         for _ in range(LOST):
             try:
@@ -131,20 +134,20 @@ class Cluster:
             "give fewer rows a batch, and run the same command again to go on."
         )
 
-    def _wait(self, future):
+    def _wait(self, future: Any) -> pa.Table:
         from distributed import TimeoutError as Late
 
-        told = False
+        was_said = False
         while True:
             try:
                 return future.result(timeout=PATIENCE)
             except Late as error:
                 self._check_alive(error)
-                if not told and not self.client.nthreads():
+                if not was_said and not self.client.nthreads():
                     self.say(f"the cluster {self.address} has no workers now; waiting for one")
-                    told = True
+                    was_said = True
 
-    def _check_alive(self, error):
+    def _check_alive(self, error: BaseException) -> None:
         """Refuse to go on where the scheduler is gone."""
         try:
             self.client.scheduler_info(n_workers=0)
@@ -157,23 +160,28 @@ class Cluster:
                 f"the Dask scheduler {self.address} is gone: start it again, and run the same command to go on."
             ) from error
 
-    def close(self):
+    def close(self) -> None:
         """Leave the cluster; what it is at is of no use any more."""
         with contextlib.suppress(Exception):
             self.client.close(timeout=5)
 
 
-def _is_loss(error):
+def _is_loss(error: BaseException) -> bool:
     from distributed import CancelledError, KilledWorker
     from distributed.comm import CommClosedError
 
     return isinstance(error, (CancelledError, KilledWorker, CommClosedError, TimeoutError))
 
 
-_models, _lock = {}, threading.Lock()
+Predictor = Here | Cluster
+
+_models: dict[str, Loaded] = {}
+_lock = threading.Lock()
 
 
-def answer_there(model, rows):
+def answer_there(
+    model: tuple[str, dict[str, bytes], Iterable[str], np.ndarray], rows: pa.Table
+) -> pa.Table:
     """`answer` inside a Dask worker: `model` holds digest, files, and what they must answer for their example."""
     with _lock:
         if model[0] not in _models:
@@ -182,7 +190,9 @@ def answer_there(model, rows):
     return answer(_models[model[0]], rows)
 
 
-def _loaded(digest, files, trusted, expected):
+def _loaded(
+    digest: str, files: dict[str, bytes], trusted: Iterable[str], expected: np.ndarray
+) -> Loaded:
     """The model of `files`, checked: its digest, its types, and that it answers here as it does at the desk."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():

@@ -2,13 +2,19 @@
 
 # pylint: disable=no-member  # pyarrow.compute makes its functions when it is imported
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from Codes.ground.errors import WorkbookError, nearest
+from Codes.problems.problem import Problem
+from Codes.saved_models.trust import Loaded
+from Codes.scoring.table_parts import CsvTable, ParquetTable, Part
 from Codes.tables import cell_values, contract
-from Codes.tables.cell_values import TEXT, TIME
+from Codes.tables.cell_values import Reading, TEXT, TIME
 
 KINDS = {
     "boolean": (pa.bool_(), "true or false"),
@@ -28,7 +34,9 @@ class Rules:
         problem: a problem.Problem whose contract each row must keep, too; None: it is not asked.
     """
 
-    def __init__(self, loaded, allow_unknown=False, problem=None):
+    def __init__(
+        self, loaded: Loaded, allow_unknown: bool = False, problem: Problem | None = None
+    ) -> None:
         self.columns = [
             _Column(each, None if allow_unknown else loaded.categories.get(each.name), loaded)
             for each in loaded.schema.inputs
@@ -37,7 +45,7 @@ class Rules:
         for column in self.columns:
             column.rule = rules.get(column.name)
 
-    def check_table(self, table):
+    def check_table(self, table: CsvTable | ParquetTable) -> None:
         """Refuse a `table` that lacks a column, or has one whose type no value of it could have."""
         for column in self.columns:
             if column.name not in table.schema.names:
@@ -52,7 +60,7 @@ class Rules:
                     f"{column.words}: convert it first."
                 )
 
-    def check(self, part, table):
+    def check(self, part: Part, table: CsvTable | ParquetTable) -> Part:
         """Give a `part` of `table` the model's columns in their types, its good rows, and why others are not."""
         part.typed = pa.table({column.name: column.typed(part, table) for column in self.columns})
         part.good = np.setdiff1d(np.arange(part.rows.num_rows), list(part.reasons))
@@ -62,7 +70,7 @@ class Rules:
 class _Column:  # pylint: disable=too-many-instance-attributes
     """One column of the schema."""
 
-    def __init__(self, spec, known, loaded):
+    def __init__(self, spec: Any, known: Collection[Any] | None, loaded: Loaded) -> None:
         self.name, self.required, self.rule = spec.name, spec.required, None
         self.reading, self.yes_no = loaded.reading, spec.name in loaded.yes_no
         if spec.type.name not in KINDS:
@@ -74,7 +82,7 @@ class _Column:  # pylint: disable=too-many-instance-attributes
         plain = pa.string() if self.kind == TEXT else self.kind
         self.known = None if known is None else pa.array(sorted(known)).cast(plain)
 
-    def may_be(self, given):
+    def may_be(self, given: pa.DataType) -> bool:
         """Whether a Parquet column of type `given` can hold what is asked."""
         given, types = _plain(given), pa.types
         if types.is_null(given):
@@ -87,7 +95,7 @@ class _Column:  # pylint: disable=too-many-instance-attributes
             return types.is_boolean(given) and self.kind != pa.int64()
         return types.is_integer(given) or types.is_floating(given) or types.is_decimal(given)
 
-    def typed(self, part, table):
+    def typed(self, part: Part, table: CsvTable | ParquetTable) -> Any:
         """This column of `part` as an array of `kind`, null where there is no such value."""
         given = part.rows[self.name].combine_chunks()
         if table.is_text:
@@ -111,13 +119,13 @@ class _Column:  # pylint: disable=too-many-instance-attributes
             self._note(part, given, broken, f"breaks the contract, which asks for {asked}")
         return typed
 
-    def _unknown(self, typed):
+    def _unknown(self, typed: Any) -> Any:
         if self.kind != TEXT:
             found = pc.is_in(typed, value_set=self.known, skip_nulls=True)
             return pc.and_not(pc.is_valid(typed), found)
         return pc.take(pc.invert(pc.is_in(typed.dictionary, value_set=self.known)), typed.indices)
 
-    def _note(self, part, given, mask, text):
+    def _note(self, part: Part, given: Any, mask: Any, text: str) -> None:
         """Add the reason `text`, with the value that was `given`, to the rows of `part` under `mask`."""
         if not pc.any(mask).as_py():
             return
@@ -126,16 +134,16 @@ class _Column:  # pylint: disable=too-many-instance-attributes
             part.reasons.setdefault(int(index), []).append(f"{self.name}{value} {text}")
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}…"
 
 
-def _plain(kind):
+def _plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def _converted(values, kind, reading):
+def _converted(values: pa.Array, kind: pa.DataType, reading: Reading) -> tuple[Any, Any]:
     """The array `values` of a typed table as `kind`, and a mask of those that are no such value."""
     plain = values.cast(_plain(values.type))
     if kind == TEXT:
@@ -149,7 +157,7 @@ def _converted(values, kind, reading):
     ), wrong
 
 
-def _numbers(values, kind):
+def _numbers(values: pa.Array, kind: pa.DataType) -> tuple[Any, Any]:
     """The array `values` as `kind`, a number or a boolean, and a mask of those that are none."""
     if kind != pa.int64() or pa.types.is_integer(values.type):
         typed = cell_values.cast(values, kind)

@@ -5,19 +5,23 @@ import contextlib
 import ipaddress
 import logging
 import time
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import orjson
 import prometheus_client as prometheus
 from fastapi import FastAPI
 from mlflow.version import VERSION
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from Codes.ground.errors import first_line
 from Codes.serving import payload
-from Codes.serving.following import NO_NUMBER
+from Codes.serving.capture import Capture
+from Codes.serving.following import NO_NUMBER, Served, Source
 from Codes.serving.payload import Refused
 from Codes.serving.pool import Limits, Pool
 
@@ -32,7 +36,7 @@ FAILED = "the model failed on these rows; it has been noted."
 class Metrics:  # pylint: disable=too-many-instance-attributes
     """What Prometheus reads at /metrics."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()
         counter = partial(prometheus.Counter, namespace="workbook", registry=self.registry)
         gauge = partial(prometheus.Gauge, namespace="workbook", registry=self.registry)
@@ -53,7 +57,7 @@ class Metrics:  # pylint: disable=too-many-instance-attributes
         )
 
 
-def refusal(message, status):
+def refusal(message: str, status: int) -> Response:
     """The answer `status` in MLflow's form, one sentence in it."""
     body = orjson.dumps({"error_code": payload.CODES.get(status, "ERROR"), "message": message})
     headers = {503: {"Retry-After": "1"}, 408: {"Connection": "close"}}.get(status)
@@ -63,18 +67,20 @@ def refusal(message, status):
 class Guard:
     """Around the application: foreign hosts are refused, every answer names the version and is counted."""
 
-    def __init__(self, inner, source, metrics, hosts):
+    def __init__(
+        self, inner: ASGIApp, source: Source, metrics: Metrics, hosts: Iterable[str]
+    ) -> None:
         self._inner, self._source, self._metrics = inner, source, metrics
         self._hosts = {host.lower() for host in (*LOCAL, *hosts)}
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
         begun, status, served = time.perf_counter(), 500, self._source.current
         scope["served"] = served
 
-        async def answer(message):
+        async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -90,13 +96,13 @@ class Guard:
         if path == "/invocations":
             self._metrics.seconds.observe(time.perf_counter() - begun)
 
-    def _is_allowed(self, host):
+    def _is_allowed(self, host: bytes) -> bool:
         name, colon, port = host.decode("latin-1").lower().rpartition(":")
         name = name if colon and port.isdigit() else f"{name}{colon}{port}"
         return name in self._hosts or _is_address(name)
 
 
-def _is_address(name):
+def _is_address(name: str) -> bool:
     """Whether the `name` of a Host is an address, as probes have it: no page of another name leads a browser there."""
     with contextlib.suppress(ValueError):
         return bool(ipaddress.ip_address(name.removeprefix("[").removesuffix("]")))
@@ -109,11 +115,11 @@ PATHS = ("/invocations", "/ping", "/health", "/version", "/metrics", "/openapi.j
 class Endpoints:
     """What is answered under each of PATHS."""
 
-    def __init__(self, limits, metrics, capture):
+    def __init__(self, limits: Limits, metrics: Metrics, capture: Capture | None) -> None:
         self._limits, self._metrics, self._capture = limits, metrics, capture
         self._pool = Pool(limits)
 
-    async def invocations(self, request):
+    async def invocations(self, request: Request) -> Response:
         """Predictions for the rows in the body."""
         served = request.scope["served"]
         try:
@@ -134,13 +140,13 @@ class Endpoints:
             self._capture.put(version.number, served.public(columns), predictions, version.run_id)
         return Response(reply, media_type="application/json")
 
-    def _failed(self, served, what, message):
+    def _failed(self, served: Served, what: str, message: str) -> Response:
         self._metrics.failures.labels("not a number" if message is NO_NUMBER else "error").inc()
         LOG.error("A prediction of version %s failed: %s", served.version.number, what)
         return refusal(message, 500)
 
     @staticmethod
-    def _content_type(headers):
+    def _content_type(headers: Mapping[str, str]) -> str:
         kind, *parameters = headers.get("content-type", "").lower().split(";")
         plain = {p.strip().replace('"', "") for p in parameters} <= {"", "charset=utf-8"}
         if kind.strip() not in ("application/json", "text/csv") or not plain:
@@ -149,7 +155,7 @@ class Endpoints:
             raise Refused("compressed bodies are not taken.", 415)
         return kind.strip()
 
-    async def _body(self, request):
+    async def _body(self, request: Request) -> bytes:
         too_large = Refused(f"the body is larger than {self._limits.body:,} bytes.", 413)
         if int(request.headers.get("content-length", 0)) > self._limits.body:
             raise too_large
@@ -168,15 +174,15 @@ class Endpoints:
             raise Refused("the client hung up before the end of the body.") from None
         return bytes(body)
 
-    async def ping(self, _):
+    async def ping(self, _: object) -> Response:
         """Whether a model is loaded: it is, before the server listens."""
         return Response("\n", media_type="application/json")
 
-    async def version(self, _):
+    async def version(self, _: object) -> Response:
         """MLflow's version, whose protocol this is."""
         return Response(VERSION, media_type="application/json")
 
-    async def metrics(self, _):
+    async def metrics(self, _: object) -> Response:
         """The metrics for Prometheus."""
         if self._capture:
             self._metrics.captured.labels("kept").set(self._capture.kept)
@@ -185,7 +191,7 @@ class Endpoints:
         return Response(text, media_type=prometheus.CONTENT_TYPE_LATEST)
 
 
-def page(served, limits):
+def page(served: Served, limits: Limits) -> dict[str, Any]:
     """The OpenAPI page, which describes the columns of the `served` model."""
     error = {
         "type": "object",
@@ -210,34 +216,40 @@ def page(served, limits):
     }
 
 
-def _answers(reply):
+def _answers(reply: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON Schema of replies such as this one."""
-    properties = {"predictions": {"type": "array"}}
+    properties: dict[str, Any] = {"predictions": {"type": "array"}}
     if labels := reply.get("probabilities", {}).get("labels"):
-        shares = {"type": "array", "minItems": len(labels), "maxItems": len(labels)}
+        shares: dict[str, Any] = {"type": "array", "minItems": len(labels), "maxItems": len(labels)}
         shares["items"] = {"type": "number", "minimum": 0, "maximum": 1}
         values = {"type": "array", "items": shares}
         properties["probabilities"] = payload.exact({"labels": {"const": labels}, "values": values})
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
-def _content(description, schema, example=None):
+def _content(description: str, schema: Mapping[str, Any], example: Any = None) -> dict[str, Any]:
     shown = {"schema": schema} | ({} if example is None else {"example": example})
     return {"description": description, "content": {"application/json": shown}}
 
 
-def app(source, limits=Limits(), capture=None, metrics=None, hosts=()):
+def app(
+    source: Source,
+    limits: Limits = Limits(),
+    capture: Capture | None = None,
+    metrics: Metrics | None = None,
+    hosts: Iterable[str] = (),
+) -> FastAPI:
     """The web application around `source`, whose `current` is the Served that answers."""
     metrics = metrics or Metrics()
     ends = Endpoints(limits, metrics, capture)
 
-    async def refused(_, error):
+    async def refused(_: object, error: Any) -> Response:
         """404 and 405 in the form of all refusals."""
         told = refusal(f"{error.detail}; there is POST /invocations.", error.status_code)
         told.headers.update(error.headers or {})
         return told
 
-    async def broken(_, __):
+    async def broken(_: object, __: object) -> Response:
         return refusal("the server failed; it has been noted.", 500)
 
     made = FastAPI(redoc_url=None, exception_handlers={HTTPException: refused, Exception: broken})

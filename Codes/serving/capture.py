@@ -1,6 +1,7 @@
 """What a served model was asked and what it answered: kept for monitoring, never in a request's way."""
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -8,8 +9,10 @@ import queue
 import random
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Self
 
 import orjson
 
@@ -27,23 +30,32 @@ class Capture:  # pylint: disable=too-many-instance-attributes
         waiting: rows that may wait for the disk; more are dropped and counted.
     """
 
-    def __init__(self, folder, share=1.0, size=64 << 20, waiting=20_000):
+    def __init__(
+        self, folder: str | Path, share: float = 1.0, size: int = 64 << 20, waiting: int = 20_000
+    ) -> None:
         self.folder, self.share, self.size = Path(folder), share, size
         self.kept = self.dropped = 0
         self._room, self._lock = waiting, threading.Lock()
-        self._queue, self._file = queue.SimpleQueue(), None
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._file: io.FileIO | None = None
         self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._queue.put(None)
         self._thread.join(10)
 
-    def put(self, version, columns, predictions, run_id=""):
+    def put(
+        self,
+        version: int,
+        columns: Mapping[str, Sequence[Any]],
+        predictions: Sequence[Any],
+        run_id: str = "",
+    ) -> None:
         """Hand over the rows in `columns` ({name: list}) and their `predictions`; returns at once.
 
         `run_id`: of the `version` (its number), which two stores may have given to two models.
@@ -56,7 +68,7 @@ class Capture:  # pylint: disable=too-many-instance-attributes
         if fits:
             self._queue.put((time.time(), about, columns, predictions))
 
-    def _work(self):
+    def _work(self) -> None:
         broken = False
         while (item := self._queue.get()) is not None:
             count, kept = len(item[-1]), 0
@@ -74,7 +86,13 @@ class Capture:  # pylint: disable=too-many-instance-attributes
         if self._file:
             self._file.close()
 
-    def _write(self, when, about, columns, predictions):
+    def _write(
+        self,
+        when: float,
+        about: Mapping[str, Any],
+        columns: Mapping[str, Sequence[Any]],
+        predictions: Sequence[Any],
+    ) -> int:
         moment = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
         lines = [
             {
@@ -93,7 +111,7 @@ class Capture:  # pylint: disable=too-many-instance-attributes
                 raise OSError("the disk is full")
         return len(lines)
 
-    def _let_go(self):
+    def _let_go(self) -> None:
         """Leave a file that can't be written to; one without a line goes away."""
         with contextlib.suppress(OSError):
             if self._file:
@@ -102,7 +120,7 @@ class Capture:  # pylint: disable=too-many-instance-attributes
                     os.unlink(self._file.name)
         self._file = None
 
-    def _target(self):
+    def _target(self) -> io.FileIO:
         """The open file, a new one when it has grown to its share; then the oldest files go."""
         if self._file is None or self._file.tell() >= self.size / FILES:
             if self._file:
@@ -112,7 +130,7 @@ class Capture:  # pylint: disable=too-many-instance-attributes
             self._shrink()
         return self._file
 
-    def _shrink(self):
+    def _shrink(self) -> None:
         sizes = {}
         for file in sorted(self.folder.glob(PATTERN)):
             with contextlib.suppress(
@@ -125,11 +143,11 @@ class Capture:  # pylint: disable=too-many-instance-attributes
             del sizes[oldest]
 
 
-def _line(row):
+def _line(row: Mapping[str, Any]) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def read(folder):
+def read(folder: str | Path) -> tuple[list[dict[str, Any]], int]:
     """(rows, unreadable): the captured rows in `folder`, the oldest first, and how many lines could not be read.
 
     A row is {"time", "version", "run_id" (None in old files), "columns": {name: value}, "prediction"}.

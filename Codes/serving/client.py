@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 import requests
@@ -23,7 +26,7 @@ JSON = {"Content-Type": "application/json"}
 class Server:
     """`workbook serve` in a process of its own, at `url`, until `stop` (or the end of a with block)."""
 
-    def __init__(self, spec, *options):
+    def __init__(self, spec: str, *options: str) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [
@@ -48,15 +51,15 @@ class Server:
             self.stop()
             raise
 
-    def stop(self):
+    def stop(self) -> None:
         """End it as SIGTERM does: what is under way is answered."""
         self.process.terminate()
         self.process.wait(60)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -65,11 +68,11 @@ class Nobody:
 
     url = None
 
-    def stop(self):
+    def stop(self) -> None:
         """There is nothing to end."""
 
 
-def wait(process, url, log):
+def wait(process: subprocess.Popen, url: str, log: Path) -> None:
     """Wait until the server `process` answers at `url`; a WorkbookError tells the last line of the file `log`."""
     end = time.monotonic() + STARTING
     while time.monotonic() < end and process.poll() is None:
@@ -81,7 +84,7 @@ def wait(process, url, log):
     raise WorkbookError(f"the server did not start: {told[-1].removeprefix('Error: ')}")
 
 
-def free_port():
+def free_port() -> int:
     """A port that nobody listens on, below those that the system gives to others by itself."""
     for port in secrets.SystemRandom().sample(range(15_000, 30_000), 100):
         with contextlib.suppress(OSError), socket.socket() as probe:
@@ -90,14 +93,15 @@ def free_port():
     raise WorkbookError("no port can be had on 127.0.0.1.")
 
 
-def body(frame):
+def body(frame: pd.DataFrame) -> str:
     """`frame` as the JSON text that MLflow's protocol takes: dataframe_split, null for what is missing."""
-    cells = frame.astype(object).where(frame.notna(), None)
+    gap: Any = None  # null; pandas' stubs know no None here
+    cells = frame.astype(object).where(frame.notna(), gap)
     split = {"columns": list(frame), "data": cells.to_numpy().tolist()}
     return json.dumps({"dataframe_split": split}, default=datetime.isoformat)
 
 
-def ask(url, rows):
+def ask(url: str | None, rows: pd.DataFrame) -> dict[str, Any]:
     """The reply to `rows` (a frame) of the server at `url`, and which version gave it: {"predictions", "version"}.
 
     Of a classifier there are "probabilities", too: a frame with a column a label.
@@ -110,20 +114,20 @@ def ask(url, rows):
     reply = requests.post(f"{url}/invocations", body(rows), headers=JSON, timeout=60)
     if not reply.ok:
         raise WorkbookError(_told(reply))
-    told = {**reply.json(), "version": reply.headers["X-Model-Version"]}
+    told: dict[str, Any] = {**reply.json(), "version": reply.headers["X-Model-Version"]}
     if found := told.get("probabilities"):
         told["probabilities"] = pd.DataFrame(found["values"], rows.index, found["labels"])
     return told
 
 
-def _told(reply):
+def _told(reply: requests.Response) -> str:
     return f"{reply.status_code}: {reply.json()['message']}"
 
 
-def refusals(url, row):
+def refusals(url: str | None, row: pd.DataFrame) -> pd.DataFrame:
     """What bad requests get: a table of what was wrong, the status and the sentence; made of `row` (a frame of one)."""
     name = row.columns[0]
-    stranger = "colour" if "colour" not in row else f"no {max(row, key=len)}"
+    stranger = "colour" if "colour" not in row else f"no {max(map(str, row), key=len)}"
     bad = {
         "not JSON": "{rows",
         "no rows": body(row.head(0)),
@@ -149,7 +153,9 @@ def refusals(url, row):
     return pd.DataFrame(rows, columns=["request", "status", "answer"])
 
 
-def times(url, rows, clients=1, seconds=2.0):
+def times(
+    url: str | None, rows: pd.DataFrame | str, clients: int = 1, seconds: float = 2.0
+) -> pd.Series:
     """Milliseconds of each answer to the same `rows` (a frame, or a request's text) within `seconds`: a Series.
 
     So many `clients` ask at once, each over one connection.
@@ -162,7 +168,7 @@ def times(url, rows, clients=1, seconds=2.0):
         return pd.Series(taken, name=f"{clients} at once", dtype=float)
     end = time.perf_counter() + seconds
 
-    def go():
+    def go() -> None:
         with requests.Session() as session:
             while time.perf_counter() < end:
                 started = time.perf_counter()
@@ -183,7 +189,7 @@ def times(url, rows, clients=1, seconds=2.0):
     return pd.Series(taken, name=f"{clients} at once")
 
 
-def summary(measured):
+def summary(measured: Mapping[int, Sequence[pd.Series]]) -> dict[str, float]:
     """{metric: milliseconds} of `measured`, {rows of a request: [times of 1 client, of 16]}; none without answers."""
     return {
         f"ms_{rows}_rows_{clients}_clients_p{100 * share:.0f}": float(taken.quantile(share))

@@ -4,22 +4,35 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TYPE_CHECKING
 
 import numpy as np
 import orjson
 
+from Codes.fast_answers.quick import Columns
 from Codes.ground import files
 from Codes.ground.errors import WorkbookError, first_line
+from Codes.model_registry.registry import Version
 from Codes.modeling import answers
+from Codes.modeling.answers import Answers
 from Codes.saved_models import trust
+from Codes.saved_models.trust import Loaded
 from Codes.serving import client, payload
 
 LOG = logging.getLogger(__name__)
 NO_NUMBER = "the model's prediction is not a number; it has been noted."
+
+
+class Source(Protocol):
+    """What says who answers now."""
+
+    @property
+    def current(self) -> "Served":
+        """The Served that answers."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +47,20 @@ class Served:
         contract: (columns) -> None, which refuses those that break the problem's contract; None: it is not asked.
     """
 
-    version: Any
-    model: Any
+    version: Version
+    model: Loaded
     reader: payload.Reader
-    fast: Any = None
-    private: frozenset = frozenset()
-    contract: Any = None
+    fast: Callable[[Columns], Answers] | None = None
+    private: frozenset[str] = frozenset()
+    contract: Callable[[Columns], None] | None = None
 
     @cached_property
-    def headers(self):
+    def headers(self) -> list[tuple[bytes, bytes]]:
         """Of each answer."""
         facts = {"X-Model-Name": self.version.name, "X-Model-Version": self.version.number}
         return [(key.lower().encode(), str(value).encode()) for key, value in facts.items()]
 
-    def answers(self, columns):
+    def answers(self, columns: Columns) -> Answers:
         """The Answers for `columns`; ArithmeticError where a prediction or a probability is no number."""
         if self.fast:
             found = self.fast(columns)
@@ -59,7 +72,7 @@ class Served:
                 raise ArithmeticError(NO_NUMBER)
         return found
 
-    def reply(self, found):
+    def reply(self, found: Answers) -> dict[str, Any]:
         """The Answers `found` as MLflow's protocol has them, and the probabilities beside: a document for JSON."""
         told = {"predictions": found.predictions.tolist()}
         if found.probabilities is not None:
@@ -68,11 +81,11 @@ class Served:
         return told
 
     @cached_property
-    def labels(self):
+    def labels(self) -> list[Any] | None:
         """The classes in the order of the probabilities, as JSON has them; None of a regression."""
         return self.model.labels and np.asarray(self.model.labels).tolist()
 
-    def answer(self, kind, body):
+    def answer(self, kind: str, body: bytes) -> tuple[Columns, list[Any], bytes]:
         """(columns, predictions, reply) for the `body` of a request of the content type `kind`."""
         columns = self.reader.csv(body) if kind == "text/csv" else self.reader.json(body)
         if self.contract:
@@ -81,9 +94,10 @@ class Served:
         return columns, told["predictions"], orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @cached_property
-    def example(self):
+    def example(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(a request, the reply to it), as OpenAPI shows them: a row of its own example, private values made up."""
-        row = self.model.example.head(1)
+        rows: Any = self.model.example  # `smoke` has refused a model without
+        row = rows.head(1)
         body = json.loads(client.body(row))
         for place, name in enumerate(row):
             if name in self.private:
@@ -91,11 +105,11 @@ class Served:
         told = self.reply(self.answers(self.reader.json(orjson.dumps(body))))
         return body, orjson.loads(orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def public(self, columns):
+    def public(self, columns: Columns) -> Columns:
         """`columns` without the private ones."""
         return {name: values for name, values in columns.items() if name not in self.private}
 
-    def smoke(self):
+    def smoke(self) -> Self:
         """Answer its own example, as a client would ask it; any exception says that it can't."""
         rows = self.model.example
         if rows is None:
@@ -103,9 +117,13 @@ class Served:
         # not `answer`: rows of training may break a contract that is stricter than training's
         found = self.answers(self.reader.json(client.body(rows).encode()))
         theirs = (self.model.predict(rows), self.model.probabilities(rows))
-        if not all(t is None or trust.same(o.tolist(), t.tolist()) for o, t in zip(found, theirs)):
+        if not all(t is None or _same(o, t) for o, t in zip(found, theirs)):
             raise WorkbookError("what it answers is not what it predicts")
         return self
+
+
+def _same(ours: np.ndarray | None, theirs: np.ndarray) -> bool:
+    return ours is not None and bool(trust.same(ours.tolist(), theirs.tolist()))
 
 
 class Following:  # pylint: disable=too-many-instance-attributes
@@ -119,14 +137,26 @@ class Following:  # pylint: disable=too-many-instance-attributes
         every: seconds between two looks at the alias.
     """
 
-    def __init__(self, spec, store, make, *, state, metrics, every=1.0):  # pylint: disable=R0913
+    def __init__(
+        self,
+        spec: str,
+        store: Any,
+        make: Callable[[Version, Loaded], Served],
+        *,
+        state: str | Path,
+        metrics: Any,
+        every: float = 1.0,
+    ) -> None:  # pylint: disable=R0913
         self.name, _, self.alias = spec.partition("/")[0].partition("@")
-        self.spec, self.current = spec, None
+        self.spec = spec
+        self.current: Served  # from the beginning of a with block on
         self._store, self._make, self._state, self._metrics = store, make, Path(state), metrics
-        self._every, self._stop, self._told = every, threading.Event(), None
-        self._failed, self._again, self._pause = None, 0.0, 0.0
+        self._every, self._stop = every, threading.Event()
+        self._told: str | None = None
+        self._failed: int | None = None
+        self._again, self._pause = 0.0, 0.0
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         version = self._store.find(self.spec)
         try:
             self._take(version)
@@ -144,13 +174,13 @@ class Following:  # pylint: disable=too-many-instance-attributes
             threading.Thread(target=self._follow, name="following", daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def _title(self, number):
+    def _title(self, number: int) -> str:
         return f"{self.name} version {number}"
 
-    def _take(self, version):
+    def _take(self, version: Version) -> None:
         self.current = self._make(version, self._store.load(version)).smoke()
         self._metrics.version.set(version.number)
         if self.alias:
@@ -161,7 +191,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
             except OSError as error:  # it serves all the same
                 LOG.warning("The last good version is not noted: %s.", first_line(error))
 
-    def _last_good(self):
+    def _last_good(self) -> Version | None:
         """The last version that served well; None where this store has another by that number, or never let it here."""
         try:
             kept = json.loads(self._state.read_text("utf-8"))
@@ -172,7 +202,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
             return None
         return found if was_here and found.run_id == run_id else None
 
-    def _follow(self):
+    def _follow(self) -> None:
         while not self._stop.wait(self._every):
             try:
                 number = self._store.pointed(self.name, self.alias)
@@ -184,16 +214,16 @@ class Following:  # pylint: disable=too-many-instance-attributes
             if number not in (None, self.current.version.number):
                 self._switch(number)
 
-    def _keeps(self):
+    def _keeps(self) -> str:
         return f"version {self.current.version.number} keeps serving"
 
-    def _tell(self, what, more=""):
+    def _tell(self, what: str | None, more: str = "") -> None:
         """Log `what`, once for as long as it is so."""
         if what and what != self._told:
             LOG.warning("%s%s; %s.", what, more, self._keeps())
         self._told = what
 
-    def _switch(self, number):
+    def _switch(self, number: int) -> None:
         if number == self._failed and time.monotonic() < self._again:
             return
         before = self.current.version.number
@@ -206,7 +236,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
             self._metrics.swaps.inc()
             LOG.info("Version %s instead of %s serves %s.", number, before, self.spec)
 
-    def _note_failure(self, number, error, then):
+    def _note_failure(self, number: int, error: BaseException, then: str) -> None:
         """One line, a count, and a pause before the next try that grows: a store may have been away."""
         self._pause = min(self._pause * 2, 300.0) if number == self._failed else 15.0
         self._failed, self._again = number, time.monotonic() + self._pause

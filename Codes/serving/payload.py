@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NoReturn
 
 import numpy as np
 import orjson
@@ -13,6 +15,8 @@ import pandas as pd
 import pyarrow as pa
 
 from Codes.ground.errors import WorkbookError, nearest
+from Codes.problems.problem import Rule
+from Codes.saved_models.trust import Loaded
 from Codes.tables import cell_values, contract
 
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")  # MLflow's
@@ -53,12 +57,12 @@ TEXT_OR_NAN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|\bNaN\b', re.DOTALL)
 class Refused(Exception):
     """An answer that is not a prediction: its HTTP `status` and one sentence."""
 
-    def __init__(self, message, status=400):
+    def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.message, self.status = message, status
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """`value` as it may stand in a message: short, in one line."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -81,10 +85,10 @@ class Column:
     yes_no: bool = False
 
     @cached_property
-    def _plain(self):
+    def _plain(self) -> set[type]:
         return TYPES[self.kind][0] | (set() if self.required else {type(None)})
 
-    def checked(self, values):
+    def checked(self, values: list[Any]) -> list[Any]:
         """The list `values` as the column takes them, or Refused with the first that it does not take."""
         values = self._without_gaps(values)
         if not self._plain.issuperset(map(type, values)):
@@ -103,7 +107,7 @@ class Column:
             self._check_known(values)
         return values
 
-    def _without_gaps(self, values):
+    def _without_gaps(self, values: list[Any]) -> list[Any]:
         """`values`, where text or a number that stands for a gap is None; times in UTC, as ISO 8601."""
         if self.kind in ("string", "datetime"):
             values = [None if isinstance(v, str) and self.reading.is_gap(v) else v for v in values]
@@ -115,14 +119,14 @@ class Column:
             ]
         return values
 
-    def _time(self, row, value):
+    def _time(self, row: int, value: Any) -> str:
         """The text `value` of a time as ISO 8601 in UTC, without its zone."""
         found, wrong = cell_values.convert(pa.array([value]), cell_values.TIME, self.reading)
         if wrong[0].as_py() or not found[0].is_valid:
             self._refuse_kind(row, value)
         return found[0].as_py().isoformat()
 
-    def _mended(self, row, value):
+    def _mended(self, row: int, value: Any) -> Any:
         """JSON knows one kind of number: 3.0 is a whole one."""
         if type(value) in self._plain:
             return value
@@ -137,23 +141,24 @@ class Column:
             self._refuse(row, value, "is not allowed: it must have a value.")
         return self._refuse_kind(row, value)
 
-    def _check_known(self, values):
+    def _check_known(self, values: list[Any]) -> None:
+        known = self.known or frozenset()
         for row, value in enumerate(values):
-            if value is not None and value not in self.known:
-                near = nearest(value, sorted(self.known))
+            if value is not None and value not in known:
+                near = nearest(value, sorted(known))
                 self._refuse(row, value, f"was never seen in training.{near}")
 
-    def _refuse_kind(self, row, value):
+    def _refuse_kind(self, row: int, value: Any) -> NoReturn:
         if self.yes_no:
             self._refuse(row, value, "is not true or false (or 1 or 0).")
         self._refuse(row, value, f"is not {TYPES[self.kind][3]} ({self.kind}).")
 
-    def _refuse(self, row, value, why):
+    def _refuse(self, row: int, value: Any, why: str) -> NoReturn:
         # not what is in a list: it may be nested more deeply than can be shown
         given = _kind(value) if isinstance(value, (dict, list)) else shown(value)
         raise Refused(f"row {row}, column '{self.name}': {given} {why}")
 
-    def array(self, values):
+    def array(self, values: list[Any]) -> np.ndarray | pd.Series:
         """`values` as a fitted pipeline takes them: text as text, no None."""
         kind = TYPES[self.kind][2]
         if None in values:
@@ -165,7 +170,7 @@ class Column:
             values = [gap if v is None else v for v in values]
         return pd.Series(values, dtype=object) if kind is object else np.array(values, dtype=kind)
 
-    def parsed(self, cells):
+    def parsed(self, cells: Sequence[str]) -> list[Any]:
         """The values that the `cells` of a CSV file hold, for `checked`."""
         if self.kind == "string":
             return list(cells)
@@ -183,17 +188,17 @@ class Column:
             return [None if v is None else v.isoformat() for v in found.to_pylist()]
         return found.to_pylist()
 
-    def made_up(self):
+    def made_up(self) -> Any:
         """A value that it takes, and that is nobody's."""
         values = {"string": "text", "boolean": False, "datetime": "2000-01-01T00:00:00"}
         return min(self.known) if self.known else values.get(self.kind, 0)
 
-    def described(self):
+    def described(self) -> dict[str, Any]:
         """The JSON Schema of one value."""
         kind = {"float": "number", "double": "number", "long": "integer"}.get(self.kind, self.kind)
-        found = {"type": kind if self.required else [kind, "null"]}
-        if TYPES[self.kind][1]:
-            found |= dict(zip(("minimum", "maximum"), TYPES[self.kind][1]))
+        found: dict[str, Any] = {"type": kind if self.required else [kind, "null"]}
+        if limits := TYPES[self.kind][1]:
+            found |= dict(zip(("minimum", "maximum"), limits))
         if self.yes_no:
             found = {"enum": [False, True, 0, 1] + ([] if self.required else [None])}
         if self.kind == "datetime":
@@ -215,11 +220,12 @@ class Reader:
         allow_unknown: whether a category may be one that training never saw.
     """
 
-    def __init__(self, loaded, rows=10_000, allow_unknown=False):
+    def __init__(self, loaded: Loaded, rows: int = 10_000, allow_unknown: bool = False) -> None:
         self.rows, self.reading, self.unused = rows, loaded.reading, frozenset(loaded.unused)
         categories = {} if allow_unknown else loaded.categories
         self.columns = {}
-        for spec in loaded.schema:
+        specs: Iterable[Any] = loaded.schema
+        for spec in specs:
             kind = getattr(spec.type, "name", str(spec.type))
             if kind not in TYPES:
                 raise WorkbookError(
@@ -240,7 +246,7 @@ class Reader:
                 spec.name in loaded.yes_no,
             )
 
-    def json(self, body):
+    def json(self, body: bytes) -> dict[str, list[Any]]:
         """The columns in a JSON `body` of one of MLflow's FORMS."""
         document = parse(body)
         if not isinstance(document, dict):
@@ -260,7 +266,7 @@ class Reader:
             check_unique(body)
         return self._checked(columns)
 
-    def _split(self, form, data):
+    def _split(self, form: str, data: Any) -> tuple[dict[str, list[Any]], int]:
         if not isinstance(data, dict) or not {"columns", "data"} <= data.keys() <= {
             "columns",
             "data",
@@ -280,7 +286,7 @@ class Reader:
                 raise Refused(f"row {number} is {given}; it must be a list of {len(names)} values.")
         return dict(zip(names, map(list, zip(*rows)))), len(data)
 
-    def _records(self, form, data):
+    def _records(self, form: str, data: Any) -> tuple[dict[str, list[Any]], int]:
         self._check_rows(data, form)
         for number, row in enumerate(data):
             if not isinstance(row, dict):
@@ -291,7 +297,7 @@ class Reader:
                 self._check_names(list(row), f"row {number}")
         return {name: [row[name] for row in data] for name in self.columns}, sum(map(len, data))
 
-    def _by_column(self, form, data):
+    def _by_column(self, form: str, data: Any) -> tuple[dict[str, list[Any]], int]:
         self._check_names(list(data), form)
         for name, values in data.items():
             if not isinstance(values, list):
@@ -302,7 +308,7 @@ class Reader:
         self._check_rows(next(iter(data.values())), form)
         return data, len(data)
 
-    def csv(self, body):
+    def csv(self, body: bytes) -> dict[str, list[Any]]:
         """The columns in a CSV `body` with a header; an empty cell is a missing value."""
         try:
             text = body.decode("utf-8-sig")
@@ -328,10 +334,10 @@ class Reader:
                 columns[name] = self.columns[name].parsed(cells)
         return self._checked(columns)
 
-    def _checked(self, columns):
+    def _checked(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         return {name: column.checked(columns[name]) for name, column in self.columns.items()}
 
-    def _check_rows(self, rows, place):
+    def _check_rows(self, rows: Any, place: str) -> None:
         if not isinstance(rows, list):
             raise Refused(f"{place}: the rows must be a list, not {_kind(rows)}.")
         if not rows:
@@ -341,7 +347,7 @@ class Reader:
                 f"{place} has {len(rows):,} rows; {self.rows:,} are allowed at once.", 413
             )
 
-    def _check_names(self, names, place):
+    def _check_names(self, names: Any, place: str) -> None:
         """Refuse `names` that are not the model's columns, in whatever order; those `unused` may be there, too."""
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise Refused(f"{place}: the columns must be a list of names.")
@@ -357,7 +363,9 @@ class Reader:
             null = "" if self.columns[missing].required else "; where it has no value, send null"
             raise Refused(f"{place}: column '{missing}' is missing{null}.")
 
-    def check_contract(self, columns, rules, called):
+    def check_contract(
+        self, columns: Mapping[str, list[Any]], rules: Mapping[str, Rule], called: str
+    ) -> None:
         """Refuse `columns`, as `json` gave them, that break one of the `rules` ({column: rule}) of a problem."""
         for name, rule in rules.items():
             values = columns[name]
@@ -369,11 +377,11 @@ class Reader:
                     f"{told} breaks the contract of {called}, which asks for {contract.asked(rule)}."
                 )
 
-    def frame(self, columns):
+    def frame(self, columns: Mapping[str, list[Any]]) -> pd.DataFrame:
         """`columns`, as `json` gave them, as the DataFrame that the pipeline takes."""
         return pd.DataFrame({n: c.array(columns[n]) for n, c in self.columns.items()}, copy=False)
 
-    def described(self):
+    def described(self) -> dict[str, Any]:
         """The JSON Schema of a body, form by form."""
         values = {name: column.described() for name, column in self.columns.items()}
         rows = {"type": "array", "minItems": 1}  # for more than `self.rows` the answer is 413
@@ -387,13 +395,13 @@ class Reader:
         return {"oneOf": [exact({name: form}) for name, form in forms.items()]}
 
 
-def exact(properties):
+def exact(properties: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON Schema of an object with exactly these `properties`."""
     only = {"required": list(properties), "additionalProperties": False}
     return {"type": "object", "properties": properties, **only}
 
 
-def parse(body):
+def parse(body: bytes) -> Any:
     """The document in the JSON `body`, read strictly but for NaN, which is null; Refused says what is wrong with it."""
     try:
         return orjson.loads(body)
@@ -403,12 +411,16 @@ def parse(body):
         raise Refused(_why(body, str(error))) from None
 
 
-def _without_nan(body):
+def _without_nan(body: bytes) -> bytes:
     """`body` with null for each NaN outside of text: Python's json, and so MLflow's client, writes a gap so."""
-    return TEXT_OR_NAN.sub(lambda found: b"null" if found[0] == b"NaN" else found[0], body)
+    return TEXT_OR_NAN.sub(_null_or_text, body)
 
 
-def _why(body, error):
+def _null_or_text(found: re.Match[bytes]) -> bytes:
+    return b"null" if found[0] == b"NaN" else found[0]
+
+
+def _why(body: bytes, error: str) -> str:
     if not body.strip():
         return f"the body is empty; {SHAPE}."
     if "UTF-8" in error or "BOM" in error:
@@ -422,10 +434,10 @@ def _why(body, error):
     return f"the body is not JSON: {error}."
 
 
-def check_unique(body):
+def check_unique(body: bytes) -> None:
     """Refuse a JSON `body`, known to be well-formed, in which an object has a key twice."""
 
-    def unique(pairs):
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         if len(set(keys)) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)
@@ -438,7 +450,7 @@ def check_unique(body):
         raise Refused("the body is nested too deeply.") from None
 
 
-def _kind(value):
+def _kind(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return shown(value)
     return {dict: "an object", list: "a list", str: "text"}.get(type(value), "a number")

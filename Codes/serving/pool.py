@@ -6,7 +6,9 @@ import contextlib
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -38,14 +40,14 @@ class Limits:  # pylint: disable=too-many-instance-attributes
 class Pool:
     """Threads for predictions: so many at once, so many waiting, and a 503 where nothing moves."""
 
-    def __init__(self, limits):
+    def __init__(self, limits: Limits) -> None:
         self._limits, self._free, self._waiting = limits, limits.workers, collections.deque()
         self._jobs, self._moved = queue.SimpleQueue(), 0.0
         for _ in range(limits.workers):
             # daemons: a prediction that never ends does not keep the server from ending
             threading.Thread(target=self._work, name="predict", daemon=True).start()
 
-    async def run(self, call):
+    async def run(self, call: Callable[[], Any]) -> Any:
         """The result of `call`, in a thread; Refused with 503 where there is no place, with 504 after too long."""
         await self._enter()
         loop = asyncio.get_running_loop()
@@ -58,7 +60,7 @@ class Pool:
             seconds = f"{self._limits.predict_seconds:g}"
             raise Refused(f"the prediction takes longer than {seconds} seconds.", 504) from None
 
-    async def _enter(self):
+    async def _enter(self) -> None:
         if self._free:
             self._free -= 1
             self._moved = time.monotonic()
@@ -73,10 +75,10 @@ class Pool:
                 self._waiting.remove(turn)
                 raise Refused(FULL, 503)
 
-    def _left(self):
+    def _left(self) -> float:
         return self._moved + self._limits.patience - time.monotonic()
 
-    def _leave(self, result, value, error):
+    def _leave(self, result: asyncio.Future, value: Any, error: Exception | None) -> None:
         self._moved = time.monotonic()
         if self._waiting:
             self._waiting.popleft().set_result(None)
@@ -89,7 +91,7 @@ class Pool:
         else:
             result.set_result(value)
 
-    def _work(self):
+    def _work(self) -> None:
         # one thread each for OpenMP, which counts them by calling thread, and for BLAS: a row is not worth more
         threadpool_limits(1)
         while True:

@@ -7,18 +7,24 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from Codes.fast_answers import onnx_form
-from Codes.fast_answers.quick import quick
+from Codes.fast_answers.quick import Columns, quick
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, nearest
+from Codes.model_registry.registry import Version
+from Codes.modeling.answers import Answers
 from Codes.problems import problem
+from Codes.saved_models.trust import Loaded
 from Codes.serving import payload
 from Codes.serving.app import Metrics, app
 from Codes.serving.capture import Capture
@@ -36,15 +42,15 @@ class Impatient(H11Protocol):
     seconds = Limits.head_seconds
     _until = None
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._wait()
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._wait()
 
-    def _wait(self):
+    def _wait(self) -> None:
         if self.transport.is_closing() or self.cycle and not self.cycle.response_complete:
             self._until = None
             return
@@ -60,28 +66,28 @@ class Server(uvicorn.Server):
 
     line = ""
 
-    async def startup(self, sockets=None):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         LOG.info(self.line)
 
 
 def serve(  # pylint: disable=too-many-arguments,too-many-locals
-    spec,
-    host="127.0.0.1",
-    port=5001,
+    spec: str,
+    host: str = "127.0.0.1",
+    port: int = 5001,
     *,
-    store=None,
-    folder=FOLDER,
-    limits=Limits(),
-    hosts=(),
-    share=1.0,
-    private=(),
-    capture_bytes=64 << 20,
-    allow_unknown=False,
-    onnx=False,
-    contract=None,
-    every=1.0,
-):
+    store: Any = None,
+    folder: str | Path = FOLDER,
+    limits: Limits = Limits(),
+    hosts: Sequence[str] = (),
+    share: float = 1.0,
+    private: Sequence[str] = (),
+    capture_bytes: int = 64 << 20,
+    allow_unknown: bool = False,
+    onnx: bool = False,
+    contract: str | None = None,
+    every: float = 1.0,
+) -> None:
     """Serve the model `spec` until SIGTERM or Ctrl-C, which let requests under way be answered.
 
     Args:
@@ -107,7 +113,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     metrics, own = Metrics(), Path(folder) / spec.replace("/", "-")
 
-    def make(version, loaded):
+    def make(version: Version, loaded: Loaded) -> Served:
         if store is registry:
             tell_outside(spec, version)
         reader = payload.Reader(loaded, limits.rows, allow_unknown)
@@ -131,7 +137,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         _run(application, listening, limits, f"{spec} (version {number}) at http://{place}:{port}")
 
 
-def tell_outside(spec, version):
+def tell_outside(spec: str, version: Version) -> None:
     """Log that others let the alias of `spec` point to `version`: no gate was asked."""
     from Codes.model_registry import registry
 
@@ -142,7 +148,7 @@ def tell_outside(spec, version):
         LOG.warning("%s, past the gate; its files are those that were registered.", told)
 
 
-def _contract(name, reader):
+def _contract(name: str, reader: payload.Reader) -> Callable[[Columns], None]:
     """What refuses columns that break the contract of the problem `name`, once the `reader` has read them."""
     solved = problem.load(name)
     kinds = {column: each.kind for column, each in reader.columns.items()}
@@ -150,7 +156,7 @@ def _contract(name, reader):
     return partial(reader.check_contract, rules=rules, called=solved.name)
 
 
-def _by_onnx(loaded, reader):
+def _by_onnx(loaded: Loaded, reader: payload.Reader) -> Callable[[Columns], Answers] | None:
     """The model's ONNX form, or the next best: an alias is followed to a model without one, too."""
     try:
         return onnx_form.faster(loaded, reader)
@@ -159,7 +165,7 @@ def _by_onnx(loaded, reader):
         return quick(loaded, reader)
 
 
-def _bound(host, port):
+def _bound(host: str, port: int) -> socket.socket:
     """A socket at `host` and `port`, that does not listen yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's waiting off for sockets that name their protocol only; it costs 40 ms a request
@@ -173,11 +179,11 @@ def _bound(host, port):
     return made
 
 
-def _unusable(port, error):
+def _unusable(port: int, error: Exception) -> WorkbookError:
     return WorkbookError(f"port {port} can't be used ({error}); choose another: --port.")
 
 
-def _check_private(private, served):
+def _check_private(private: Sequence[str], served: Served) -> None:
     """A column that is marked private by a name it does not have would be captured."""
     for name in private:
         if name not in served.reader.columns:
@@ -187,7 +193,7 @@ def _check_private(private, served):
             )
 
 
-def _run(application, listening, limits, title):
+def _run(application: FastAPI, listening: socket.socket, limits: Limits, title: str) -> None:
     class Protocol(Impatient):
         """With this server's limit."""
 

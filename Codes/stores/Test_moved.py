@@ -109,7 +109,7 @@ def settle_until(copied, rows):
             os.kill(os.getpid(), signal.SIGKILL)
         shutil.copyfile(*paths)
 
-    moved.shutil.copy2, moved.PLACES = copy, Deadly(moved.PLACES, rows)
+    moved.shutil.copy2, moved.LOCATIONS = copy, Deadly(moved.LOCATIONS, rows)
     store.settle()
 
 

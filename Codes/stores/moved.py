@@ -4,10 +4,11 @@ or from an earlier workbook, which called its tags otherwise.
 
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 # the columns that hold where files are; of a trace it is a tag
-PLACES = {
+LOCATIONS = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
     "logged_models": ("artifact_location",),
@@ -23,7 +24,7 @@ WITH_FILES = "run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'mlflow.workboo
 FORMS = "", "file://"  # how MLflow writes a local folder
 
 
-def old_root(connection, root):
+def old_root(connection: sqlite3.Connection, root: Path) -> Path | None:
     """The folder that the store's files were in before it was moved to where they are in `root`; None: it was not.
 
     The Default experiment tells where the store was made; a run tells whether its files have come along, or are gone
@@ -35,12 +36,12 @@ def old_root(connection, root):
     old = Path(row[0].removeprefix("file://")).parent if row and row[0] else Path()
     if not old.is_absolute() or old.resolve() == Path(root).resolve():
         return None
-    here = [Path(root, place.relative_to(old)) for place in _runs(connection, old)]
+    here = [Path(root, folder.relative_to(old)) for folder in _runs(connection, old)]
     gone = not old.exists() and any(_runs(connection, old, WITH_FILES))
-    return old if gone or any(place.exists() for place in here) else None
+    return old if gone or any(folder.exists() for folder in here) else None
 
 
-def _runs(connection, old, condition="1"):
+def _runs(connection: sqlite3.Connection, old: Path, condition: str = "1") -> Iterator[Path]:
     query = f"SELECT artifact_uri FROM runs WHERE artifact_uri LIKE ? AND {condition} LIMIT ?"
     for form in FORMS:
         for (uri,) in connection.execute(query, (f"{form}{old}/%", WITNESSES)):
@@ -48,21 +49,21 @@ def _runs(connection, old, condition="1"):
                 yield Path(uri.removeprefix(form))
 
 
-def repair(database, root, old):
+def repair(database: Path, root: Path, old: Path) -> tuple[int, int]:
     """Let all that the `database` says to be in the folder `old` be in `root`; returns (changed rows, copied files).
 
-    What was written to the old place since the move is copied first. The rows change in one transaction: a kill
+    What was written to the old folder since the move is copied first. The rows change in one transaction: a kill
     leaves all as it was, and the same call again goes on.
     """
     with sqlite3.connect(database, timeout=60, isolation_level=None) as connection:
-        copied = sum(_bring(place, old, root) for place in _folders(connection, old))
+        copied = sum(_bring(folder, old, root) for folder in _folders(connection, old))
         connection.execute("BEGIN IMMEDIATE")
         changed = sum(
             connection.execute(
                 f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
                 (f"{form}{root}/", length + 1, length, f"{form}{old}/"),
             ).rowcount
-            for table, columns in PLACES.items()
+            for table, columns in LOCATIONS.items()
             for column in columns
             for form in FORMS
             for length in [len(f"{form}{old}/")]
@@ -72,21 +73,21 @@ def repair(database, root, old):
     return changed, copied
 
 
-def _folders(connection, old):
+def _folders(connection: sqlite3.Connection, old: Path) -> Iterator[Path]:
     """The folders below `old` of runs and of saved models."""
     for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location")):
         for (uri,) in connection.execute(f"SELECT {column} FROM {table}").fetchall():
-            place = Path((uri or "").removeprefix("file://"))
-            if place.is_relative_to(old):
-                yield place
+            folder = Path((uri or "").removeprefix("file://"))
+            if folder.is_relative_to(old):
+                yield folder
 
 
-def _bring(place, old, root):
-    """Copy the files in the folder `place` to where they are looked for from now on, but for those that are there.
+def _bring(folder: Path, old: Path, root: Path) -> int:
+    """Copy the files in `folder` to where they are looked for from now on, but for those that are there.
 
     Each is there whole or not at all; returns their number.
     """
-    files = [file for file in place.rglob("*") if file.is_file()]
+    files = [file for file in folder.rglob("*") if file.is_file()]
     new = [f for f in files if not Path(root, f.relative_to(old)).exists()]
     for file in new:
         target = Path(root, file.relative_to(old))
@@ -97,25 +98,25 @@ def _bring(place, old, root):
     return len(new)
 
 
-def old_tags(connection):
+def old_tags(connection: sqlite3.Connection) -> int:
     """How many tags have a name as an earlier workbook wrote it."""
     counts = "SELECT count(*) FROM {} WHERE substr(key, 1, ?) = ?"
     asked = len(OLD_PREFIX), OLD_PREFIX
     return sum(connection.execute(counts.format(table), asked).fetchone()[0] for table in TAGS)
 
 
-def rename_tags(database):
+def rename_tags(database: Path) -> int:
     """Give the old tags in the `database` their new names, all or none; one that has both keeps the new. How many."""
     with sqlite3.connect(database, timeout=60, isolation_level=None) as connection:
         connection.execute("BEGIN IMMEDIATE")
         count = old_tags(connection)
         for table in TAGS:
-            there = (len(OLD_PREFIX), OLD_PREFIX)
+            old_names = (len(OLD_PREFIX), OLD_PREFIX)
             connection.execute(
                 f"UPDATE OR IGNORE {table} SET key = ? || substr(key, ?) WHERE substr(key, 1, ?) = ?",
-                (PREFIX, len(OLD_PREFIX) + 1, *there),
+                (PREFIX, len(OLD_PREFIX) + 1, *old_names),
             )
-            connection.execute(f"DELETE FROM {table} WHERE substr(key, 1, ?) = ?", there)
+            connection.execute(f"DELETE FROM {table} WHERE substr(key, 1, ?) = ?", old_names)
         connection.execute("COMMIT")
     connection.close()
     return count

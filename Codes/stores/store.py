@@ -5,7 +5,9 @@ import logging
 import os
 import re
 import sqlite3
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -13,6 +15,11 @@ from filelock import FileLock, Timeout
 from Codes.ground.errors import WorkbookError, counted
 from Codes.ground.paths import DATABASE
 from Codes.stores import moved
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.exceptions import MlflowException
 
 URI = "MLFLOW_TRACKING_URI"
 CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
@@ -22,7 +29,7 @@ ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "lustre", "ceph"}
 
 
-def open_store(wait=60):
+def open_store(wait: float = 60) -> str:
     """Make the store usable, at most `wait` seconds on a locked one, and return its URI; WorkbookError if it is not.
 
     `MLFLOW_TRACKING_URI` wins where it is set; else it becomes the SQLite file at the root of the repository.
@@ -39,7 +46,7 @@ def open_store(wait=60):
     return uri
 
 
-def sqlite_file(uri):
+def sqlite_file(uri: str) -> Path:
     """The absolute file behind a `sqlite:///` URI; a relative one is another in each folder: refused."""
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if not path.is_absolute():
@@ -48,7 +55,7 @@ def sqlite_file(uri):
     return path
 
 
-def _check_characters(path):
+def _check_characters(path: Path) -> None:
     """Refuse a `path` that MLflow reads as an address, and so would lay its files beside."""
     if wrong := [c for c in ODD if c in str(path)]:
         raise WorkbookError(
@@ -57,19 +64,24 @@ def _check_characters(path):
         )
 
 
-def artifact_root(uri):
+def artifact_root(uri: str) -> str | None:
     """Where artifacts go beside a SQLite store; None where a server decides."""
-    return str(sqlite_file(uri).parent / "mlruns") if uri.startswith("sqlite:") else None
+    return _root_beside(sqlite_file(uri)) if uri.startswith("sqlite:") else None
 
 
-def _open_sqlite(uri, wait):
+def _root_beside(path: Path) -> str:
+    """Where artifacts go beside the SQLite file `path`."""
+    return str(path.parent / "mlruns")
+
+
+def _open_sqlite(uri: str, wait: float) -> None:
     path = sqlite_file(uri)
     if not path.parent.is_dir():
         raise WorkbookError(
             f"{URI}={uri}: the folder {path.parent} does not exist; make it, or correct the address."
         )
-    os.environ[ARTIFACT_ROOT] = artifact_root(uri)
-    with _told_in_a_line(path, wait):
+    os.environ[ARTIFACT_ROOT] = _root_beside(path)
+    with _errors_in_a_line(path, wait):
         if _is_ready(path, wait):
             _check_place(path, wait)
         else:
@@ -78,13 +90,13 @@ def _open_sqlite(uri, wait):
                     _create(uri, path)
 
 
-def _lock(path):
+def _lock(path: Path) -> str:
     """The file by which one process at a time makes or settles the store at `path`."""
     return f"{path}.lock.flock"
 
 
 @contextlib.contextmanager
-def _told_in_a_line(path, wait):
+def _errors_in_a_line(path: Path, wait: float) -> Iterator[None]:
     """What may go wrong with the SQLite file `path` within `wait` seconds, as WorkbookError."""
     try:
         yield
@@ -100,7 +112,7 @@ def _told_in_a_line(path, wait):
         ) from error
 
 
-def _check_place(path, wait):
+def _check_place(path: Path, wait: float) -> None:
     """Refuse a store that was moved: it would write to the old place, and find nothing of what came along."""
     with sqlite3.connect(path, timeout=wait) as connection:
         old = moved.old_root(connection, path.parent / "mlruns")
@@ -112,7 +124,7 @@ def _check_place(path, wait):
         )
 
 
-def _trouble(path, wait, error):
+def _trouble(path: Path, wait: float, error: sqlite3.OperationalError) -> str:
     if "locked" in str(error):
         return f"{path} was locked by another process for over {wait} s; end that one (fuser {path}), then try again."
     if "readonly" in str(error) or "unable to open" in str(error):
@@ -120,7 +132,7 @@ def _trouble(path, wait, error):
     return f"{path}: {error}."
 
 
-def _is_ready(path, wait):
+def _is_ready(path: Path, wait: float) -> bool:
     """Whether the file holds a store of this MLflow's schema; a stale or a newer schema is refused, not touched."""
     if not path.exists() or path.stat().st_size == 0:
         return False
@@ -145,7 +157,7 @@ def _is_ready(path, wait):
     return bool(revision)
 
 
-def _check_schema(path, revision):
+def _check_schema(path: Path, revision: str) -> None:
     import mlflow
 
     scripts = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
@@ -161,7 +173,7 @@ def _check_schema(path, revision):
 
 
 @contextlib.contextmanager
-def _silent(name):
+def _silent(name: str) -> Iterator[None]:
     """Within it the logger `name` says nothing below a warning."""
     logger = logging.getLogger(name)
     before = logger.level
@@ -172,7 +184,7 @@ def _silent(name):
         logger.setLevel(before)
 
 
-def _create(uri, path):
+def _create(uri: str, path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     filesystem = _filesystem(path)
@@ -195,21 +207,21 @@ def _create(uri, path):
     os.replace(part, path)
 
 
-def _filesystem(path):
+def _filesystem(path: Path) -> str:
     mounts = [
         m for m in psutil.disk_partitions(all=True) if path.parent.is_relative_to(m.mountpoint)
     ]
     return max(mounts, key=lambda m: len(m.mountpoint)).fstype if mounts else ""
 
 
-def _ask_server(uri, seconds=5):
+def _ask_server(uri: str, seconds: float = 5) -> None:
     """Ask as MLflow does: by its variables for certificates, users and tokens."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
     try:
-        answer = http_request(
+        answer: Any = http_request(
             get_default_host_creds(uri),
             "/health",
             "GET",
@@ -225,7 +237,7 @@ def _ask_server(uri, seconds=5):
         )
 
 
-def _silence(uri, error):
+def _silence(uri: str, error: "MlflowException") -> str:
     """Why the server could not be asked, from MLflow's `error`, whose own text may hold a password."""
     from requests import RequestException
     from requests.exceptions import SSLError
@@ -243,19 +255,19 @@ def _silence(uri, error):
 
 
 @contextlib.contextmanager
-def _alone(wait=60):
+def _alone(wait: float = 60) -> Iterator[Path]:
     """The file of the SQLite store, of which no other process makes, settles or renames anything meanwhile."""
     uri = os.environ.get(URI, f"sqlite:///{DATABASE}")
     if not uri.startswith("sqlite:"):
         raise WorkbookError(f"the store {redacted(uri)} is no SQLite file: this is for its server.")
     path = sqlite_file(uri)
-    with _told_in_a_line(path, wait), FileLock(_lock(path), timeout=wait):
+    with _errors_in_a_line(path, wait), FileLock(_lock(path), timeout=wait):
         if not path.is_file() or not _is_ready(path, wait):
             raise WorkbookError(f"there is no store {path}; set {URI} to the one that is meant.")
         yield path
 
 
-def settle(old=""):
+def settle(old: str = "") -> str:
     """Let a moved SQLite store find its files where it is now, and say what was done.
 
     Args:
@@ -277,13 +289,13 @@ def settle(old=""):
     )
 
 
-def rename_tags():
+def rename_tags() -> str:
     """Let the tags that an earlier workbook wrote be known to this one, and say how many."""
     with _alone() as path:
         return f"{moved.rename_tags(path)} tags renamed: {moved.OLD_PREFIX}… is {moved.PREFIX}…"
 
 
-def _old_tags(path):
+def _old_tags(path: Path) -> Iterator[str]:
     """A line about tags of an earlier workbook in the store at `path`, where it has some."""
     with sqlite3.connect(path) as connection:
         count = moved.old_tags(connection)
@@ -295,7 +307,7 @@ def _old_tags(path):
         )
 
 
-def description():
+def description() -> Iterator[str]:
     """Lines that say where the store is, how large, and how many runs its experiments have."""
     from mlflow import MlflowClient
 
@@ -312,7 +324,12 @@ def description():
         yield f"  {experiment.name}: {counted(count, 'run')}"
 
 
-def all_runs(client, where="", experiments=None, tags=None):
+def all_runs(
+    client: "MlflowClient",
+    where: str = "",
+    experiments: list[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> "Iterator[Run]":
     """Each run in `experiments` (ids; None: in all) that the filter `where` matches, the newest first.
 
     `tags` (name → value) keeps those that have them, whatever characters are in the values.
@@ -329,7 +346,7 @@ def all_runs(client, where="", experiments=None, tags=None):
             return
 
 
-def tag_filter(tags):
+def tag_filter(tags: Mapping[str, str]) -> str:
     """MLflow's filter for `tags` (name → value), but for values that it has no quotes for.
 
     Who searches by it compares the values again: some databases do not tell A from a.
@@ -338,12 +355,12 @@ def tag_filter(tags):
     return " and ".join(f"tags.`{name}` = {text}" for name, text in texts.items() if text)
 
 
-def quoted(value):
+def quoted(value: str) -> str:
     """`value` as a text in MLflow's filters, which know no escapes; empty where it holds both kinds of quotes."""
     quote = '"' if "'" in value else "'"
     return "" if quote in value else f"{quote}{value}{quote}"
 
 
-def redacted(uri):
+def redacted(uri: str) -> str:
     """`uri` without a user name and password."""
     return re.sub("(?<=://)[^/]*@", "", uri, count=1)

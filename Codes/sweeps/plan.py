@@ -2,14 +2,21 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
+from typing import Any, TYPE_CHECKING
 
 from Codes.fingerprints import fingerprint
 from Codes.ground.errors import WorkbookError
 from Codes.notebook_files import parameters
 from Codes.runs import tracking
-from Codes.sweeps.space import Space
+from Codes.sweeps.space import Point, Space
+from Codes.trial_workers.worker import Facts, Options
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 
 @dataclass
@@ -18,7 +25,7 @@ class Plan:  # pylint: disable=too-many-instance-attributes
 
     path: Path
     space: Space
-    objectives: list
+    objectives: list[tuple[str, str]]
     sampler: str = "grid"
     trials: int | None = None
     seeds: int = 1
@@ -30,10 +37,10 @@ class Plan:  # pylint: disable=too-many-instance-attributes
     force: bool = False
     memory: float | None = None
     kernel: str | None = None
-    limits: dict = field(default_factory=dict)
+    limits: Options = field(default_factory=Options)
     scope: str | None = None  # the parent run, once it is there
 
-    def key(self):
+    def key(self) -> str:
         """What tells the same sweep given again: what it searches and how, not how long and where."""
         facts = [
             self.where(),
@@ -45,41 +52,41 @@ class Plan:  # pylint: disable=too-many-instance-attributes
         ]
         return fingerprint.digest(json.dumps(facts + [self.sampler_seed]))
 
-    def where(self):
+    def where(self) -> str:
         """The notebook's path, as it is in any checkout."""
         return fingerprint.located(self.path)
 
-    def wanted(self):
-        """How many trials there are to be."""
-        return self.trials or self.space.size()
+    def wanted(self) -> int:
+        """How many trials there are to be; 0 where nothing tells, which the command refuses."""
+        return self.trials or self.space.size() or 0
 
-    def values(self, point, number):
+    def values(self, point: Point, number: int) -> dict[str, Any]:
         """The parameters at `point` of the repetition `number`, from 0."""
         values = self.space.values(point)
         if self.seeds > 1:
             values["seed"] = self.first_seed() + number
         return values
 
-    def parts(self, notebook, point, number):
+    def parts(self, notebook: "NotebookNode", point: Point, number: int) -> dict[str, str]:
         """The fingerprint's parts of the run of `notebook` (as it was read) that `values` tells of."""
-        given = parameters.check(self.space.declared, self.values(point, number), self.path.name)
-        return fingerprint.parts(notebook, self.path, given, self.kernel, self.scope)
+        values = parameters.check(self.space.declared, self.values(point, number), self.path.name)
+        return fingerprint.parts(notebook, self.path, values, self.kernel, self.scope)
 
-    def best(self, trials, objective=0):
+    def best(self, trials: Iterable["Trial"], objective: int = 0) -> "Trial | None":
         """The one of `trials` that is best by the objective of that number; None where none has finished."""
         sign = 1 if self.objectives[objective][1] == "maximize" else -1
-        finished = [trial for trial in trials if trial.values]
-        return max(finished, key=lambda t: sign * t.values[objective], default=None)
+        finished = [(sign * trial.values[objective], trial) for trial in trials if trial.values]
+        return max(finished, key=itemgetter(0), default=(0.0, None))[1]
 
-    def watched(self):
+    def watched(self) -> str:
         """The metric that the pruner looks at."""
         return self.watch or self.objectives[0][0]
 
-    def short_names(self):
+    def short_names(self) -> dict[str, str]:
         """{flat name: short name} of what varies."""
         return short_names(self.space.varies)
 
-    def first_seed(self):
+    def first_seed(self) -> int:
         """The seed of the first repetition; a WorkbookError where the notebook has none to repeat with."""
         declared = {p.name: p for p in self.space.declared}
         if "seed" not in declared or "seed" in self.space.varies:
@@ -104,32 +111,32 @@ class Trial:  # pylint: disable=too-many-instance-attributes
     """
 
     number: int
-    point: dict
-    asked: object = None
-    prints: list = field(default_factory=list)
-    facts: dict = field(default_factory=dict)
-    tries: Counter = field(default_factory=Counter)
-    losses: Counter = field(default_factory=Counter)
+    point: Point
+    asked: Any = None  # Optuna's trial; None of one that an earlier session has ended
+    prints: list[str] = field(default_factory=list)
+    facts: dict[int, Facts] = field(default_factory=dict)
+    tries: Counter[int] = field(default_factory=Counter)
+    losses: Counter[int] = field(default_factory=Counter)
     state: str = "RUNNING"
-    values: list | None = None
+    values: list[float] | None = None
     reused: bool = False
     reported: int = -1
 
-    def name(self):
+    def name(self) -> str:
         """The varied values by their short names, which a table of runs has room for."""
         return self.typed(short_names(self.point))
 
-    def typed(self, names=None):
+    def typed(self, names: Mapping[str, str] | None = None) -> str:
         """The varied values by their `names`, as a rule as they are typed."""
         pairs = [(k, tracking.text_of(_rounded(v))) for k, v in self.point.items()]
         return " ".join(f"{(names or {}).get(name, name)}={text}" for name, text in pairs)
 
 
-def short_names(names):
+def short_names(names: Iterable[str]) -> dict[str, str]:
     """{name: its last part, or all of it where two would be alike}."""
     last = [name.rpartition(".")[2] for name in names]
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last)}
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -2,9 +2,13 @@
 
 import shutil
 import time
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from Codes.sweeps.plan import Trial
 
 SILENCE = 30.0  # seconds after which a line tells that it still works
 
@@ -12,11 +16,14 @@ SILENCE = 30.0  # seconds after which a line tells that it still works
 class Progress:
     """Shows done, running, failed, best and the time left; `live` on a terminal."""
 
-    def __init__(self, live):
-        self.live, self.line, self.facts = live, None, {}
-        self.started, self.first, self.said = time.monotonic(), None, time.monotonic()
+    def __init__(self, live: bool) -> None:
+        self.live = live
+        self.line: tqdm | None = None
+        self.facts: dict[str, Any] = {}
+        self.first: int | None = None
+        self.started = self.said = time.monotonic()
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Print a line of its own."""
         self.said = time.monotonic()
         if self.line:
@@ -25,16 +32,16 @@ class Progress:
         if self.line:
             self.line.refresh()
 
-    def trial(self, trial, told):
+    def trial(self, trial: "Trial", told: str) -> None:
         """Tell how a trial has ended."""
         how = "" if trial.state == "FINISHED" else f"{trial.state}: "
-        known = " (known)" if trial.reused else ""
+        reused = " (known)" if trial.reused else ""
         if not self.live or trial.state == "FAILED":
             self.facts["done"] = self.facts.get("done", 0) + 1
             count = f"[{self.facts['done']}/{self.facts.get('total', '?')}]"
-            self.say(f"{count} {trial.typed()}: {how}{told}{known}{self._left()}")
+            self.say(f"{count} {trial.typed()}: {how}{told}{reused}{self._left()}")
 
-    def show(self, done, total, running, failed, best):
+    def show(self, done: int, total: int, running: int, failed: int, best: str | None) -> None:
         """Show the counts as they are now."""
         if self.first is None:
             self.first = done
@@ -45,18 +52,19 @@ class Progress:
                     f"[{done}/{total}] running {running}, failed {failed}, best {best or '-'}{self._left()}"
                 )
         elif now != self.facts:
-            if self.line is None:
-                self.line = tqdm(total=total, initial=done, unit="trial", leave=False, **_room())
-            self.line.ncols = _room()["ncols"]
-            self.line.total = total
-            self.line.set_postfix_str(
+            width, height = _room()
+            line = self.line or tqdm(
+                total=total, initial=done, unit="trial", leave=False, ncols=width, nrows=height
+            )
+            self.line, line.ncols, line.total = line, width, total
+            line.set_postfix_str(
                 f"running {running}, failed {failed}, best {best or '-'}", refresh=False
             )
-            self.line.update(done - self.line.n)
-            self.line.refresh()
+            line.update(done - line.n)
+            line.refresh()
         self.facts = now
 
-    def _left(self):
+    def _left(self) -> str:
         """The time left, as far as it can be told from the pace so far."""
         done, total = self.facts.get("done", 0), self.facts.get("total", 0)
         since = done - (self.first or 0)
@@ -65,14 +73,13 @@ class Progress:
         seconds = (time.monotonic() - self.started) / since * (total - done)
         return f", {tqdm.format_interval(seconds)} left"
 
-    def close(self):
+    def close(self) -> None:
         """Take the bar away."""
         if self.line:
             self.line.close()
             self.line = None
 
 
-def _room():
-    """The terminal's size now; where one tells none, tqdm would show nothing."""
-    width, height = shutil.get_terminal_size()
-    return {"ncols": width, "nrows": height}
+def _room() -> tuple[int, int]:
+    """The terminal's width and height now; where one tells none, tqdm would show nothing."""
+    return shutil.get_terminal_size()

@@ -10,11 +10,12 @@ import os
 import statistics
 import time
 from collections import Counter, deque
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -25,11 +26,14 @@ from Codes.notebook_files import notebook_file
 from Codes.running import engine, interruption, runner
 from Codes.runs import liveness, tracking
 from Codes.sweeps import sweep_report, sweep_runs
-from Codes.sweeps.plan import Trial
+from Codes.sweeps.plan import Plan, Trial
+from Codes.sweeps.progress import Progress
 from Codes.sweeps.search import Search
+from Codes.sweeps.space import Point
 from Codes.sweeps.sweep_runs import Family, POINT, TASK
 from Codes.trial_workers import pool as workers, worker
-from Codes.trial_workers.pool import LOST, WorkerLost
+from Codes.trial_workers.pool import LOST, Pool, WorkerLost
+from Codes.trial_workers.worker import Facts, Options, Task
 
 FIRST_GUESS = 500e6  # bytes that a trial takes, until one has ended
 PATIENCE = 7  # HTTP tries of each call, some minutes: a server may be restarted under a sweep
@@ -40,30 +44,36 @@ STALE_EVERY, PRUNE_EVERY = 5.0, 1.0  # seconds between two looks at what is unde
 class Sweep:  # pylint: disable=too-many-instance-attributes
     """Executes a Plan with a pool of workers; `progress` shows how far it is."""
 
-    def __init__(self, plan, pool, progress):
+    def __init__(self, plan: Plan, pool: Pool, progress: Progress) -> None:
         self.plan, self.pool, self.progress = plan, pool, progress
         self.client = MlflowClient()
-        self.trials, self.waiting, self.flying, self.twins = [], deque(), {}, {}
+        self.trials: list[Trial] = []
+        self.waiting: deque[tuple[Trial, int]] = deque()
+        self.flying: dict[Future[Facts], tuple[Trial, int, Task, float]] = {}
+        self.twins: dict[str, list[tuple[Trial, int]]] = {}  # fingerprint → who waits for its run
         self.family = Family(plan, progress.say)
-        self.known, self.pruned_runs, self.search, self.lost = {}, {}, None, False
-        self.untold = []
+        self.known: dict[str, Facts] = {}
+        self.pruned_runs: dict[str, Run] = {}
+        self.search: Search  # from `open` on
+        self.lost = False
+        self.untold: list[tuple[Trial, list[Metric]]] = []
         self.peak, self.slowed, self.looked, self.pruned_at = 0.0, False, 0.0, 0.0
         # steps of the watched metric's longest course: a pruner needs two to tell trials apart
         self.longest = 0
         self.notebook = notebook_file.read(plan.path)
         self.kernel = plan.kernel or runner.kernel_of(plan.path)
 
-    def open(self):
+    def open(self) -> None:
         """Find this sweep's parent, or make it, and everything that is known of its points."""
         plan = self.plan
         self.family.open()
         plan.scope = self.family.run_id
         if not plan.force:
-            found = fingerprint.known(plan.path, self.family.parent.info.experiment_id)
-            self.known = {print_: _facts(run) for print_, run in found.items()}
+            finished = fingerprint.known(plan.path, self.family.parent.info.experiment_id)
+            self.known = {print_: _facts(run) for print_, run in finished.items()}
         children = [] if self.family.is_new else self.family.children()
         self.pruned_runs = {
-            run.data.tags.get(fingerprint.TAG): run
+            run.data.tags.get(fingerprint.TAG, ""): run
             for run in children
             if engine.PRUNED in run.data.tags
         }
@@ -77,7 +87,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         else:
             self._remember(history)
 
-    def _adopt_orphans(self, children):
+    def _adopt_orphans(self, children: list[Run]) -> None:
         """Run again what others who share the search began and will not end."""
         running = {run.data.tags[TASK] for run in children if run.info.status == "RUNNING"}
         closed = {run.data.tags[TASK] for run in children if liveness.closed_by(run)} - running
@@ -86,14 +96,14 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             self.trials.append(Trial(asked.number, point, asked, self._prints(point)))
             self._queue(self.trials[-1])
 
-    def _parts(self, point, repetition):
+    def _parts(self, point: Point, repetition: int) -> dict[str, str]:
         return self.plan.parts(self.notebook, point, repetition)
 
-    def _prints(self, point):
+    def _prints(self, point: Point) -> list[str]:
         """The fingerprints of the repetitions at `point`: taken once, so that an edit meanwhile parts no twins."""
         return [fingerprint.of_parts(self._parts(point, i)) for i in range(self.plan.seeds)]
 
-    def _remember(self, history):
+    def _remember(self, history: list[tuple[int, Point]]) -> None:
         """Settle the trials of `history` that are known whole, and queue the others again, before any new one."""
         for number, point in history:
             trial = Trial(number, point, prints=self._prints(point), reused=True)
@@ -116,13 +126,14 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
                 f"going on: {counted(done, 'trial')} done" + f", {again} to run again" * bool(again)
             )
 
-    def _is_known(self, print_):
-        metrics = self.known.get(print_, {"metrics": {}})["metrics"]
+    def _is_known(self, print_: str) -> bool:
+        facts = self.known.get(print_)
+        metrics = facts["metrics"] if facts else {}
         return all(math.isfinite(metrics.get(name, math.nan)) for name, _ in self.plan.objectives)
 
     # --- trials
 
-    def _queue(self, trial):
+    def _queue(self, trial: Trial) -> None:
         """Queue what is missing of `trial`; known repetitions are taken over."""
         for i, print_ in enumerate(trial.prints):
             if self._is_known(print_):
@@ -133,7 +144,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
                 self.twins[print_] = []
                 self.waiting.append((trial, i))
 
-    def _propose(self):
+    def _propose(self) -> bool:
         """A new trial, where one is wanted still and the search has one."""
         if self._count() >= self.plan.wanted() or not (asked := self.search.ask()):
             return False
@@ -149,17 +160,17 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             self._reuse(trial)
         return True
 
-    def _reuse(self, trial):
+    def _reuse(self, trial: Trial) -> None:
         trial.reused = True
         self.family.note_reused(trial)
         self._settle(trial)
 
-    def _count(self):
+    def _count(self) -> int:
         if not self.plan.storage:
             return len(self.trials)
         return self.search.count()
 
-    def _fill(self):
+    def _fill(self) -> None:
         """Start trials as long as there is room."""
         while len(self.flying) < self.pool.capacity() and self._has_memory():
             if not self.waiting:
@@ -170,13 +181,13 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             task = self._task(trial, i)
             self.flying[self.pool.submit(task)] = (trial, i, task, time.monotonic())
 
-    def _task(self, trial, i):
+    def _task(self, trial: Trial, i: int) -> Task:
         trial.tries[i] += 1
         plan, parent = self.plan, self.family.parent.info
         tags = self.family.tags_of(trial, i)
         seed = f" seed={plan.values(trial.point, i)['seed']}" if plan.seeds > 1 else ""
         name = f"trial {trial.number} · {trial.name()}{seed}"
-        options = {
+        options: Options = {
             "tags": tags,
             "run_name": name[:230],
             "score": plan.objectives[0][0],
@@ -199,7 +210,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             "options": options,
         }
 
-    def _has_memory(self):
+    def _has_memory(self) -> bool:
         """Whether one more trial fits; one may always run. Says so when the memory begins to slow the sweep."""
         if not self.flying or not self.pool.is_here:
             return True
@@ -216,7 +227,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self.slowed = not fits
         return fits
 
-    def run(self):
+    def run(self) -> Counter[str]:
         """Run every trial that is missing; returns the counts by state."""
         self._show()
         while True:
@@ -237,7 +248,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self._wait_for_others()
         return self.counts()
 
-    def _wait_for_others(self):
+    def _wait_for_others(self) -> None:
         """Let those that share the search end their last trials, so that the parent's tables are whole."""
         while (
             self.plan.storage and self.family.is_mine_to_close() and self.family.children("RUNNING")
@@ -245,11 +256,11 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             liveness.close_dead_runs()
             time.sleep(0.5)
 
-    def counts(self):
+    def counts(self) -> Counter[str]:
         """{state: number of trials}."""
         return Counter(t.state for t in self.trials)
 
-    def _take(self, trial, i, future):
+    def _take(self, trial: Trial, i: int, future: Future[Facts]) -> None:
         """Take what came of the repetition `i` of `trial`: keep it, or try it again."""
         try:
             facts = future.result()
@@ -286,7 +297,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             self._settle(trial)
         self._serve_twins(trial, i, facts)
 
-    def _drop(self, trial):
+    def _drop(self, trial: Trial) -> None:
         """Take what still waits of a `trial` that has failed off the queue; twins of it are run on their own."""
         dropped = [number for waiting, number in self.waiting if waiting is trial]
         self.waiting = deque(w for w in self.waiting if w[0] is not trial)
@@ -295,7 +306,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             for twin, _ in twins:
                 self._queue(twin)
 
-    def _serve_twins(self, trial, i, facts):
+    def _serve_twins(self, trial: Trial, i: int, facts: Facts) -> None:
         """Give those trials that wait for the same run what came of it, or let the first of them try it."""
         twins = self.twins.pop(trial.prints[i], [])
         if facts["status"] == "FINISHED":
@@ -305,28 +316,29 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             if len(twin.facts) == self.plan.seeds or facts["status"] != "FINISHED":
                 self._reuse(twin)
 
-    def _scored(self, facts):
+    def _scored(self, facts: Facts) -> Facts:
         """`facts` of a finished run, failed where an objective is missing or not a number."""
         for metric, _ in self.plan.objectives:
             value = facts["metrics"].get(metric)
             if value is None or not math.isfinite(value):
-                there = [m for m in facts["metrics"] if not m.startswith("notebook/")]
-                told = f"it logged {', '.join(there) or 'none'}.{nearest(metric, there)}"
+                logged = [m for m in facts["metrics"] if not m.startswith("notebook/")]
+                why = f"it logged {', '.join(logged) or 'none'}.{nearest(metric, logged)}"
                 if value is not None:
-                    told = f"it is {value}."
-                return facts | {
+                    why = f"it is {value}."
+                return {
+                    **facts,
                     "status": "FAILED",
-                    "error": f"no number for the metric '{metric}': {told}",
+                    "error": f"no number for the metric '{metric}': {why}",
                 }
         return facts
 
-    def _mean(self, trial):
+    def _mean(self, trial: Trial) -> list[float]:
         return [
             statistics.fmean(f["metrics"][metric] for f in trial.facts.values())
             for metric, _ in self.plan.objectives
         ]
 
-    def _settle(self, trial):
+    def _settle(self, trial: Trial) -> None:
         """Tell the search how `trial` ended, so that it can propose the next one; the others are told after that."""
         if trial.state != "RUNNING":
             return
@@ -339,7 +351,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self.search.tell(trial.asked, trial.values, trial.state == "PRUNED")
         self.untold.append((trial, self._bests() if trial.state == "FINISHED" else []))
 
-    def _report(self):
+    def _report(self) -> None:
         """Tell the parent and the terminal what has ended; the next trials run meanwhile."""
         told, self.untold = self.untold, []
         if metrics := [metric for _, bests in told for metric in bests]:
@@ -347,19 +359,21 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         for trial, _ in told:
             self._tell(trial)
 
-    def _bests(self):
+    def _bests(self) -> list[Metric]:
         """The best values so far, as metrics of the parent; their step is the number of finished trials."""
         done, moment = sum(t.state == "FINISHED" for t in self.trials), int(time.time() * 1000)
+        bests = [(j, self.best(j)) for j in range(len(self.plan.objectives))]
         return [
-            Metric(f"best_{metric}", self.best(j).values[j], moment, done)
-            for j, (metric, _) in enumerate(self.plan.objectives)
+            Metric(f"best_{self.plan.objectives[j][0]}", best.values[j], moment, done)
+            for j, best in bests
+            if best and best.values
         ]
 
-    def best(self, objective=0):
+    def best(self, objective: int = 0) -> Trial | None:
         """The finished trial that is best by the objective of that number; None where none has finished."""
         return self.plan.best(self.trials, objective)
 
-    def _tell(self, trial):
+    def _tell(self, trial: Trial) -> None:
         error = next((f["error"] for f in trial.facts.values() if f["status"] != "FINISHED"), "")
         told = error
         if trial.values:
@@ -369,7 +383,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
 
     # --- what is under way
 
-    def _look(self):
+    def _look(self) -> None:
         now = time.monotonic()
         if self.plan.pruner and now - self.pruned_at > PRUNE_EVERY and self.flying:
             self.pruned_at = now
@@ -378,12 +392,12 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             self.looked = now
             self._free_the_stuck()
 
-    def _prune(self):
+    def _prune(self) -> None:
         """Report what the running trials have logged so far, and ask those to stop that are hopeless."""
         flying = {f"{t.number}.{i}": t for t, i, _, _ in self.flying.values()}
         metric = self.plan.watched()
         for run in self.family.children("RUNNING"):
-            trial = flying.get(run.data.tags.get(TASK))
+            trial = flying.get(run.data.tags.get(TASK, ""))
             if trial is None or metric not in run.data.metrics or liveness.STOP in run.data.tags:
                 continue
             self._follow(trial, run.info.run_id)
@@ -391,16 +405,16 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
                 reason = f"{engine.PRUNED_BECAUSE} at step {trial.reported} by the {self.plan.pruner} pruner"
                 self.client.set_tag(run.info.run_id, liveness.STOP, reason)
 
-    def _follow(self, trial, run_id):
+    def _follow(self, trial: Trial, run_id: str | None) -> None:
         """Report to the pruner what the run of `trial` has logged of the watched metric since the last look."""
         for step, value in self._course(run_id).items():
             if step > trial.reported:
                 trial.reported = step
                 trial.asked.report(value, step)
 
-    def _course(self, run_id):
+    def _course(self, run_id: str | None) -> dict[int, float]:
         """{step: value} that a run has logged of the watched metric, in order; empty where nothing is pruned."""
-        if not self.plan.pruner:
+        if not self.plan.pruner or run_id is None:
             return {}
         history = self.client.get_metric_history(run_id, self.plan.watched())
         history.sort(key=lambda m: (m.step, m.timestamp))
@@ -408,7 +422,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         self.longest = max(self.longest, len(course))
         return course
 
-    def lose(self):
+    def lose(self) -> bool:
         """The parent was closed meanwhile; where the search is shared, for another's death: then go on as its owner.
 
         Returns whether it goes on.
@@ -420,7 +434,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             self.family.claim()
         return not self.lost
 
-    def _free_the_stuck(self):
+    def _free_the_stuck(self) -> None:
         """Close trials whose worker is gone or stopped, and give up workers that hang on such a trial."""
         liveness.close_dead_runs()
         old = [(f, *w) for f, w in self.flying.items() if time.monotonic() - w[3] > 2 * STALE_EVERY]
@@ -433,7 +447,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             if closed[f"{trial.number}.{i}"] > trial.losses[i]:
                 self.pool.abandon(task)
 
-    def _show(self):
+    def _show(self) -> None:
         best = self.best()
         counts = self.counts()
         self.progress.show(
@@ -441,18 +455,18 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             total=self.plan.wanted(),
             running=len(self.flying),
             failed=counts["FAILED"],
-            best=best and f"{best.values[0]:.5g}",
+            best=f"{best.values[0]:.5g}" if best and best.values else None,
         )
 
     # --- the end
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """End what is under way as Ctrl-C does, and wait until it is recorded."""
         self.pool.interrupt()
         if self.flying:
             wait(self.flying, timeout=worker.PARTING)
 
-    def close(self, status):
+    def close(self, status: str) -> None:
         """Keep the pictures and tables with the parent, and set its status."""
         if not self.family.is_mine_to_close():
             return
@@ -465,7 +479,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             liveness.set_status(self.client, self.family.run_id, status)
             liveness.forget(self.client, self.client.get_run(self.family.run_id))
 
-    def _of_others(self):
+    def _of_others(self) -> list[Trial]:
         """The trials that others who share the search have run."""
         mine, found = {t.number for t in self.trials}, {}
         # of several tries the newest counts, unless one has finished
@@ -484,7 +498,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         return list(found.values())
 
 
-def _facts(run):
+def _facts(run: Run) -> Facts:
     return {
         "run_id": run.info.run_id,
         "status": "PRUNED" if engine.PRUNED in run.data.tags else run.info.status,
@@ -495,7 +509,7 @@ def _facts(run):
     }
 
 
-def _is_lost(facts):
+def _is_lost(facts: Facts) -> bool:
     """Whether a trial ended for no fault of its own: its worker, its store or another command ended it."""
     return bool(
         facts["status"] in ("LOST", "RUNNING")
@@ -505,14 +519,14 @@ def _is_lost(facts):
     )
 
 
-def _away(error):
+def _away(error: MlflowException) -> WorkbookError:
     reason = first_line(error.message)
     return WorkbookError(
         f"the store is away ({reason}); go on by the same command once it is back."
     )
 
 
-def execute(plan, pool, progress):
+def execute(plan: Plan, pool: Pool, progress: Progress) -> Sweep:
     """Execute `plan` with the workers of `pool`, and return the ended Sweep."""
     os.environ.setdefault(engine.RETRIES, str(PATIENCE))
     tracking.use_store()

@@ -6,17 +6,28 @@ import math
 import statistics
 import tempfile
 import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from types import ModuleType
+from typing import Any, TYPE_CHECKING
 
 import pandas as pd
-from mlflow.entities import RunTag
+from mlflow import MlflowClient
+from mlflow.entities import Run, RunTag
 
 from Codes.comparison import leaderboard, verdict
 from Codes.ground import manifest
 from Codes.ground.errors import counted
 from Codes.notebook_files import parameters
 from Codes.runs import liveness, tracking
+from Codes.sweeps.plan import Plan, Trial
+from Codes.sweeps.search import Search
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
 
 BEST = "mlflow.workbook.sweep.best."
 FEW = 2  # finished trials that a picture needs
@@ -29,7 +40,9 @@ th {{background: #f6f8fa; position: sticky; top: 0}} tr:hover td {{background: #
 </style><h1>{title}</h1><p>{about}</p>{verdict}{table}"""
 
 
-def keep(client, parent, plan, trials, search):
+def keep(
+    client: MlflowClient, parent: Run, plan: Plan, trials: Sequence[Trial], search: Search
+) -> None:
     """Keep with the run `parent` what became of `trials`, as they stand."""
     run_id = parent.info.run_id
     frame = table(plan, trials)
@@ -45,7 +58,7 @@ def keep(client, parent, plan, trials, search):
     )
 
 
-def table(plan, trials):
+def table(plan: Plan, trials: Sequence[Trial]) -> pd.DataFrame:
     """The trials, the best on top: state, varied parameters, objectives (with seeds: mean, 95 % half-width), runs."""
     rows = []
     for trial in trials:
@@ -68,7 +81,7 @@ def table(plan, trials):
     )
 
 
-def half_width(values):
+def half_width(values: Sequence[float]) -> float:
     """Half the width of the 95 % confidence interval of the mean of `values`, by Student's t; NaN for fewer than 2."""
     if len(values) < 2:
         return math.nan
@@ -79,7 +92,7 @@ def half_width(values):
     )
 
 
-def standing(plan, trials):
+def standing(plan: Plan, trials: Sequence[Trial]) -> str:
     """How `trials` stand as board.shown tells it; empty where they were not scored on the same validation rows."""
     metric, _ = plan.objectives[0]
     records = [_record(plan, t, i) for t in trials if t.values for i in t.facts]
@@ -90,7 +103,7 @@ def standing(plan, trials):
     return leaderboard.shown(verdict.judge(runs, problem, runs[0].scored.metric, apart))
 
 
-def _record(plan, trial, number):
+def _record(plan: Plan, trial: Trial, number: int) -> dict[str, Any]:
     """The run of a repetition of `trial`, as tracking.runs tells of one."""
     facts = trial.facts[number]
     values = parameters.check(plan.space.declared, plan.values(trial.point, number), plan.path.name)
@@ -102,11 +115,11 @@ def _record(plan, trial, number):
     return told | times | {"run_id": facts["run_id"], leaderboard.TRIAL: str(trial.number)}
 
 
-def _default(plan, name):
+def _default(plan: Plan, name: str) -> Any:
     return next((p.default for p in plan.space.declared if p.name == name), "")
 
 
-def page(plan, frame, told=""):
+def page(plan: Plan, frame: pd.DataFrame, told: str = "") -> str:
     """`frame` as one HTML page, under what is `told` of how the trials stand."""
     told = ", ".join(f"{metric} ({direction})" for metric, direction in plan.objectives)
     seeds = (
@@ -125,28 +138,31 @@ def page(plan, frame, told=""):
     )
 
 
-def tags(client, plan, trials):
+def tags(client: MlflowClient, plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
     """The parent's tags on its outcome: counts, and of the best trial its parameters, run and model."""
-    states = pd.Series([t.state for t in trials]).value_counts()
-    found = {f"mlflow.workbook.sweep.{state.lower()}": count for state, count in states.items()}
-    if not (best := plan.best(trials)):
-        return found
+    states = Counter(t.state for t in trials)
+    outcome: dict[str, Any] = {
+        f"mlflow.workbook.sweep.{state.lower()}": count for state, count in states.items()
+    }
+    best = plan.best(trials)
+    run_id = best.facts[0]["run_id"] if best else None
+    if best is None or not best.values or run_id is None:
+        return outcome
     metric, count = plan.objectives[0][0], sum(bool(t.values) for t in trials)
-    run_id = best.facts[0]["run_id"]
     run = client.get_run(run_id)
-    found |= {f"{BEST}{name}": value for name, value in best.point.items()}
-    found |= {f"{BEST}run": run_id}
+    outcome |= {f"{BEST}{name}": value for name, value in best.point.items()}
+    outcome |= {f"{BEST}run": run_id}
     note = f"Best of {counted(count, 'finished trial')}: **{metric} {best.values[0]:.5g}** with {best.typed()}"
     note += f", [run {run_id}](#/experiments/{run.info.experiment_id}/runs/{run_id})"
     if model_id := manifest.newest_model(client, run):
-        found[f"{BEST}model"] = f"models:/{model_id}"
-        note += f", model `{found[f'{BEST}model']}`"
-    return found | {
+        outcome[f"{BEST}model"] = f"models:/{model_id}"
+        note += f", model `{outcome[f'{BEST}model']}`"
+    return outcome | {
         liveness.NOTE: note + ".  \nAll trials: artifact `leaderboard.html`; pictures: `pictures/`."
     }
 
 
-def pictures(plan, trials, search, folder):
+def pictures(plan: Plan, trials: Sequence[Trial], search: Search, folder: Path) -> None:
     """Write Optuna's pictures of the study to `folder`, as far as there is something to show."""
     if sum(bool(t.values) for t in trials) < FEW or not plan.space.varies:
         return
@@ -157,7 +173,7 @@ def pictures(plan, trials, search, folder):
 
     folder.mkdir()
     study, names = _with_short_names(plan, search.study)
-    drawn = {}
+    drawn: dict[str, Callable[[], Any]] = {}
     if len(plan.objectives) in (2, 3):
         titles = [metric for metric, _ in plan.objectives]
         drawn["pareto_front"] = functools.partial(
@@ -172,7 +188,7 @@ def pictures(plan, trials, search, folder):
         _save(draw, folder / f"{name}.png", max(7, 2.6 * len(names)) if wide else 8)
 
 
-def _with_short_names(plan, study):
+def _with_short_names(plan: Plan, study: "Study") -> "tuple[Study, list[str]]":
     """(a copy of `study` whose parameters go by the short names that fit a picture, the first MOST of these names)."""
     import optuna
 
@@ -189,14 +205,17 @@ def _with_short_names(plan, study):
     return copy, list(short.values())[:MOST]
 
 
-def _of_objective(shows, study, names, metric, number):
+def _of_objective(
+    shows: ModuleType, study: "Study", names: list[str], metric: str, number: int | None
+) -> dict[str, Callable[[], Any]]:
     """{picture: what draws it} of one objective; `number` where there are several."""
-    ending, options = "", {"target_name": metric}
+    ending = ""
+    options: dict[str, Any] = {"target_name": metric}
     if number is not None:
         ending = f"_{metric.replace('/', '_')}"
         options["target"] = functools.partial(_value, number)
     of = functools.partial(functools.partial, **options)
-    drawn = {
+    drawn: dict[str, Callable[[], Any]] = {
         f"history{ending}": of(shows.plot_optimization_history, study),
         f"slices{ending}": of(shows.plot_slice, study, names),
     }
@@ -206,7 +225,7 @@ def _of_objective(shows, study, names, metric, number):
     return drawn
 
 
-def _save(draw, file, width):
+def _save(draw: Callable[[], Any], file: Path, width: float) -> None:
     """Draw and save one picture; none where all values are alike, or too few."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter
@@ -227,5 +246,5 @@ def _save(draw, file, width):
     plt.close("all")
 
 
-def _value(number, trial):
-    return trial.values[number]
+def _value(number: int, trial: "FrozenTrial") -> float:
+    return trial.values[number] if trial.values else math.nan

@@ -12,15 +12,18 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Pipe
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from Codes.ground import dask_cluster, paths
 from Codes.ground.errors import WorkbookError, first_line
 from Codes.trial_workers import worker
+from Codes.trial_workers.worker import Facts, Task
 
 PRELOAD = [
     "papermill.cli",
@@ -38,14 +41,14 @@ class WorkerLost(Exception):
     """The process that executed a trial is gone: killed, or out of memory."""
 
 
-def processors():
+def processors() -> int:
     """How many processors this process may use: its affinity, a container's quota and LOKY_MAX_CPU_COUNT count."""
     import joblib
 
     return joblib.cpu_count()
 
 
-def thread_limits(workers, cores=None):
+def thread_limits(workers: int, cores: int | None = None) -> dict[str, str]:
     """The environment by which `workers` kernels on `cores` processors do not fight; the user's own variables win."""
     if workers < 2:
         return {}
@@ -53,7 +56,7 @@ def thread_limits(workers, cores=None):
     return {name: os.environ.get(name, share) for name in THREADS}
 
 
-def free_memory():
+def free_memory() -> float:
     """Bytes that can still be taken, of the machine or of this process's control group, whichever has less."""
     free = psutil.virtual_memory().available
     with contextlib.suppress(OSError, ValueError, LookupError):
@@ -62,18 +65,19 @@ def free_memory():
         facts = dict(
             line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines()
         )
-        # files that were read and may be forgotten again are counted as held
-        held = int((folder / "memory.current").read_text("ascii")) - int(facts["inactive_file"])
-        free = min(free, int((folder / "memory.max").read_text("ascii")) - held)
+        # files that were read and may be forgotten again are counted as taken
+        taken = int((folder / "memory.current").read_text("ascii")) - int(facts["inactive_file"])
+        free = min(free, int((folder / "memory.max").read_text("ascii")) - taken)
     return free
 
 
 class Worker:
     """A process that executes one task at a time; forked from a server that has imported all, or started anew."""
 
-    def __init__(self, environment, log, anew=False):
+    def __init__(self, environment: dict[str, str], log: Path, anew: bool = False) -> None:
         self.connection, theirs = Pipe()
-        self.task = None
+        self.task: Task | None = None
+        self.process: subprocess.Popen | multiprocessing.process.BaseProcess
         if anew:  # inside a Dask worker, whose process may not have children by multiprocessing
             with open(log, "ab") as sink:
                 self.process = subprocess.Popen(  # pylint: disable=consider-using-with
@@ -93,7 +97,7 @@ class Worker:
             self.process.start()
         theirs.close()
 
-    def run(self, task):
+    def run(self, task: Task) -> Facts:
         """Execute `task` and return its facts; a WorkerLost where the process ends meanwhile."""
         self.task = task
         try:
@@ -104,7 +108,7 @@ class Worker:
         finally:
             self.task = None
 
-    def _end(self):
+    def _end(self) -> str:
         if isinstance(self.process, subprocess.Popen):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
@@ -118,17 +122,20 @@ class Worker:
             )
         return f"exit status {code}"
 
-    def signal(self, number):
+    def signal(self, number: int) -> None:
         """Send the process a signal, if it is still there."""
-        with contextlib.suppress(ProcessLookupError, TypeError):
-            os.kill(self.process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            if self.process.pid is not None:
+                os.kill(self.process.pid, number)
 
-    def close(self):
+    def close(self) -> None:
         """Let it go: with nobody to listen to, it ends, and records what it is at."""
         self.connection.close()
 
 
-def run_in(thread, everyone, make, task):
+def run_in(
+    thread: threading.local, everyone: list[Worker], make: Callable[[], Worker], task: Task
+) -> Facts:
     """Execute `task` by the worker of this `thread` (a threading.local), made where there is none; returns its facts.
 
     `everyone` lists the workers of all threads; one that is lost leaves it, and the thread's next task gets another.
@@ -150,12 +157,13 @@ class Local:
 
     is_here = True
 
-    def __init__(self, workers, log):
+    def __init__(self, workers: int, log: Path) -> None:
         self.workers, self.log, self.environment = workers, log, thread_limits(workers)
         self.threads, self.mine = ThreadPoolExecutor(workers), threading.local()
-        self.all, self.closed = [], False
+        self.all: list[Worker] = []
+        self.closed = False
 
-    def start(self):
+    def start(self) -> None:
         """Begin to import what workers need, in the server that they are forked from."""
         from multiprocessing import forkserver
 
@@ -166,32 +174,32 @@ class Local:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def capacity(self):
+    def capacity(self) -> int:
         """How many trials at once."""
         return self.workers
 
-    def submit(self, task):
+    def submit(self, task: Task) -> Future[Facts]:
         """A Future of the facts of `task`; a WorkerLost where its process is killed."""
         return self.threads.submit(self._run, task)
 
-    def _run(self, task):
+    def _run(self, task: Task) -> Facts:
         if self.closed:
             raise WorkerLost("the sweep has ended")
         return run_in(self.mine, self.all, lambda: Worker(self.environment, self.log), task)
 
-    def abandon(self, task):
+    def abandon(self, task: Task) -> None:
         """Kill the worker that is stuck with `task`: its Future becomes a WorkerLost."""
         for each in self.all:
             if each.task is task:
                 each.signal(signal.SIGKILL)
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Let each worker end its trial as Ctrl-C does."""
         self.closed = True
         for each in self.all:
             each.signal(signal.SIGINT if each.task else signal.SIGTERM)
 
-    def close(self):
+    def close(self) -> None:
         """End all workers."""
         self.closed = True
         for each in self.all:
@@ -205,27 +213,27 @@ class Cluster:
 
     is_here = False
 
-    def __init__(self, address, tell):
+    def __init__(self, address: str, tell: Callable[[str], None]) -> None:
         self.address, self.tell, self.lock = address, tell, threading.Lock()
-        self.sweep, self.closed = None, False
+        self.sweep, self.closed = "", False
         self.threads = ThreadPoolExecutor(1000)
         self.client = dask_cluster.connect(address, 10)
 
-    def start(self):
+    def start(self) -> None:
         """Nothing: its workers run already."""
 
-    def capacity(self):
+    def capacity(self) -> int:
         """How many trials at once: the threads of all workers that there are now."""
         with contextlib.suppress(Exception):
             return max(1, sum(self.client.nthreads().values()))
         return 1
 
-    def submit(self, task):
+    def submit(self, task: Task) -> Future[Facts]:
         """A Future of the facts of `task`."""
         self.sweep = task["sweep"]
         return self.threads.submit(self._run, task)
 
-    def _run(self, task):
+    def _run(self, task: Task) -> Facts:
         from distributed import KilledWorker
 
         end = time.monotonic() + RECONNECT
@@ -242,8 +250,8 @@ class Cluster:
                 raise WorkbookError(f"its workers were lost: {first_line(error)}") from error
             except Exception as error:  # pylint: disable=broad-exception-caught
                 if future is not None and future.status == "error":
-                    told = first_line(error, named=True)
-                    raise WorkbookError(f"a worker of the cluster failed: {told}") from error
+                    reason = first_line(error, named=True)
+                    raise WorkbookError(f"a worker of the cluster failed: {reason}") from error
                 # the scheduler is gone, and with it what it knew
                 if time.monotonic() > end:
                     raise WorkerLost(
@@ -252,7 +260,7 @@ class Cluster:
                 self._reconnect(client)
         raise WorkerLost("the sweep has ended")
 
-    def _reconnect(self, broken):
+    def _reconnect(self, broken: Any) -> None:
         with self.lock:
             if self.client is not broken or self.closed:
                 return
@@ -270,16 +278,16 @@ class Cluster:
                         return
                     time.sleep(1)
 
-    def abandon(self, task):
+    def abandon(self, task: Task) -> None:
         """Nothing: the task's own worker ends it once its run is closed."""
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Let each worker of the cluster end its trials of this sweep."""
         self.closed = True
         with contextlib.suppress(Exception):
             self.client.run(end_on_worker, self.sweep)
 
-    def close(self):
+    def close(self) -> None:
         """Leave the cluster."""
         self.closed = True
         with contextlib.suppress(Exception):
@@ -287,11 +295,13 @@ class Cluster:
         self.threads.shutdown(wait=False, cancel_futures=True)
 
 
+Pool = Local | Cluster
+
 _here = threading.local()
-_all_here = []
+_all_here: list[Worker] = []
 
 
-def on_cluster(task):
+def on_cluster(task: Task) -> Facts:
     """Execute `task` inside a Dask worker: in a process of its own, which stays for the next one."""
     log = paths.EXECUTED / "cluster-worker.log"
     log.parent.mkdir(exist_ok=True)
@@ -300,13 +310,13 @@ def on_cluster(task):
     )
 
 
-def _threads_here():
+def _threads_here() -> int:
     from distributed import get_worker
 
     return get_worker().state.nthreads
 
 
-def end_on_worker(sweep):
+def end_on_worker(sweep: str) -> None:
     """End, inside a Dask worker, what it executes of `sweep`."""
     for each in list(_all_here):
         if each.task and each.task["sweep"] == sweep:
