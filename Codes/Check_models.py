@@ -13,7 +13,11 @@ Expected output:
     batch       569 of 569 rows scored
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import mlflow
+import numpy as np
 import pandas as pd
 
 from Codes.ground.errors import WorkbookError
@@ -26,7 +30,7 @@ from Codes.testing import samples
 NAME = "breast_cancer"
 
 
-def report(folder):
+def report(folder: Path) -> Iterator[str]:
     """The lines of the expected output, from one model and files in `folder`."""
     question = problem.load(NAME)
     version = promotion.register(samples.train(NAME, "linear"))
@@ -38,7 +42,7 @@ def report(folder):
     yield f"signature   {len(model.metadata.signature.inputs)} columns in, {first.name}: {first.type.name}"
     frame = data.features(data.whole(question), question)
     rows = frame.iloc[[19, 20, 21]]
-    yield f"pyfunc      {list(model.predict(rows))}"
+    yield f"pyfunc      {list(np.asarray(model.predict(rows)))}"
     with client.Server(f"{NAME}/1", "--capture", "0") as server:
         reply = client.ask(server.url, rows)
         yield f"REST        {reply['predictions']} by version {reply['version']}"

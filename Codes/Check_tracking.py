@@ -14,18 +14,24 @@ Expected output:
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 
 from Codes.testing import samples
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 PARAMETERS = "alpha: float = 0.5  # strength [0, 1]\nseed: int = 0  # random state"
 WORK = "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('score', 1.0)\nmlflow.log_metric('score', 1.5)"
 FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
 
 
-def write(path, *sources):
+def write(path: Path, *sources: str) -> None:
     """Write a notebook of a parameters cell and `sources` to `path`."""
     cells = [nbformat.v4.new_code_cell(source) for source in (PARAMETERS, *sources)]
     cells[0].metadata["tags"] = ["parameters"]
@@ -38,7 +44,7 @@ def write(path, *sources):
     nbformat.write(notebook, path)
 
 
-def run(folder, name):
+def run(folder: Path, name: str) -> int:
     """Run the notebook `name` in `folder` with papermill's own command and our engine."""
     command = [Path(sys.executable).parent / "papermill", "--engine", "mlflow", "--no-progress-bar"]
     command += [f"{name}.ipynb", f"{name}_out.ipynb", "-p", "seed", "3"]
@@ -47,16 +53,17 @@ def run(folder, name):
     ).returncode
 
 
-def newest(experiment):
+def newest(experiment: str) -> "tuple[MlflowClient, Run]":
     """(client, the newest run of `experiment`)."""
     from mlflow import MlflowClient
 
     client = MlflowClient()
     found = client.get_experiment_by_name(experiment)
+    assert found is not None
     return client, client.search_runs([found.experiment_id])[0]
 
 
-def report(folder):
+def report(folder: Path) -> Iterator[str]:
     """The lines of the expected output, from two runs in `folder`."""
     write(folder / "tiny.ipynb", WORK, FIGURE)
     write(folder / "wrong.ipynb", "1 + 1", "raise ValueError('no')")

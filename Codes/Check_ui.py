@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import requests
 from mlflow import MlflowClient
@@ -34,7 +36,7 @@ def fill():
     store.set_terminated(run.info.run_id)
 
 
-def start(port):
+def start(port: int) -> subprocess.Popen:
     """`mlflow server` as `make ui` starts it."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
@@ -44,7 +46,7 @@ def start(port):
     )
 
 
-def answers(url):
+def answers(url: str) -> str:
     """Whether the server at `url` is up, after a while."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -55,7 +57,7 @@ def answers(url):
     return "nothing"
 
 
-def report(_):
+def report(_: Path) -> Iterator[str]:
     """The lines of the expected output, from a server on a store with one run."""
     fill()
     port = client.free_port()
@@ -67,7 +69,7 @@ def report(_):
         server.wait(60)
 
 
-def shown(url):
+def shown(url: str) -> Iterator[str]:
     """What the server at `url` shows."""
     yield f"health      {answers(url)}"
     page = requests.get(url, timeout=30)

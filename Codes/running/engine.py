@@ -153,7 +153,12 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
     @classmethod
     def nb_language(cls, nb: NotebookNode, language: str | None = None) -> str:
         """The `language`, else that of the notebook `nb`, or of its kernel."""
-        return language or notebook_file.language_of(nb, cls.nb_kernel_name(nb))
+        kernel = cls.nb_kernel_name(nb)
+        if named := language or notebook_file.language_of(nb, kernel):
+            return named
+        raise WorkbookError(
+            f"the notebook names no language, and there is no kernel {kernel}: name one with -k."
+        )
 
     @classmethod
     def execute_notebook(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals

@@ -4,7 +4,7 @@ import contextlib
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Cluster:
 
     def __init__(self, address: str, loaded: Loaded, say: Callable[[str], Any]) -> None:
         self.address, self.say, self.loaded = address, say, loaded
-        self.expected = loaded.answers(loaded.example)
+        self.expected = _of_example(loaded)
         self.client = self._connected()
         self.model = self._sent()
 
@@ -180,7 +180,7 @@ _lock = threading.Lock()
 
 
 def answer_there(
-    model: tuple[str, dict[str, bytes], Iterable[str], np.ndarray], rows: pa.Table
+    model: tuple[str, dict[str, bytes], Collection[str], np.ndarray], rows: pa.Table
 ) -> pa.Table:
     """`answer` inside a Dask worker: `model` holds digest, files, and what they must answer for their example."""
     with _lock:
@@ -190,8 +190,18 @@ def answer_there(
     return answer(_models[model[0]], rows)
 
 
+def _of_example(loaded: Loaded) -> np.ndarray:
+    """What the model answers for its example, by which workers show that they answer alike."""
+    if loaded.example is None:
+        raise WorkbookError(
+            "the model was saved without an example, by which a worker would show that it answers as here does: "
+            "score it without --cluster, or save it with input_example=."
+        )
+    return loaded.answers(loaded.example)
+
+
 def _loaded(
-    digest: str, files: dict[str, bytes], trusted: Iterable[str], expected: np.ndarray
+    digest: str, files: dict[str, bytes], trusted: Collection[str], expected: np.ndarray
 ) -> Loaded:
     """The model of `files`, checked: its digest, its types, and that it answers here as it does at the desk."""
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +210,7 @@ def _loaded(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         loaded = trust.load(folder, trusted, digest)
-        found = loaded.answers(loaded.example)
+        found = _of_example(loaded)
     numbers = np.issubdtype(found.dtype, np.number)
     if not (np.allclose if numbers else np.array_equal)(found, expected):
         raise WorkbookError(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from Codes.ground.errors import WorkbookError, nearest
-from Codes.problems.problem import Problem
+from Codes.problems.problem import Problem, Rule
 from Codes.saved_models.trust import Loaded
 from Codes.scoring.table_parts import CsvTable, ParquetTable, Part
 from Codes.tables import cell_values, contract
@@ -38,7 +38,7 @@ class Rules:
         self, loaded: Loaded, allow_unknown: bool = False, problem: Problem | None = None
     ) -> None:
         self.columns = [
-            _Column(each, None if allow_unknown else loaded.categories.get(each.name), loaded)
+            _Column(each, None if allow_unknown else loaded.categories.get(str(each.name)), loaded)
             for each in loaded.schema.inputs
         ]
         rules = contract.rules_for(problem, loaded.kinds) if problem else {}
@@ -71,7 +71,9 @@ class _Column:  # pylint: disable=too-many-instance-attributes
     """One column of the schema."""
 
     def __init__(self, spec: Any, known: Collection[Any] | None, loaded: Loaded) -> None:
-        self.name, self.required, self.rule = spec.name, spec.required, None
+        self.name: str = spec.name
+        self.required: bool = spec.required
+        self.rule: Rule | None = None
         self.reading, self.yes_no = loaded.reading, spec.name in loaded.yes_no
         if spec.type.name not in KINDS:
             raise WorkbookError(

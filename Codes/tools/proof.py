@@ -16,9 +16,11 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import papermill
+from nbformat import NotebookNode
 
 from Codes.ground.paths import ROOT
 
@@ -58,7 +60,7 @@ BY_DESIGN = {
 }
 
 
-def pytest_configure(config):
+def pytest_configure(config: Any) -> None:
     """Make our engine papermill's default, where the variable PROOF_ENGINE asks for it."""
     del config
     if name := os.environ.get("PROOF_ENGINE"):
@@ -81,9 +83,10 @@ def main():
     sys.exit(0 if good else 1)
 
 
-def fetch(folder):
+def fetch(folder: str) -> Path:
     """The downloaded source distribution of the installed papermill, checked against requirements.txt."""
     pinned = re.search(r"^papermill==(?:.*\\\n)*.*", (ROOT / "requirements.txt").read_text(), re.M)
+    assert pinned is not None
     wanted = Path(folder, "papermill.txt")
     wanted.write_text(pinned[0], "utf-8")
     command = [
@@ -103,14 +106,14 @@ def fetch(folder):
     return next(Path(folder).glob("papermill-*.tar.gz"))
 
 
-def unpack(sdist, folder):
+def unpack(sdist: Path, folder: str) -> Path:
     """The folder of the unpacked `sdist`."""
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
     return next(path for path in Path(folder).glob("papermill-*") if path.is_dir())
 
 
-def suite(source, engine):
+def suite(source: Path, engine: str) -> dict[str, str]:
     """{test: outcome} of papermill's tests, with our `engine` as the default or with its own ('')."""
     report = source / "report.xml"
     files = [f"papermill/tests/test_{name}.py" for name in TESTS]
@@ -133,21 +136,23 @@ def suite(source, engine):
         check=False,
     )
     cases = ElementTree.parse(report).iter("testcase")
-    return {f"{c.get('classname').rpartition('.')[2]}.{c.get('name')}": outcome(c) for c in cases}
+    return {
+        f"{c.get('classname', '').rpartition('.')[2]}.{c.get('name')}": outcome(c) for c in cases
+    }
 
 
-def outcome(case):
+def outcome(case: ElementTree.Element) -> str:
     """How a test ended: passed, failure, error or skipped."""
     return next((part.tag for part in case if not part.tag.startswith("system")), "passed")
 
 
-def notebooks(source, engine):
+def notebooks(source: Path, engine: str | None) -> dict[str, Any]:
     """{notebook: what executing it with `engine` gave} of all that papermill ships for its tests."""
     folder = source / "papermill" / "tests" / "notebooks"
     return {path.name: executed(path, engine) for path in sorted(folder.glob("*.ipynb"))}
 
 
-def executed(path, engine):
+def executed(path: Path, engine: str | None) -> tuple[Any, list]:
     """The error, if any, and each cell's number and outputs after the execution of the notebook `path`."""
     output = path.with_suffix(".executed.ipynb")
     try:
@@ -159,14 +164,15 @@ def executed(path, engine):
         error = (type(caught).__name__, getattr(caught, "ename", str(caught)))
     if not output.exists():
         return error, []
-    cells = papermill.iorw.load_notebook_node(str(output)).cells
+    made: Any = papermill.iorw.load_notebook_node(str(output))
     output.unlink()
-    return error, [(c.cell_type, c.source, c.get("execution_count"), shown(c)) for c in cells]
+    return error, [(c.cell_type, c.source, c.get("execution_count"), shown(c)) for c in made.cells]
 
 
-def shown(cell):
+def shown(cell: NotebookNode) -> tuple[list, list]:
     """What `cell` has put out, without what differs from time to time: printed text in one piece."""
-    parts, outputs = {}, []
+    parts: dict[str, str] = {}
+    outputs: list[tuple] = []
     for part in cell.get("outputs", []):
         if part.output_type == "stream":
             parts[part.name] = parts.get(part.name, "") + re.sub(VARYING, "", part.text)
@@ -177,7 +183,7 @@ def shown(cell):
     return sorted(parts.items()), outputs
 
 
-def compare(what, theirs, ours):
+def compare(what: str, theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
     """Whether each difference between `theirs` and `ours` is by design; prints them all."""
     different = [name for name in theirs if theirs[name] != ours.get(name)]
     print(

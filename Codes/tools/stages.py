@@ -98,6 +98,7 @@ def format_all() -> Iterator[Stage]:
 def lint(jobs: int = 2) -> Iterator[Stage]:
     """Code, notebooks, workflows and the Dockerfile; each of pylint's `jobs` reads all packages for itself."""
     yield from format_check()
+    yield binary("types", "pyrefly", "check", "--python-interpreter-path", sys.executable)
     yield python("rooms", "-m", "Codes.tools.rooms")
     yield python("words", "-m", "Codes.tools.words")
     yield python("pylint", "-m", "pylint", f"--jobs={jobs}", "--score=n", "Codes")

@@ -7,18 +7,20 @@ a pinned cell; told to keep counts, it keeps them in every cell. Hence these few
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
 PINNED = {"keep_output", "nbval-check-output"}
 
 
-def tags(cell) -> set[str]:
+def tags(cell: NotebookNode) -> set[str]:
     """The tags of a cell."""
     return set(cell.metadata.get("tags", []))
 
 
-def fault(cell) -> str:
+def fault(cell: NotebookNode) -> str:
     """What is wrong with a code cell, or ""."""
     pins = PINNED & tags(cell)
     if pins and pins != PINNED:
@@ -32,7 +34,7 @@ def fault(cell) -> str:
 
 def faults(path: Path) -> list[str]:
     """One line for each mistake in a notebook, naming file and cell (counted from 1)."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook: Any = nbformat.read(path, as_version=4)
     cells = enumerate(notebook.cells, start=1)
     found = [(number, fault(cell)) for number, cell in cells if cell.cell_type == "code"]
     lines = [f"{path}: cell {number} {text}" for number, text in found if text]
@@ -45,7 +47,7 @@ def faults(path: Path) -> list[str]:
 def strip(path: Path) -> bool:
     """Clear outputs and counts of the cells that aren't pinned; True if the file changed."""
     before = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(before, as_version=4)
+    notebook: Any = nbformat.reads(before, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code" and not PINNED & tags(cell):
             cell.outputs, cell.execution_count = [], None
