@@ -8,7 +8,7 @@ import pytest
 
 from Codes.serving.client import free_port
 from Codes.testing.testbed import Server, Store, fresh_store
-from Codes.warm import channel
+from Codes.warm import channel, command_client
 
 LONGEST = ("Test_sweep_load", "Test_sweep_kills", "Test_sweep", "Test_cluster")  # minutes each
 AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
@@ -30,6 +30,8 @@ def pytest_collection_modifyitems(items):
 def testbed(tmp_path_factory):
     """The folder of this test process, where the stores' template is made."""
     os.environ["WORKBOOK_TESTBED"] = str(tmp_path_factory.mktemp("testbed"))
+    # no template for each environment that a test gives to a command
+    os.environ[command_client.COLD] = "1"
     with contextlib.suppress(channel.Unavailable):
         # by one that an earlier session's end cut short: minutes of kernels that are not warm
         for old in channel.folder().glob("*.failed"):

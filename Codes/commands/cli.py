@@ -580,9 +580,11 @@ def store(old, rename_tags):
 
 @main.command()
 @click.option("--start", is_flag=True, help="Start one, and wait until it is warm.")
-@click.option("--stop", is_flag=True, help="Let them go; each ends with its last kernel.")
+@click.option(
+    "--stop", is_flag=True, help="Let this checkout's go; each ends with its last kernel."
+)
 def warm(start, stop):
-    """List the warm templates, from which kernels are forked: process id, running kernels."""
+    """List the warm templates, from which kernels and commands are forked: process, how many run, memory, checkout."""
     from Codes.warm import templates
 
     if start:
@@ -594,8 +596,8 @@ def warm(start, stop):
         there = templates.stop() if stop else templates.found()
     except channel.Unavailable as reason:
         raise WorkbookError(f"{reason}.") from reason
-    for pid, kernels in there:
-        click.echo(f"template {pid}: {kernels} kernels{', retired' if stop else ''}")
+    for template in there:
+        click.echo(f"{template}{', retired' if stop else ''}")
     if not there:
         click.echo("there is no template; the next warm kernel starts one")
 

@@ -128,7 +128,7 @@ def template():
     """The process id of the one template there is."""
     found = templates.found()
     assert len(found) == 1, found
-    return found[0][0]
+    return found[0].pid
 
 
 def is_gone(pid):
@@ -157,7 +157,7 @@ def test_a_kernel_is_interrupted_and_restarted_and_shut_down(shared):
         one.km.shutdown_wait_time = 60
         one.km.shutdown_kernel()
         assert again.poll() == 0 and is_gone(again.pid)
-    assert shared.exists() and templates.found()[0][1] == 0
+    assert shared.exists() and templates.found()[0].forks == 0
 
 
 @pytest.mark.parametrize(
@@ -519,7 +519,7 @@ def test_a_client_that_gives_up_while_it_waits_leaves_no_kernel_and_no_file(shar
             )
             channel.send(connection, request, streams)
             channel.close(streams)
-    wait_for(lambda: templates.found() == [(pid, 0)])
+    wait_for(lambda: [(t.pid, t.forks) for t in templates.found()] == [(pid, 0)])
     assert file.parent.exists() == is_there
     shutil.rmtree(file.parent, ignore_errors=True)
 
@@ -537,8 +537,8 @@ def walked(self):
 kind.__iter__ = walked
 kind.__getitem__ = lambda self, name: (seen.add(name), get(self, name))[1]
 kind.__contains__ = lambda self, name: (seen.add(name), self.encodekey(name) in self._data)[1]
-from Codes.warm import channel, preload
-made = preload.Preloaded()
+from Codes.warm import channel, command_template, preload
+made = {"kernels": preload, "commands": command_template}[sys.argv[1]].Preloaded()
 threads = len(os.listdir("/proc/self/task"))
 print("read:", *sorted(n for n in seen if isinstance(n, str) and not channel.AT_LOAD.match(n)))
 print("walked:", *walkers)
@@ -560,10 +560,11 @@ HARMLESS = re.compile(
 )
 
 
-def test_what_libraries_read_as_they_load_is_in_a_templates_name_and_they_start_no_thread():
+@pytest.mark.parametrize("forks", ["kernels", "commands"])
+def test_what_libraries_read_as_they_load_is_in_a_templates_name_and_they_start_no_thread(forks):
     environment = provisioner.template_environment(_environment())
     done = subprocess.run(
-        [sys.executable, "-c", SPY],
+        [sys.executable, "-c", SPY, forks],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -576,7 +577,8 @@ def test_what_libraries_read_as_they_load_is_in_a_templates_name_and_they_start_
     assert all(channel.AT_LOAD.match(beginning) for beginning in WALKERS.values())
     threads, own = other.split("user's own:")
     assert threads.split() == ["threads:", "1"]
-    assert all(name.startswith("Codes") for name in own.split())
+    allowed = "Codes" if forks == "kernels" else ("Codes", "papermill")
+    assert all(name.startswith(allowed) for name in own.split())
 
 
 STARTS = """

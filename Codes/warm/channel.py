@@ -40,9 +40,11 @@ AT_LOAD = re.compile(
     r"|PANDAS_|PILLOW_|SCIPY_|SKLEARN_|PROTOCOL_|TEMPORARILY_|OTEL_|PYDANTIC_|PSUTIL_|PYZMQ_|TORNADO_|NVPL_|PYPARSING"
     r"|OPENBLAS_MAIN_FREE|SSL_|MLFLOW_(CONFIGURE|LOGGING|DISABLE|ENABLE_T|WEBHOOK|SQLALCHEMY)|GRPC_|AWS_CA"
     r"|CLOUDSDK_CORE_CUSTOM|DASK_|MSGPACK_|OPENPYXL_|TQDM_)"
-    r"|(LANG|LANGUAGE|TZ|HOME|USER|MATPLOTLIBRC|GLIBC_TUNABLES|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS"
+    r"|(LANG|LANGUAGE|TZ|HOME|USER|PY_SAX_PARSER|MATPLOTLIBRC|GLIBC_TUNABLES|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|NODE_EXTRA_CA_CERTS"
     r"|GIT_SSL_CAINFO|NIX_SSL_CERT_FILE|PIP_CERT|SOURCE_DATE_EPOCH|RUST_BACKTRACE|TF_CLI_CONFIG_FILE)$)"
 )
+# bytes that a fork can show in /proc as its own
+ROOM_FOR_ARGUMENTS, ROOM_FOR_ENVIRONMENT = 4_000, 100_000
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -53,6 +55,25 @@ class Unavailable(Exception):
 def read_at_load(environment):
     """The part of `environment` that interpreters and libraries read as they load."""
     return {name: value for name, value in sorted(environment.items()) if AT_LOAD.match(name)}
+
+
+def template_environment(environment):
+    """What a template is started with: what is read at load, and one thread wherever one can be asked for."""
+    single = {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENBLAS_THREAD_TIMEOUT": "14",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "WORKBOOK_PAD": " " * ROOM_FOR_ENVIRONMENT,
+    }
+    return {"PATH": environment.get("PATH", os.defpath)} | read_at_load(environment) | single
+
+
+def umask():
+    """This process's umask, without touching it."""
+    for line in Path("/proc/self/status").read_text("utf-8", "replace").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    raise Unavailable("the umask cannot be read")
 
 
 def limits():

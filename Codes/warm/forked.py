@@ -90,15 +90,19 @@ def _write(start, end, texts):
     ctypes.memmove(start, block.ljust(end - start, b"\0"), end - start)
 
 
-def become_fresh_interpreter(request, preloaded):
+def take_arguments(request):
+    """Give this kernel its command line, as Python programs see it."""
+    sys.argv = [sys.modules[MAIN_MODULE].__file__, *request["argv"][3:]]
+    sys.orig_argv = list(request["argv"])
+
+
+def become_fresh_interpreter(preloaded):
     """Give this interpreter what each start makes anew: random state, thread counts, modules of the user's own."""
     from multiprocessing import context
     from multiprocessing import process as processes
 
     for name, value in preloaded.environment.items():
         os.environ.setdefault(name, value)
-    sys.argv = [sys.modules[MAIN_MODULE].__file__, *request["argv"][3:]]
-    sys.orig_argv = list(request["argv"])
     for source in preloaded.random:
         source.seed()
     if numpy := sys.modules.get("numpy"):
@@ -155,7 +159,7 @@ def serve(request, client, preloaded, listening):
     ipkernel.sys = _Sys(preloaded.kernel)
     app = IPKernelApp.instance()
     app.parse_command_line = lambda argv: _take_options(app, argv)
-    app.init_poller = lambda: request["independent"] or _die_with(client)
+    app.init_poller = lambda: request["independent"] or die_with(client)
     app.parent_handle = request["parent"]
     app.init_connection_file = lambda: _connect(app)
     app.write_connection_file = lambda: None
@@ -216,7 +220,7 @@ def _take_options(app, argv):
         app.update_config(Config({section: {trait: DeferredConfigString(value)}}))
 
 
-def _die_with(client):
+def die_with(client):
     """End this process as soon as the process behind the pidfd `client` is gone."""
 
     def wait():

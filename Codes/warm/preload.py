@@ -44,13 +44,14 @@ narwhals._pandas_like.expr
 class Preloaded:  # pylint: disable=too-many-instance-attributes
     """What was preloaded, and whether a fresh start would still load the same."""
 
+    kind = "kernels"
+
     def __init__(self):
         self.seen = {}
         self.stamps = stamps()
         before = dict(os.environ)
-        self.kernel, self.guise = kernel_modules(), Guise()
-        with self.guise.worn():
-            self.settings = settings()
+        with self.surroundings():
+            self.settings = self.read_settings()
             self.wanted = self.imports()
             self.starters = preload(self.wanted, self.settings.also, self.settings.never)
         # what libraries set as they load, such as scikit-learn for OpenMP
@@ -60,9 +61,22 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
         matplotlib = sys.modules.get("matplotlib")
         self.matplotlibrc = matplotlib and matplotlib.matplotlib_fname()
 
+    def surroundings(self):
+        """What the libraries see around them while they are imported: a kernel."""
+        self.kernel, self.guise = kernel_modules(), Guise()
+        return self.guise.worn()
+
+    def read_settings(self):
+        """The settings of Resources/warm.yaml."""
+        return settings()
+
+    def sources(self):
+        """The files whose imports, and those of the helpers that they reach, are preloaded: the notebooks."""
+        return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+
     def imports(self):
-        """The modules that the notebooks, and the helpers that they reach, import as they stand now."""
-        found, read, waiting = set(), set(), sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+        """The modules that the sources, and the helpers that they reach, import as they stand now."""
+        found, read, waiting = set(), set(), self.sources()
         while waiting:
             path = waiting.pop()
             read.add(path)
@@ -124,7 +138,7 @@ def stamps():
     """{path: stamp} of everything that a template is made from, but for what it imports."""
     own = [
         Path(__file__).with_name(f"{n}.py")
-        for n in ("preload", "template", "forked", "kernel_look")
+        for n in ("preload", "template", "forked", "kernel_look", "command_template")
     ]
     own += [Path(channel.__file__), paths.ROOT / "Codes" / "runs" / "nested_runs.py"]
     installed = [path for path in sys.path if path.endswith("-packages")]

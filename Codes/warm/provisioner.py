@@ -27,8 +27,6 @@ IMPATIENT = 2.0  # seconds that a server waits for one that warms up
 PATIENCE = 5.0  # seconds that it may take to accept a connection and a request
 ATTEMPTS = 3
 RETRY = 300.0  # seconds after which a template that could not be made is tried again
-# bytes that a fork can show in /proc as its own
-ROOM_FOR_ARGUMENTS, ROOM_FOR_ENVIRONMENT = 4_000, 100_000
 BY_HAND = (
     "jupyter_server",
     "jupyter_console",
@@ -190,20 +188,12 @@ def describe(
         "cwd": place,
         "independent": independent,
         "parent": 0 if independent else os.getpid(),
-        "umask": umask(),
+        "umask": channel.umask(),
         "limits": channel.limits(),
         "ignored": [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN],
         "affinity": sorted(os.sched_getaffinity(0)),
     }
     return request, descriptors(**streams)
-
-
-def umask():
-    """This process's umask, without touching it."""
-    for line in Path("/proc/self/status").read_text("utf-8", "replace").splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    raise Unavailable("the umask cannot be read")
 
 
 def descriptors(stdin=None, stdout=None, stderr=None, **others):
@@ -319,7 +309,7 @@ async def start(python, environment, path):
     """Start the template that listens at `path`, as a process of its own that outlives this one."""
     with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
         process = subprocess.Popen(  # pylint: disable=consider-using-with
-            [python, "-m", "Codes.warm.template", str(path), " " * ROOM_FOR_ARGUMENTS],
+            [python, "-m", "Codes.warm.template", str(path), " " * channel.ROOM_FOR_ARGUMENTS],
             env=template_environment(environment),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -334,16 +324,9 @@ async def start(python, environment, path):
 
 
 def template_environment(environment):
-    """What the template is started with: what is read at load, and one thread wherever one can be asked for."""
+    """What the template of kernels is started with."""
     basis = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as ipykernel sets it
-    single = {
-        "OPENBLAS_NUM_THREADS": "1",
-        "OPENBLAS_THREAD_TIMEOUT": "14",
-        "JE_ARROW_MALLOC_CONF": "background_thread:false",
-        "WORKBOOK_PAD": " " * ROOM_FOR_ENVIRONMENT,
-    }
-    path = {"PATH": environment.get("PATH", os.defpath)}
-    return basis | path | channel.read_at_load(environment) | single
+    return basis | channel.template_environment(environment)
 
 
 def _last_line(path):

@@ -20,8 +20,19 @@ from Codes.warm.preload import CONFIGURATION, Preloaded, thread_count
 
 DATA = re.compile(r"--(IPKernelApp\.log_level|HistoryManager\.(hist_file|enabled))=[^\n]*")
 PATIENCE = 5.0  # seconds that a client has to send its request
-REQUEST = {"argv": list, "env": dict, "cwd": str, "independent": bool, "parent": int, "umask": int}
-REQUEST |= {"limits": list, "affinity": list, "ignored": list}
+# what each fork is asked for, and what a kernel beside it
+PROCESS = {"argv": list, "env": dict, "cwd": str, "umask": int, "limits": list, "affinity": list}
+PROCESS |= {"ignored": list}
+KERNEL = PROCESS | {"independent": bool, "parent": int}
+
+
+def malformed(request, files, kinds):
+    """What of `request` is not of its kind in `kinds` (name → type), or of its `files`; an empty text if nothing."""
+    if bad := [name for name, kind in kinds.items() if not isinstance(request.get(name), kind)]:
+        return f"the request's {bad[0]} is missing or malformed"
+    texts = [*request["argv"], *request["env"], *request["env"].values()]
+    whole = len(files) == 3 and all(isinstance(text, str) for text in texts)
+    return "" if whole else "the request is malformed"
 
 
 def refusal(request, files):
@@ -29,11 +40,8 @@ def refusal(request, files):
 
     Some options of IPython are run as code, so that only known ones that hold data are taken.
     """
-    if bad := [name for name, kind in REQUEST.items() if not isinstance(request.get(name), kind)]:
-        return f"the request's {bad[0]} is missing or malformed"
-    texts = [*request["argv"], *request["env"], *request["env"].values()]
-    if len(files) != 3 or not all(isinstance(text, str) for text in texts):
-        return "the request is malformed"
+    if reason := malformed(request, files, KERNEL):
+        return reason
     argv = request["argv"]
     if argv[1:3] != ["-m", "ipykernel_launcher"]:
         return f"a template forks ipykernel, not {' '.join(argv[:3])}"
@@ -57,8 +65,8 @@ def threads_told(starters):
 class Server:
     """Answers clients one after another, follows the kernels, and says how each ended."""
 
-    def __init__(self, preloaded, listener, path):
-        self.preloaded, self.listener, self.path = preloaded, listener, path
+    def __init__(self, preloaded, listener, path, refuse=refusal):
+        self.preloaded, self.listener, self.path, self.refuse = preloaded, listener, path, refuse
         self.selector, self.kernels, self.last = selectors.DefaultSelector(), {}, time.monotonic()
         self.selector.register(listener, selectors.EVENT_READ)
 
@@ -116,11 +124,12 @@ class Server:
         if "ask" in request:
             if request["ask"] == "retire":
                 self.retire()
-            return {"template": os.getpid(), "kernels": len(self.kernels)}
+            kind = self.preloaded.kind
+            return {"template": os.getpid(), "kind": kind, "kernels": len(self.kernels)}
         if reason := self.preloaded.stale():
             self.retire()
             return {"stale": reason}
-        if reason := refusal(request, files):
+        if reason := self.refuse(request, files):
             return {"refused": reason}
         if thread_count() > 1:
             return {"refused": threads_told(self.preloaded.starters)}
@@ -179,10 +188,18 @@ def hand_over(request, streams, client, connection, preloaded):
 
     def kernel():
         forked.become_own_process(request, streams, client, connection.fileno())
-        forked.become_fresh_interpreter(request, preloaded)
+        forked.become_fresh_interpreter(preloaded)
+        forked.take_arguments(request)
         forked.serve(request, client, preloaded, listening)
 
     forked.run_to_end(kernel)
+
+
+def freeze():
+    """Leave what is there out of the garbage collection, which would copy each page that the forks share."""
+    gc.collect()
+    gc.disable()
+    gc.freeze()
 
 
 def main(path):
@@ -203,9 +220,7 @@ def main(path):
         failed.write_text(f"{type(error).__name__}: {str(error)[:200]}", "utf-8")
         Path(path).unlink(missing_ok=True)
         raise
-    gc.collect()
-    gc.disable()
-    gc.freeze()
+    freeze()
     if found := Server(preloaded, listener, path).serve():
         hand_over(*found, preloaded)
 

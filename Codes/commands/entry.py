@@ -1,0 +1,24 @@
+"""What the shell calls as `workbook`: the command in a fork of a process that has imported all, else in this one."""
+
+import sys
+
+from Codes.warm import command_client
+
+COMMAND = "Codes.commands.cli"
+# those that take seconds of imports; the others are quick, or run for long
+QUICK = "describe history models problems promote register rollback run runs store".split()
+
+
+def main() -> None:
+    """Execute the command; where there was no template for it, let there be one for the next."""
+    is_quick = bool(set(sys.argv[1:2]) & set(QUICK)) and not command_client.is_off()
+    code = command_client.execute(COMMAND) if is_quick else None
+    if code is not None:
+        command_client.end(code)
+    from Codes.commands import cli
+
+    try:
+        cli.main()
+    finally:
+        if is_quick:
+            command_client.start()

@@ -1,0 +1,124 @@
+"""The template of commands: has imported what the `workbook` command needs, and forks a process that becomes one.
+
+A template of its own beside that of kernels: many libraries decide as they are imported whether they are in a notebook
+or at a terminal. Its client is command_client.py, which starts it once a command has ended that found none.
+"""
+
+import contextlib
+import importlib
+import os
+import signal
+import socket
+import sys
+import types
+from pathlib import Path
+
+from Codes.ground import paths
+from Codes.warm import channel, forked, preload, template
+
+# modules of ours that the quick commands run; what they import is preloaded, they themselves are loaded by each command
+RUN = """
+model_registry/promotion comparison/standings problems/overview stores/store running/runner running/engine
+running/recording fingerprints/fingerprint
+""".split()
+LATE = ["mlflow.store.model_registry.sqlalchemy_store", "nbconvert.exporters.html", "papermill"]
+COMMAND = template.PROCESS | {"arguments": list, "folder": str, "module": str}
+INTERRUPTED = 130
+
+
+class Preloaded(preload.Preloaded):
+    """What the commands import."""
+
+    kind = "commands"
+
+    def __init__(self):
+        super().__init__()
+        # papermill holds our engine: each command loads the two anew
+        self.foreign += [n for n in sys.modules if n.partition(".")[0] == "papermill"]
+
+    def surroundings(self):
+        """What the libraries see around them while they are imported: a plain process."""
+        return contextlib.nullcontext()
+
+    def read_settings(self):
+        """The settings of Resources/warm.yaml, as far as they concern commands, which use papermill."""
+        found = preload.settings()
+        found.also = [*found.also, *LATE]
+        found.never = [name for name in found.never if name != "papermill"]
+        return found
+
+    def sources(self):
+        """The modules that the quick commands run."""
+        return [paths.ROOT / "Codes" / f"{name}.py" for name in RUN]
+
+
+def refusal(request, files):
+    """Why no command is forked for `request` with the descriptors `files`; an empty text where one is."""
+    return template.malformed(request, files, COMMAND)
+
+
+def hand_over(request, streams, client, connection, preloaded):
+    """In the child: become the command, once its client still wants it; else nothing was done."""
+    os.setsid()
+
+    def command():
+        forked.become_own_process(request, streams, client, connection.fileno())
+        forked.become_fresh_interpreter(preloaded)
+        take_arguments(request)
+        if not is_wanted(connection):
+            os._exit(1)
+        forked.die_with(client)
+        try:
+            importlib.import_module(request["module"]).main()
+        except KeyboardInterrupt:  # before the command was there to take it
+            sys.exit(INTERRUPTED)
+
+    forked.run_to_end(command)
+
+
+def is_wanted(connection):
+    """Tell the client which process its command is; whether it has waited for it."""
+    own = os.pidfd_open(os.getpid())
+    try:
+        channel.send(connection, {"pid": os.getpid()}, [own])
+        return bool(channel.receive(connection)[0])
+    except (OSError, ValueError):
+        return False
+    finally:
+        os.close(own)
+        connection.close()
+
+
+def take_arguments(request):
+    """Let this process be the script that was called: its arguments, where its modules come from, its main module."""
+    sys.argv, sys.orig_argv = list(request["arguments"]), list(request["argv"])
+    sys.path.insert(0, request["folder"])
+    main_module = types.ModuleType("__main__")
+    main_module.__file__ = sys.argv[0]
+    sys.modules["__main__"] = main_module
+
+
+def main(path, lock):
+    """Preload, then listen at `path` and serve, for as long as this process has the open file `lock`."""
+    sys.path.pop(0)  # the folder that `python -m` adds
+    os.set_inheritable(int(lock), False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    failed = Path(path).with_suffix(".failed")
+    try:
+        preloaded = Preloaded()
+        failed.unlink(missing_ok=True)
+    except BaseException as error:
+        failed.write_text(f"{type(error).__name__}: {str(error)[:200]}", "utf-8")
+        raise
+    Path(path).unlink(missing_ok=True)  # left by one that was killed
+    # only now: a command does not wait for a template that warms up
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.bind(path)
+    listener.listen(128)
+    template.freeze()
+    if found := template.Server(preloaded, listener, path, refusal).serve():
+        hand_over(*found, preloaded)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
