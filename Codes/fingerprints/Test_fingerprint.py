@@ -397,6 +397,7 @@ def test_the_same_notebook_in_another_experiment_is_due(own_store):
 
 def test_what_cannot_be_known_is_run_and_said(own_store):
     first = own_store.start("outside", "import sqlite3\nsqlite3.connect(':memory:')").finish()
+    assert first.process.exitcode == 0, first.printed
     second = again(own_store, first, "--why")
     assert "what cannot be known (cell 2: sqlite3.connect(" in second.printed, second.printed
     assert len(first.runs) == 2
