@@ -263,9 +263,9 @@ def of(*columns, answers="?"):
     """What the signature's check looks at of a model."""
     inputs = Schema([ColSpec(kind, name, required=needed) for name, kind, needed in columns])
     outputs = Schema([TensorSpec(np.dtype(answers), (-1,))])
-    return SimpleNamespace(
-        schema=inputs, meta=SimpleNamespace(signature=SimpleNamespace(outputs=outputs))
-    )
+    kinds = {name: kind for name, kind, _ in columns}
+    meta = SimpleNamespace(signature=SimpleNamespace(outputs=outputs))
+    return SimpleNamespace(schema=inputs, kinds=kinds, meta=meta)
 
 
 SERVED = [("a", "long", True), ("b", "string", False)]

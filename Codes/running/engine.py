@@ -153,8 +153,10 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
     @classmethod
     def nb_language(cls, nb: NotebookNode, language: str | None = None) -> str:
         """The `language`, else that of the notebook `nb`, or of its kernel."""
+        if language:
+            return language
         kernel = cls.nb_kernel_name(nb)
-        if named := language or notebook_file.language_of(nb, kernel):
+        if named := notebook_file.language_of(nb, kernel):
             return named
         raise WorkbookError(
             f"the notebook names no language, and there is no kernel {kernel}: name one with -k."
