@@ -38,7 +38,7 @@ def test_rooms_import_along_the_flow_and_over_front_doors(graph):
 
 
 @pytest.mark.parametrize(
-    ("importer", "imported", "told"),
+    ("importer", "used", "told"),
     [
         (
             "Codes.ground.paths",
@@ -53,9 +53,9 @@ def test_rooms_import_along_the_flow_and_over_front_doors(graph):
         ),
     ],
 )
-def test_an_import_against_the_rules_is_said(importer, imported, told):
+def test_an_import_against_the_rules_is_said(importer, used, told):
     seeded = rooms.graph()
-    seeded.add_import(importer=importer, imported=imported)
+    seeded.add_import(importer=importer, imported=used)
     assert any(told in sentence for sentence in rooms.against(seeded))
 
 

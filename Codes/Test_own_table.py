@@ -117,12 +117,12 @@ def test_a_metric_that_fails_on_the_validation_rows_loses_no_model(tmp_path):
     y = (a + random.normal(size=3000) > 0.3).astype(int)
     pd.DataFrame({"a": a, "b": b, "y": y}).to_csv(tmp_path / "late.csv", index=False)
     metric = {"function": "till_of_test.margin", "direction": "maximize"}
-    problem = write_problem(tmp_path, "late", "y", metric=metric, positive=1)
+    file = write_problem(tmp_path, "late", "y", metric=metric, positive=1)
     command = [sys.executable, "-m", "Codes.commands.cli", "run", "02_train", "--no-progress"]
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
     done = subprocess.run(
-        [*command, "-p", "problem", str(problem), "-p", "model", "linear"],
+        [*command, "-p", "problem", str(file), "-p", "model", "linear"],
         env=environment,
         capture_output=True,
         text=True,
@@ -130,5 +130,5 @@ def test_a_metric_that_fails_on_the_validation_rows_loses_no_model(tmp_path):
     )
     assert done.returncode and "it raises RuntimeError: the till is closed" in done.stderr
     client = MlflowClient(uri)
-    (run,) = client.search_runs([client.get_experiment_by_name(str(problem)).experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name(str(file)).experiment_id])
     assert run.info.status == "FAILED" and len(run.outputs.model_outputs) == 1

@@ -485,7 +485,7 @@ def scores_of(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     axes.locator_params(axis="x", nbins=5)
 
 
-def behind_the_best(axes: Axes, table: pd.DataFrame) -> None:
+def behind_the_best(axes: Axes, table: pd.DataFrame) -> None:  # pylint: disable=too-many-locals
     """How far each row of board.frame's `table` is behind the best on the same rows; intervals that hold at once.
 
     What is much farther behind than the others is told by its number at the edge.
@@ -539,7 +539,7 @@ def _edge(behind: pd.Series, reach: pd.Series) -> float:
 def scores_over(axes: Axes, values: pd.Series, scores: pd.Series, order: pd.Series) -> None:
     """A dot a trial: `scores` over the `values` of one parameter, the darker the later in `order`."""
     numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.isna().any() or any(type(value) is bool for value in values):
+    if numbers.isna().any() or any(isinstance(value, bool) for value in values):
         texts = values.map(str)
         names = list(dict.fromkeys(texts))
         places = texts.map(names.index)

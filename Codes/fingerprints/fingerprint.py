@@ -19,7 +19,7 @@ import re
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def located(path: str | Path) -> str:
     return str(path.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path)
 
 
-def parts(
+def parts(  # pylint: disable=too-many-locals
     nb: NotebookNode,
     path: str | Path,
     values: Mapping[str, Any],

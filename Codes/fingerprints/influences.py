@@ -249,7 +249,7 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         inner = self.fold(node.value, seen) if node.attr == "parent" else None
         return None if inner is None else {os.path.dirname(text) or ".." for text in inner}
 
-    def _fold_call(
+    def _fold_call(  # pylint: disable=too-many-return-statements
         self, node: ast.Call, seen: tuple[str, ...]
     ) -> Texts:  # pylint: disable=too-many-return-statements
         name, subject = name_of(node), getattr(node.func, "value", None)

@@ -132,7 +132,7 @@ def _most_rows(count: int, most: int, classes: list | None) -> int:
     return min(count, most, CELLS // len(classes or [0]))
 
 
-def importance(
+def importance(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     problem: Problem,
     pipeline: Any,
     X: pd.DataFrame,

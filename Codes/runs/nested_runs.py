@@ -77,9 +77,9 @@ def after_import(name: str, then: Callable[[ModuleType], object]) -> None:
         """The first to be asked for `name`."""
 
         @staticmethod
-        def find_spec(
+        def find_spec(  # pylint: disable=unused-argument
             fullname: str, path: object = None, target: object = None
-        ) -> importlib.machinery.ModuleSpec | None:  # pylint: disable=unused-argument
+        ) -> importlib.machinery.ModuleSpec | None:
             """The module's own spec, whose loader calls `then` at its end."""
             if fullname != name:
                 return None

@@ -129,7 +129,7 @@ def _kept(parts: Parts, say: Callable[[str], Any]) -> Iterator[None]:
 class _Job:  # pylint: disable=too-many-instance-attributes
     """One table, one model, one output: checked before anything is written."""
 
-    def __init__(
+    def __init__(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         self,
         version: Version,
         loaded: Loaded,

@@ -5,7 +5,7 @@
 import contextlib
 import json
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pyarrow as pa

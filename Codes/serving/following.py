@@ -4,11 +4,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self, TYPE_CHECKING
+from typing import Any, Protocol, Self
 
 import numpy as np
 import orjson
@@ -137,7 +137,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
         every: seconds between two looks at the alias.
     """
 
-    def __init__(
+    def __init__(  # pylint: disable=too-many-arguments
         self,
         spec: str,
         store: Any,

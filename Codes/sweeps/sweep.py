@@ -10,7 +10,6 @@ import os
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import mlflow

@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
