@@ -175,8 +175,8 @@ def looked(looks: int, decisive: Estimate) -> str:
         f"**{sentence} That is often**: of {looks} models that are no better, one passes by luck with a chance of "
         f"about {chance:.0%} (1 − {1 - LUCK:g}^{looks}; at most {min(1, looks * LUCK):.1%} by the union bound), and "
         "more where each was made with the refusal of the last in mind (Dwork et al., Science 349, 2015). With an "
-        f"interval that allows for it (Bonferroni) it is {paired.told(decisive, level)}. Fresh test rows end it: a later "
-        "cutoff, or a table that has grown."
+        f"interval that allows for it (Bonferroni) it is {paired.told(decisive, level)}. Fresh test rows end it: a "
+        "later cutoff, or a table that has grown."
     )
 
 
