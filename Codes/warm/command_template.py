@@ -8,13 +8,12 @@ import contextlib
 import importlib
 import os
 import signal
-import socket
 import sys
 import types
 from pathlib import Path
 
 from Codes.ground import paths
-from Codes.warm import channel, forked, preload, template
+from Codes.warm import forked, preload, template
 
 # modules of ours that the quick commands run; what they import is preloaded, they themselves are loaded by each command
 RUN = """
@@ -65,7 +64,7 @@ def hand_over(request, streams, client, connection, preloaded):
         forked.become_own_process(request, streams, client, connection.fileno())
         forked.become_fresh_interpreter(preloaded)
         take_arguments(request)
-        if not is_wanted(connection):
+        if not template.is_wanted(connection):
             os._exit(1)
         forked.die_with(client)
         try:
@@ -74,19 +73,6 @@ def hand_over(request, streams, client, connection, preloaded):
             sys.exit(INTERRUPTED)
 
     forked.run_to_end(command)
-
-
-def is_wanted(connection):
-    """Tell the client which process its command is; whether it has waited for it."""
-    own = os.pidfd_open(os.getpid())
-    try:
-        channel.send(connection, {"pid": os.getpid()}, [own])
-        return bool(channel.receive(connection)[0])
-    except (OSError, ValueError):
-        return False
-    finally:
-        os.close(own)
-        connection.close()
 
 
 def take_arguments(request):
@@ -103,18 +89,9 @@ def main(path, lock):
     sys.path.pop(0)  # the folder that `python -m` adds
     os.set_inheritable(int(lock), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    failed = Path(path).with_suffix(".failed")
-    try:
-        preloaded = Preloaded()
-        failed.unlink(missing_ok=True)
-    except BaseException as error:
-        failed.write_text(f"{type(error).__name__}: {str(error)[:200]}", "utf-8")
-        raise
+    preloaded = template.prepared(Preloaded, path)
     Path(path).unlink(missing_ok=True)  # left by one that was killed
-    # only now: a command does not wait for a template that warms up
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    listener.bind(path)
-    listener.listen(128)
+    listener = template.listener_at(path)  # only now: a command does not wait for one that warms up
     template.freeze()
     if found := template.Server(preloaded, listener, path, refusal).serve():
         hand_over(*found, preloaded)

@@ -175,16 +175,8 @@ def hand_over(request, streams, client, connection, preloaded):
     os.setsid()
 
     def listening():
-        try:
-            own = os.pidfd_open(os.getpid())
-            channel.send(connection, {"pid": os.getpid()}, [own])
-            os.close(own)
-            wanted, _ = channel.receive(connection)
-        except OSError:
-            wanted = None
-        if not wanted:
-            os._exit(1)  # its client has given up
-        connection.close()
+        if not is_wanted(connection):
+            os._exit(1)
 
     def kernel():
         forked.become_own_process(request, streams, client, connection.fileno())
@@ -193,6 +185,39 @@ def hand_over(request, streams, client, connection, preloaded):
         forked.serve(request, client, preloaded, listening)
 
     forked.run_to_end(kernel)
+
+
+def is_wanted(connection):
+    """Tell the client behind `connection` which process is its fork; whether it has waited for it."""
+    try:
+        own = os.pidfd_open(os.getpid())
+        channel.send(connection, {"pid": os.getpid()}, [own])
+        os.close(own)
+        return bool(channel.receive(connection)[0])
+    except (OSError, ValueError):
+        return False
+    finally:
+        connection.close()
+
+
+def listener_at(path):
+    """A socket that listens at `path`."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.bind(path)
+    listener.listen(128)
+    return listener
+
+
+def prepared(make, path):
+    """What `make` preloads; a failure is noted beside `path`, so that nobody tries again at once."""
+    failed = Path(path).with_suffix(".failed")
+    try:
+        preloaded = make()
+        failed.unlink(missing_ok=True)
+    except BaseException as error:
+        failed.write_text(f"{type(error).__name__}: {str(error)[:200]}", "utf-8")
+        raise
+    return preloaded
 
 
 def freeze():
@@ -206,18 +231,13 @@ def main(path):
     """Listen at `path`, preload, and serve; a client waits meanwhile."""
     sys.path.pop(0)  # the folder that `python -m` adds
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    listener.bind(path)
-    listener.listen(128)
+    listener = listener_at(path)
     if os.fork():  # whoever has started it sees by this end that it listens
         os._exit(0)
     listener.listen(128)  # once more: clients are told the process that listened last
-    failed = Path(path).with_suffix(".failed")
     try:
-        preloaded = Preloaded()
-        failed.unlink(missing_ok=True)
-    except BaseException as error:
-        failed.write_text(f"{type(error).__name__}: {str(error)[:200]}", "utf-8")
+        preloaded = prepared(Preloaded, path)
+    except BaseException:
         Path(path).unlink(missing_ok=True)
         raise
     freeze()
