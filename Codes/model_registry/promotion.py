@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -105,15 +105,24 @@ def register(run_id: str, name: str = "", trusted: Iterable[str] = ()) -> Versio
 
 def _repeated(name: str, run: Run, loaded: trust.Loaded) -> Version | None:
     """The Version of the model `name` of a run that `run` has repeated, with the same answers; None without."""
-    fingerprint, client = run.data.tags.get(FINGERPRINT), MlflowClient()
-    for version in registry.versions(name) if fingerprint and name in registry.names() else ():
-        with contextlib.suppress(WorkbookError, MlflowException):  # its run or files are gone
-            before = client.get_run(version.run_id).data.tags.get(FINGERPRINT)
-            if before == fingerprint and trust.same(
-                registry.load(version).recorded, loaded.recorded
-            ):
+    versions = registry.versions(name) if name in registry.names() else []
+    for version in _with_fingerprint_of(run, versions):
+        with contextlib.suppress(WorkbookError, MlflowException):  # its files are gone
+            if trust.same(registry.load(version).recorded, loaded.recorded):
                 return version
     return None
+
+
+def _with_fingerprint_of(run: Run, versions: Iterable[Version]) -> Iterator[Version]:
+    """Those of the `versions` whose run has the fingerprint of `run`."""
+    fingerprint, client = run.data.tags.get(FINGERPRINT), MlflowClient()
+    for version in versions if fingerprint else ():
+        try:
+            other = client.get_run(version.run_id)
+        except MlflowException:  # it is gone
+            continue
+        if other.data.tags.get(FINGERPRINT) == fingerprint:
+            yield version
 
 
 def _check_free(name: str, solved: str) -> None:
@@ -334,24 +343,13 @@ def where_it_stands(name: str, run_id: str | None = None) -> list[str]:
         sentences.append(
             f"The gate has refused version {refused.number} ({how}: {why.removeprefix('refused: ')})."
         )
-    if run_id and (same := _of_same_run(run_id, newest)):
-        sentences.append(
-            f"The recommended run is the same model as version {same.number}: no new version."
-        )
+    if run_id:
+        alike = _with_fingerprint_of(MlflowClient().get_run(run_id), newest)
+        if same := next((v for v in alike if v.run_id != run_id), None):
+            sentences.append(
+                f"The recommended run is the same model as version {same.number}: no new version."
+            )
     return sentences
-
-
-def _of_same_run(run_id: str, versions: Iterable[Version]) -> Version | None:
-    """That of the `versions` whose run the run `run_id` repeats; None without."""
-    client = MlflowClient()
-    if not (mine := client.get_run(run_id).data.tags.get(FINGERPRINT)):
-        return None
-    for version in versions:
-        with contextlib.suppress(MlflowException):  # its run is gone
-            other = client.get_run(version.run_id)
-            if other.info.run_id != run_id and other.data.tags.get(FINGERPRINT) == mine:
-                return version
-    return None
 
 
 def gate_said(version: Version) -> str:
