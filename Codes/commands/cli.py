@@ -500,9 +500,8 @@ def is_installed(model):
 
 def show_table(solved):
     """Print how the runs on the problems `solved` stand, what is in production, and how to look at them."""
-    from Codes.comparison import standings
+    from Codes.comparison import leaderboard, standings
     from Codes.model_registry import promotion
-    from Codes.comparison import leaderboard
 
     for name in sorted(solved):
         choice = standings.of(name)

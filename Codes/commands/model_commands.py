@@ -51,9 +51,8 @@ def register(run, best, problem, name, trust):
 
 def recommended(problem):
     """The id of the run on `problem` that is recommended; prints the table that says why."""
-    from Codes.comparison import standings
+    from Codes.comparison import leaderboard, standings
     from Codes.model_registry import promotion
-    from Codes.comparison import leaderboard
 
     choice = standings.of(problem)
     click.echo(

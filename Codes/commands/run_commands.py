@@ -22,8 +22,7 @@ def runs(problem, notebook, every, as_json):
     from Codes.problems import problem as problems
 
     problems.require_table(problems.load(problem))
-    from Codes.comparison import standings
-    from Codes.comparison import leaderboard
+    from Codes.comparison import leaderboard, standings
 
     choice = standings.of(problem, notebook)
     if as_json:

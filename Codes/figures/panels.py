@@ -466,7 +466,7 @@ def as_numbers(values: pd.Series, problem: Problem) -> tuple[Hashable, pd.Series
 
 
 def foremost(table: pd.DataFrame, most: int) -> pd.DataFrame:
-    """`most` rows of board.frame's `table`: the best, and always the one to take and the last."""
+    """`most` rows of leaderboard.frame's `table`: the best, and always the one to take and the last."""
     if len(table) <= most:
         return table
     own = table[(table.mark == TAKEN) | (np.arange(len(table)) == len(table) - 1)]
@@ -475,7 +475,7 @@ def foremost(table: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def scores_of(axes: Axes, table: pd.DataFrame, metric: str) -> None:
-    """The score of each row of board.frame's `table` with its 95 % interval, beside the baseline's."""
+    """The score of each row of leaderboard.frame's `table` with its 95 % interval, beside the baseline's."""
     table = table.assign(score_reach=table.score_reach.replace([np.inf, -np.inf], np.nan).fillna(0))
     how = {"fmt": "o", "color": MODEL, "capsize": 2, "markersize": 4, "linewidth": 1.2}
     axes.errorbar(table.score, table.index, xerr=table.score_reach, label="score, 95 %", **how)
@@ -486,7 +486,7 @@ def scores_of(axes: Axes, table: pd.DataFrame, metric: str) -> None:
 
 
 def behind_the_best(axes: Axes, table: pd.DataFrame) -> None:  # pylint: disable=too-many-locals
-    """How far each row of board.frame's `table` is behind the best on the same rows; intervals that hold at once.
+    """How far each row of leaderboard.frame's `table` is behind the best on the same rows; intervals that hold at once.
 
     What is much farther behind than the others is told by its number at the edge.
     """

@@ -238,7 +238,7 @@ def leaderboard(table: pd.DataFrame, metric: str) -> Figure:
     """A row a contestant, the best on top: its score beside the baseline; how far behind the best, on the same rows.
 
     Args:
-        table: of board.frame. Filled is what cannot be told from the best, a star what is recommended.
+        table: of leaderboard.frame. Filled is what cannot be told from the best, a star what is recommended.
     """
     if table.empty:
         return panels.nothing("no scored runs yet")
@@ -262,7 +262,7 @@ def sweep(table: pd.DataFrame, metric: str, direction: str = "maximize") -> Figu
     """A sweep's trials: the score of each with the best so far, and the score over each parameter that varied.
 
     Args:
-        table: columns trial, score, run_id and the varied parameters (see board.trials).
+        table: columns trial, score, run_id and the varied parameters (see leaderboard.trials).
     """
     if table.empty:
         return panels.nothing("no sweep yet")
@@ -290,7 +290,7 @@ def train_against_validation(table: pd.DataFrame, metric: str) -> Figure:
     """A dot a contestant, coloured by model: the further from the line, the more it learned by heart.
 
     Args:
-        table: of board.frame.
+        table: of leaderboard.frame.
     """
     table = panels.finite(table.assign(train=table.train.astype(float)), ["train", "score"])
     if table.empty:

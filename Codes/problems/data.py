@@ -141,7 +141,7 @@ class _Whole:
 
 
 def examine(problem: Problem) -> list[column_checks.Trouble]:
-    """The troubles of the problem's table (a list of troubles.Trouble), whether they refuse it or are only odd."""
+    """The troubles of the problem's table (a list of column_checks.Trouble), whether they refuse it or are only odd."""
     table, kept = _with_target(problem)
     return column_checks.of(table.take(kept), problem)
 

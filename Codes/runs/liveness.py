@@ -256,7 +256,7 @@ def _run(client: MlflowClient, run_id: str) -> Run | None:
 
 
 def set_status(client: MlflowClient, run_id: str, status: str, name: str | None = None) -> None:
-    """Write `run_id`'s terminal `status`, and its `name`, past the adoption, which leaves it to the runner."""
+    """Write `run_id`'s terminal `status`, and its `name`, past nested_runs, which leaves it to the runner."""
     end = int(time.time() * 1000)
     store = client._tracking_client.store  # pylint: disable=protected-access
     store.update_run_info(run_id, RunStatus.from_string(status), end, name)

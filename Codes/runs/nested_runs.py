@@ -50,7 +50,7 @@ LONGEST = 250  # characters of a run's name
 
 
 class OwnedRunContext:
-    """MLflow's run context provider; making it, which MLflow does on its own import, installs the adoption."""
+    """MLflow's run context provider; making it, which MLflow does on its own import, installs what is below."""
 
     def __init__(self) -> None:
         after_import("mlflow.tracking.fluent", adopt)

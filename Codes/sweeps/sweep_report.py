@@ -93,7 +93,7 @@ def half_width(values: Sequence[float]) -> float:
 
 
 def standing(plan: Plan, trials: Sequence[Trial]) -> str:
-    """How `trials` stand as board.shown tells it; empty where they were not scored on the same validation rows."""
+    """How `trials` stand, as leaderboard.shown tells it; empty where they were not scored on the same rows."""
     metric, _ = plan.objectives[0]
     records = [_record(plan, t, i) for t in trials if t.values for i in t.facts]
     runs, apart = verdict.read(records, metric.removeprefix("validation_"))

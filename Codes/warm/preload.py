@@ -326,7 +326,7 @@ def _is_below_prefix(path):
 
 def foreign_modules():
     """The loaded modules that a kernel must load anew: all that is not installed, the workbook's own included."""
-    # MLflow has installed the adoption; a change of it replaces the template
+    # MLflow has installed nested_runs; a change of it replaces the template
     kept = {"Codes.runs.nested_runs", "__main__"}
     files = {n: getattr(m, "__file__", None) for n, m in sys.modules.items()}
     return [n for n, f in files.items() if f and n not in kept and not _is_below_prefix(f)]
