@@ -1,4 +1,5 @@
 """One notebook over many points: the space, the search, the trials under one parent run, the report.
 
-Front doors: sweep, plan, space, search, sweep_runs, sweep_report, progress. A point that is known is skipped by `sweep`.
+Front doors: sweep, plan, space, search, sweep_runs, sweep_report, progress.
+`sweep` skips a point that is known.
 """
