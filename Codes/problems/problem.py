@@ -143,7 +143,7 @@ class Source(_Part):
 
 
 class Split(_Part):
-    """Which rows are for training, validation (to choose by) and the test (the gate's alone): see Codes/problems/rows.py.
+    """Which rows are for training, validation (to choose by) and test (the gate's): see Codes/problems/rows.py.
 
     By chance (`random`, `stratified`, `group`) `test_share` and `validation_share` of all rows are held out; for `time`
     the test begins at `cutoff`, and the validation before it at `validation_cutoff`, or with the last
