@@ -29,7 +29,8 @@ override SPACE := $(value SPACE)
 override WORKERS := $(value WORKERS)
 override ARGS := $(value ARGS)
 override MODEL := $(value MODEL)
-export MODEL P NB ROUNDS WAYS SECTIONS TRIALS GROWTH SPACE WORKERS ARGS
+override EXTRAS := $(value EXTRAS)
+export EXTRAS MODEL P NB ROUNDS WAYS SECTIONS TRIALS GROWTH SPACE WORKERS ARGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -40,7 +41,7 @@ help: ## list the commands
 	@awk 'BEGIN {FS = ":[^#]*## "} /^[a-z-]+:[^#]*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 .PHONY: install
-install: ## make .venv with everything in it; PYTHON=python3.12 chooses the Python
+install: ## make .venv with everything in it; PYTHON=python3.12 chooses the Python, EXTRAS="torch" adds a framework
 	@sh .ci/install "$(PYTHON)"
 
 .PHONY: run

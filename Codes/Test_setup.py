@@ -140,6 +140,15 @@ def test_a_module_at_the_root_is_found_from_every_folder(checkout: Path, tmp_pat
     assert call(python, "-c", "import my_models", folder=tmp_path).returncode == 0
 
 
+def test_an_extra_that_there_is_not_is_refused_with_those_that_there_are(checkout: Path):
+    assert install(checkout).returncode == 0
+    seen = call("make", "install", "EXTRAS=torhc", folder=checkout)
+    assert (
+        seen.returncode != 0
+        and "no extra 'torhc'; there are: cluster onnx guests torch" in seen.stderr
+    )
+
+
 def test_an_install_that_failed_half_way_is_not_taken_for_done(checkout: Path):
     (checkout / "broken").touch()
     assert install(checkout).returncode != 0 and calls(checkout) == 2

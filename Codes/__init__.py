@@ -21,6 +21,7 @@ WORDS = {
     "rehearsal": "modeling",
     "standings": "comparison",
     "tracking": "runs",
+    "training": "modeling",
     "validation": "judgement",
 }
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 from Codes.figures import panels
 from Codes.figures.panels import styled
@@ -311,6 +312,30 @@ def train_against_validation(table: pd.DataFrame, metric: str) -> Figure:
     axes.set(xlabel=f"{metric}, training rows", ylabel=f"{metric}, validation rows")
     axes.locator_params(nbins=5)
     figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@styled
+def epochs(course: pd.DataFrame, metric: str) -> Figure:
+    """How a network learned: the loss on its own and on held rows, epoch by epoch, and the deciding `metric` there.
+
+    Args:
+        course: of training.fit; its best epoch is marked.
+    """
+    if course.empty:
+        return panels.nothing("no epochs to draw")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    left.plot(course.index, course.loss_train, color=panels.BASELINE, label="rows it learns from")
+    left.plot(course.index, course.loss, color=panels.MODEL, label="held rows")
+    left.set(title="Loss", xlabel="epoch")
+    if metric in course:
+        right.plot(course.index, course[metric], color=panels.MODEL, marker="o", markersize=3)
+    right.set(title=drawn(f"{metric} on the held rows", 40), xlabel="epoch")
+    for axes in (left, right):
+        line = {"color": panels.ORANGE, "linestyle": "--", "linewidth": 1}
+        axes.axvline(course.attrs["best"], label="the best epoch, which is taken", **line)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -1,3 +1,3 @@
 """Models in memory: built by name, rehearsed on a few rows, asked for predictions and probabilities, measured.
 
-Front doors: models, rehearsal, answers, evaluation."""
+Front doors: models, training (of networks), rehearsal, answers, evaluation."""

@@ -7,6 +7,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
 
+from Codes.networks.network import Classifier
 from Codes.saved_models import trust
 
 # Their `predict` is the label of the highest probability; only where two are as good as equal it need not be.
@@ -34,7 +35,7 @@ def _labels(model: Any, rows: Any, probabilities: np.ndarray) -> np.ndarray:
     last = model[-1] if isinstance(model, Pipeline) else model
     if _decides(last):
         return by_threshold(last, probabilities)
-    if type(last).__name__ not in BY_PROBABILITY:
+    if type(last).__name__ not in BY_PROBABILITY and not isinstance(last, Classifier):
         return np.asarray(model.predict(rows))
     labels = np.asarray(trust.classes(model))[probabilities.argmax(axis=1)]
     best = np.partition(probabilities, -2, axis=1)

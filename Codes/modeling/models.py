@@ -13,7 +13,6 @@ from typing import Any, cast
 import mlflow
 import numpy as np
 import pandas as pd
-import skops.io
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -31,9 +30,11 @@ from Codes.dates import Dates
 from Codes.ground import dotted, errors, labels
 from Codes.ground.errors import WorkbookError
 from Codes.modeling import answers
+from Codes.networks import network
 from Codes.problems import data
 from Codes.problems.problem import Problem
 from Codes.saved_models import trust
+from Codes.saved_models.skops_alone import io as skops
 
 SIZE = "model_kb"  # the saved model's size, of two that are as good the smaller is taken
 # Short name -> task -> (class, our defaults). Defaults differ from scikit-learn's only where its own
@@ -55,6 +56,10 @@ SHORT = {
         "classification": ("sklearn.ensemble.HistGradientBoostingClassifier", {}),
         "regression": ("sklearn.ensemble.HistGradientBoostingRegressor", {}),
     },
+    "torch": {
+        "classification": ("Codes.networks.torch_net.TorchClassifier", {}),
+        "regression": ("Codes.networks.torch_net.TorchRegressor", {}),
+    },
 }
 # Hyperparameters that hold other estimators, which may be given by their names.
 INNER = ("estimator", "final_estimator", "regressor", "base_estimator")
@@ -69,8 +74,9 @@ SIGNATURE_ROWS = 50
 
 
 def names() -> list[str]:
-    """The short names of models; any dotted path of a scikit-learn-compatible class works too."""
-    return list(SHORT)
+    """The short names of models that are installed; any dotted path of a scikit-learn-compatible class works too."""
+    paths = {name: by_task["classification"][0] for name, by_task in SHORT.items()}
+    return [name for name, path in paths.items() if network.is_installed(load_class(path))]
 
 
 def build(
@@ -190,12 +196,19 @@ def _with_values(sample: pd.DataFrame, X: pd.DataFrame) -> pd.DataFrame:
 
 
 def requirements(types: Iterable[str] = ()) -> list[str]:
-    """The pins ("name==version") that loading a model with these `types` needs: the base, and their packages."""
+    """The pins ("name==version") that a model with these `types` needs: the base, and their packages."""
     tops = {name.partition(".")[0] for name in types} - {"sklearn", "numpy", "scipy", "Codes"}
     tops -= sys.stdlib_module_names
     packages = _packages() if tops else {}
     needed = {*trust.PACKAGES, *itertools.chain(*(packages.get(top, []) for top in tops))}
-    return [f"{name}=={metadata.version(name)}" for name in sorted(needed)]
+    needed |= network.packages(map(_loaded_class, types))
+    return [f"{name}=={trust.version_of(name)}" for name in sorted(needed)]
+
+
+def _loaded_class(name: str) -> Any:
+    """What is called `name`, a type's full name, among the loaded modules; None where there is none."""
+    module, _, last = name.rpartition(".")
+    return getattr(sys.modules.get(module), last, None)
 
 
 @functools.cache
@@ -293,6 +306,7 @@ def _estimator(path: str, hyperparameters: dict[str, Any], task: str) -> Any:
             f"model '{path}' is not a scikit-learn-compatible estimator class that predicts: it needs "
             f"{', '.join(needed)}."
         )
+    network.require(cls)
     given = {name: _inner(name, value, task) for name, value in hyperparameters.items()}
     _check_names(path, cls, given)
     try:
@@ -435,8 +449,8 @@ def saved(pipeline: Pipeline, trusted: Collection[str] = ()) -> tuple[bytes, lis
     """(what skops makes of `pipeline`, the types that it must be told to trust); a WorkbookError names the others."""
     name = name_of(pipeline)
     try:
-        content = skops.io.dumps(pipeline)
-        found = skops.io.get_untrusted_types(data=content)
+        content = skops.dumps(pipeline)
+        found = skops.get_untrusted_types(data=content)
     except Exception as error:  # pylint: disable=broad-exception-caught  # skops raises many kinds
         raise WorkbookError(
             f"{name} can't be saved by skops ({errors.first_line(error)}), and this workbook saves no pickles, since "

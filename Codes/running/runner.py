@@ -1,5 +1,6 @@
 """Runs notebooks: one by its name, or the whole lifecycle in the order of the numbers in their names."""
 
+import importlib.util
 import logging
 import os
 import secrets as random_names
@@ -9,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import click
 import nbformat
 
 from Codes.ground import paths, plain_yaml
@@ -55,15 +57,29 @@ def declared(path: Path) -> list[Parameter]:
 
 def sets_for(path: Path) -> list[dict[str, Any]]:
     """The parameter sets with which the lifecycle runs the notebook at `path`: one empty set if no file lists them."""
+    return _lifecycle(path)[0]
+
+
+def missing_extra(path: Path) -> str:
+    """The extra of pyproject.toml that the notebook at `path` needs and that is not installed; '' where none is."""
+    extra = _lifecycle(path)[1]
+    return extra if extra and importlib.util.find_spec(extra) is None else ""
+
+
+def _lifecycle(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """(the parameter sets, the extra that is needed) in the lifecycle's file for the notebook at `path`."""
     file = LIFECYCLE / f"{path.stem}.yaml"
     if not file.exists():
-        return [{}]
-    sets = plain_yaml.parse(file.read_text("utf-8"), file.name)
+        return [{}], ""
+    found = plain_yaml.parse(file.read_text("utf-8"), file.name)
+    sets, extra = found, ""
+    if isinstance(found, dict) and found.keys() == {"extra", "sets"}:
+        sets, extra = found["sets"], found["extra"]
     if not isinstance(sets, list) or not all(isinstance(s, dict) for s in sets):
         raise WorkbookError(
             f"{file.name}: it must be a list of parameter sets: - {{model: forest}}."
         )
-    return sets
+    return sets, str(extra)
 
 
 def plan(name: str | None, given: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
@@ -76,6 +92,9 @@ def plan(name: str | None, given: Mapping[str, Any]) -> list[tuple[Path, dict[st
         return [(path, _checked(path, declared(path), given))]
     steps, declared_names = [], set()
     for path in notebooks():
+        if extra := missing_extra(path):
+            click.echo(f'{path.stem} is left out: it needs make install EXTRAS="{extra}"', err=True)
+            continue
         here = declared(path)
         names = {p.name for p in here}
         declared_names |= names

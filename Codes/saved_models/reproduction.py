@@ -71,7 +71,7 @@ def environment(folder: str | Path, trusted: Collection[str] = ()) -> tuple[str,
         return sys.executable, "its pinned packages, which are those here"
     packages = metadata.packages_distributions()
     vouched = [packages.get(name.partition(".")[0], []) for name in trusted]
-    known = {*trust.PACKAGES, *itertools.chain(*vouched)}
+    known = {*trust.PACKAGES, *trust.OF_NETWORKS, *itertools.chain(*vouched)}
     for pin in pins:
         match = PIN.fullmatch(pin)
         if not match or match[1] not in known:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import skops.io
 import yaml
 from mlflow.models import Model
 from mlflow.types import Schema
@@ -28,12 +27,14 @@ from sklearn.pipeline import Pipeline
 
 from Codes.ground import manifest, paths
 from Codes.ground.errors import WorkbookError, first_line
+from Codes.saved_models.skops_alone import io as skops
 from Codes.tables import cell_values
 
 # Beyond skops' own list of safe types: what scikit-learn's estimators and ours consist of, and functions that only
 # compute. What runs a function that it was given (PyFuncDistance64) is not among them.
 _KNOWN = {
     "Codes.dates": "Dates",
+    "Codes.networks.torch_net": "TorchClassifier TorchRegressor",
     "collections": "OrderedDict",
     "functools": "partial",
     "numpy": "dtype",
@@ -71,6 +72,7 @@ _KNOWN = {
 TYPES = frozenset(f"{module}.{name}" for module, names in _KNOWN.items() for name in names.split())
 # What loading a model of ours takes; a model may pin these, and the packages of types that somebody vouched for.
 PACKAGES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy")
+OF_NETWORKS = ("torch",)  # and what a network of ours may pin beside
 ALIKE = (
     "mlflow",
 )  # reads what another version of it has written: the model is skops' and scikit-learn's
@@ -265,7 +267,7 @@ def strange(types: Iterable[str], trusted: Collection[str] = ()) -> set[str]:
 
 def _check_types(file: Path, content: bytes, trusted: Collection[str]) -> None:
     try:
-        types = set(skops.io.get_untrusted_types(data=content))
+        types = set(skops.get_untrusted_types(data=content))
     except (
         Exception
     ) as error:  # pylint: disable=broad-exception-caught  # of a damaged file: many kinds
@@ -288,7 +290,7 @@ def load(folder: str | Path, trusted: Collection[str] = (), expected: str | None
         with warnings.catch_warnings():
             if other:  # whether it may be used here is looked at below
                 warnings.simplefilter("ignore", InconsistentVersionWarning)
-            pipeline = skops.io.loads(content, trusted=sorted({*TYPES, *trusted}))
+            pipeline = skops.loads(content, trusted=sorted({*TYPES, *trusted}))
     except Exception as error:  # pylint: disable=W0718  # of other packages: many kinds
         reason = first_line(error, named=True).rstrip(".")
         if other:
@@ -340,9 +342,12 @@ def _way(folder: str | Path, reason: str) -> str:
 
 
 def version_of(package: str) -> str:
-    """The version of `package` here, as its pin would name it, or that it is not installed."""
+    """The version of `package` here, as its pin would name it, or that it is not installed.
+
+    Without what follows a +, as in 2.13.0+cpu: that tells apart builds of one version, which no registry keeps.
+    """
     try:
-        return metadata.version(package)
+        return metadata.version(package).partition("+")[0]
     except metadata.PackageNotFoundError:
         return "not installed"
 

@@ -17,11 +17,11 @@ from grimp import ImportGraph, Route
 ROOMS = """
 tools bench testing commands sweeps trial_workers running fingerprints warm
 scoring serving fast_answers model_registry gate figures comparison judgement
-runs stores modeling saved_models problems tables notebook_files ground
+runs stores modeling saved_models networks problems tables notebook_files ground
 """.split()
 FREE = ROOMS[:4]  # left out of the picture: they import nearly all others
 # what handles tables and models knows no runs, and what keeps runs knows no models
-APART = ({"tables", "problems", "saved_models", "modeling"}, {"stores", "runs"})
+APART = ({"tables", "problems", "networks", "saved_models", "modeling"}, {"stores", "runs"})
 
 
 def graph() -> ImportGraph:

@@ -1,0 +1,140 @@
+"""A network that learns before your eyes: each epoch is logged and kept, and one that was killed goes on from there."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from sklearn.pipeline import Pipeline
+
+from Codes.ground import files, manifest, paths
+from Codes.ground.errors import WorkbookError
+from Codes.modeling import evaluation, models
+from Codes.networks import network
+from Codes.problems import data, rows
+from Codes.problems.problem import Problem
+from Codes.saved_models import trust
+
+RESUMED = "mlflow.workbook.resumed"  # a run's tag: the last epoch that a killed one had left
+
+
+def fit(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> pd.DataFrame:
+    """Let the network in `pipeline` learn from the rows `train`, each epoch logged as metrics with steps.
+
+    The same call, after its process was killed, goes on from the last epoch, to the same result on a CPU.
+
+    Returns:
+        A row an epoch: the loss and the deciding metric on the held rows, the loss on the others, seconds. Its
+        `attrs["best"]` is the epoch that was taken.
+    """
+    learner = pipeline[-1]
+    if not isinstance(learner, network.Network):
+        raise WorkbookError(
+            f"{models.name_of(pipeline)} is no network, it has no epochs: train it by 02_train, or choose one of "
+            "torch, or a class of yours that is derived from such a one."
+        )
+    X, y = data.features(train, problem), data.target(train, problem)
+    held = held_rows(problem, train, int(learner.random_state or 0))
+    with _kept(_key(pipeline, X, y, held)) as file:
+        watch = _Watch(problem, y, held, file)
+        pipeline.fit(X, y, **{f"{pipeline.steps[-1][0]}__watch": watch})
+    course = pd.DataFrame(watch.course).rename_axis("epoch")
+    course.index += 1
+    course.attrs["best"] = int(course.loss.idxmin())
+    mlflow.log_metrics({"epochs": len(course), "best_epoch": course.attrs["best"]})
+    return course
+
+
+def held_rows(problem: Problem, train: pd.DataFrame, seed: int) -> np.ndarray:
+    """A mask of the rows of `train` by which a network sees when to stop: the last by time, whole groups, or any."""
+    if problem.split.kind == "time":
+        times = train[problem.time]
+        return (
+            times > times.sort_values().iloc[int(len(times) * (1 - network.HELD)) - 1]
+        ).to_numpy()
+    blocks = rows.blocks(train, problem)
+    known = np.random.default_rng(seed).permutation(np.unique(blocks))
+    return np.isin(blocks, known[: max(1, round(network.HELD * len(known)))])
+
+
+class _Watch:
+    """A network.Watch that logs to the active run, and keeps checkpoints in `file` (None: nowhere)."""
+
+    def __init__(self, problem: Problem, y: pd.Series, held: np.ndarray, file: Path | None) -> None:
+        self.problem, self.mask, self.file = problem, held, file
+        self.actual = y.to_numpy()[held]
+        self.labels = np.unique(y).tolist() if problem.task == "classification" else None
+        self.course: list[dict[str, float]] = []
+
+    def held(self) -> np.ndarray:
+        """The mask."""
+        return self.mask
+
+    def measure(self, answers: np.ndarray) -> dict[str, float]:
+        """The deciding metric, where it can be taken."""
+        table, name = pd.DataFrame({"actual": self.actual}), self.problem.metric.name
+        if self.labels is None:
+            table["predicted"] = answers
+        else:
+            table["predicted"] = np.array(self.labels, self.actual.dtype)[answers.argmax(axis=1)]
+            names = [f"probability of {label}" for label in self.labels]
+            table = table.join(pd.DataFrame(answers, columns=names))
+        value = evaluation.measure(self.problem, table, self.labels, only=name).get(name, np.nan)
+        return {name: float(value)} if np.isfinite(value) else {}
+
+    def report(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Log the figures of an epoch."""
+        self.course.append(dict(figures))
+        mlflow.log_metrics({f"epoch_{k}": v for k, v in figures.items()}, step=epoch)
+
+    def load(self) -> bytes | None:
+        """The checkpoint of a process that was killed."""
+        if self.file is None or not self.file.exists():
+            return None
+        content = self.file.read_bytes()
+        epoch = network.epochs_of(content)
+        mlflow.set_tag(RESUMED, epoch)
+        print(f"going on after epoch {epoch}, where an earlier process was ended")
+        return content
+
+    def save(self, checkpoint: bytes) -> None:
+        """Keep a checkpoint."""
+        if self.file:
+            files.write(self.file, checkpoint)
+
+
+def _key(pipeline: Pipeline, X: pd.DataFrame, y: pd.Series, held: np.ndarray) -> str:
+    """What tells the same training again: its settings, rows, code and packages."""
+    code = manifest.of_folder(Path(network.__file__).parent)
+    code = {name: digest for name, digest in code.items() if name.endswith(".py")}
+    pins = [trust.version_of(name) for name in (*trust.PACKAGES, *pipeline[-1].PACKAGES)]
+    settings = [type(pipeline[-1]).__qualname__, repr(pipeline.get_params()), code, pins, list(X)]
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for values in (X, y):
+        total.update(pd.util.hash_pandas_object(values, index=False).to_numpy().tobytes())
+    total.update(held.tobytes())
+    return total.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _kept(key: str) -> Iterator[Path | None]:
+    """The file of the checkpoint of the training `key`, until that is done; None where another process is at it."""
+    folder = paths.ROOT / ".cache" / "epochs"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, file = FileLock(folder / f"{key}.lock"), folder / f"{key}.npz"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("another process is at the same training: no checkpoint of this one is kept")
+        yield None
+        return
+    with lock:
+        yield file
+        file.unlink(missing_ok=True)
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)

@@ -1,0 +1,4 @@
+"""Neural networks as scikit-learn estimators: what learns is a framework's, what is saved are arrays.
+
+Front doors: network (what each framework is asked for), torch_net. An extra of pyproject.toml brings the framework.
+"""
