@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from Codes.comparison import leaderboard as boards, verdict
 from Codes.figures import panels, plots
-from Codes.gate import checks as gate
+from Codes.gate.report import Check, Report
 from Codes.ground import labels as labels_
 from Codes.problems import problem
 from Codes.testing.cases import sampled
@@ -294,7 +294,7 @@ def test_latencies(low, high):
     "slices, difference", sampled([(0, False), (1, True), (60, True), (60, False)], 1, (60, False))
 )
 def test_the_gate(slices, difference):
-    checks = [gate.Check(f"{LONG} {i}", bool(i % 2), f"{LONG}, {LONG}", "") for i in range(12)]
+    checks = [Check(f"{LONG} {i}", bool(i % 2), f"{LONG}, {LONG}", "") for i in range(12)]
     table = pd.DataFrame(
         {"column": LONG, "value": "UA", "candidate": RANDOM.random(slices)}, index=range(slices)
     )
@@ -302,7 +302,7 @@ def test_the_gate(slices, difference):
         table["difference"] = RANDOM.normal(size=slices)
         table = table.assign(low=table.difference - 1, high=table.difference + 1)
     for some in (checks, checks[:1]):
-        check(plots.gate(gate.Report(tuple(some), pd.DataFrame(), table), "roc_auc"))
+        check(plots.gate(Report(tuple(some), pd.DataFrame(), table), "roc_auc"))
     check(plots.gate(None, "roc_auc"))
 
 

@@ -10,17 +10,13 @@ import pandas as pd
 import pytest
 import requests
 from click.testing import CliRunner
-from mlflow import MlflowClient
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 from Codes.commands import cli
-from Codes.ground import manifest
 from Codes.ground.errors import WorkbookError
-from Codes.judgement import validation
-from Codes.model_registry import promotion, registry
-from Codes.modeling import models
+from Codes.model_registry import demonstration, promotion, registry
 from Codes.problems import data, problem as problems
-from Codes.runs import identity, tracking
+from Codes.runs import tracking
 from Codes.serving import client as clients
 from Codes.tables import contract
 from Codes.testing.testbed import fresh_store, write_problem
@@ -55,28 +51,11 @@ def fixture_place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
         tracking.use_store()
-        promotion.register(trained(str(folder / "t.yaml")), "t")
+        given = {"is_scored": True, "hyperparameters": {"max_iter": 5}}
+        run_id = demonstration.finished_run(str(folder / "t.yaml"), "hgb", **given)
+        promotion.register(run_id, "t")
         yield folder
     mlflow.set_tracking_uri(None)
-
-
-def trained(name):
-    """The id of a run that trained on the problem `name`, with all that the runner and 02_train keep of it."""
-    problem, tags = problems.load(name), {identity.NOTEBOOK: "02_train"}
-    tags["mlflow.source.git.commit"] = "c0ffee"
-    experiment = tracking.ensure_experiment("ways")
-    with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
-        frame = data.load(problem)
-        train = data.to_train(frame, problem)
-        X, y = data.features(train, problem), data.target(train, problem)
-        pipeline = models.build(problem, X, "hgb", {"max_iter": 5}).fit(X, y)
-        mlflow.log_params({"problem": name, "model": "hgb", "rows": 0, "seed": 0})
-        mlflow.log_input(data.dataset(train, problem), context="training")
-        validation.score(problem, pipeline, frame).log()
-        models.log(pipeline, X)
-    client = MlflowClient()
-    manifest.write(client, client.get_run(run.info.run_id))
-    return run.info.run_id
 
 
 def command(*words):

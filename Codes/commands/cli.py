@@ -504,13 +504,17 @@ def show_table(solved):
     from Codes.model_registry import promotion
 
     for name in sorted(solved):
-        choice = standings.of(name)
+        choice = standings.publish(name)
         if choice.contestants:
             click.echo(f"\n{leaderboard.shown(choice)}")
-            told = promotion.where_it_stands(choice.problem, choice.recommended)
+            told = promotion.where_it_stands(choice.problem, choice.recommended, choice.typed)
             click.echo(f"\n{leaderboard.wrapped(told)}" if told else "", nl=bool(told))
-    click.echo("\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models;")
-    click.echo("             'Views' over an experiment's runs has the table above)")
+    click.echo(
+        "\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models", nl=False
+    )
+    click.echo(
+        ";\n             'Views' over an experiment's runs has the table above)" if solved else ")"
+    )
 
 
 @main.command()

@@ -7,6 +7,7 @@ from collections import Counter
 
 import click
 
+from Codes.comparison import standings
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, counted
 from Codes.sweeps import search, sweep, sweep_report
@@ -137,5 +138,6 @@ def summary(done):
         click.echo(f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})")
     if board := sweep_report.standing(plan, done.trials):
         click.echo(f"\n{board}\n")
+        standings.publish(sweep_report.problem_of(plan))
     click.echo(f"sweep: run {done.family.run_id}; look at it: make ui (leaderboard.html, pictures)")
     return 1 if counts["FAILED"] else 0

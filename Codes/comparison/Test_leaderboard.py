@@ -77,6 +77,7 @@ def test_without_runs_there_is_no_table_and_a_word_on_how_to_make_some():
     shown = verdict.choose(question(), pd.DataFrame({"run_id": []}))
     assert leaderboard.text(shown) == "" and leaderboard.frame(shown).empty
     assert "make run NB=02_train" in leaderboard.shown(shown)
+    assert leaderboard.as_dict(shown)["direction"] == "maximize"
 
 
 @pytest.mark.parametrize(

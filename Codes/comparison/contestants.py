@@ -83,6 +83,8 @@ class Choice:  # pylint: disable=too-many-instance-attributes
     """What is recommended among `contestants` (the best first), and what is known of it.
 
     Args:
+        typed: the problem as a command takes it: its name, or the path of its file.
+        direction: of the metric: maximize or minimize.
         taken: the contestant to take; None where none is.
         alike: how many come near enough to the best for the size of the model to decide.
         optimism: by how much the best looks better than it is, for having been chosen (over 0); NaN: not known.
@@ -92,6 +94,8 @@ class Choice:  # pylint: disable=too-many-instance-attributes
 
     problem: str
     metric: str
+    direction: str
+    typed: str
     contestants: tuple[Contestant, ...] = ()
     taken: Contestant | None = None
     alike: int = 0

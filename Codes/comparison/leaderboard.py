@@ -59,7 +59,7 @@ def table(choice: Choice) -> list[Row]:
 
 
 def frame(choice: Choice) -> pd.DataFrame:
-    """`table` as a frame."""
+    """A row for each contestant of `choice`, the best first: mark, name, run_id, score, gain, rows, seconds, …"""
     return pd.DataFrame([asdict(row) for row in table(choice)], columns=list(Row.__annotations__))
 
 
@@ -98,7 +98,7 @@ def as_dict(choice: Choice) -> dict[str, Any]:
     return {
         "problem": choice.problem,
         "metric": choice.metric,
-        "direction": first and ("maximize" if first.more else "minimize"),
+        "direction": choice.direction,
         "scored": first and {"how": first.how, "rows": first.rows},
         "recommended": choice.recommended,
         "verdict": list(choice.reasons),
@@ -160,7 +160,7 @@ def text(choice: Choice, most: int | None = MOST) -> str:
     lines = [_line(each, widths) for each in [head, *cells]]
     left = len(rows) - len(kept)
     at = len(lines) - 1 if left else len(lines)
-    lines[at:at] = [f"  … {left} more: workbook runs {choice.problem} --all"] * bool(left)
+    lines[at:at] = [f"  … {left} more: workbook runs {choice.typed} --all"] * bool(left)
     return "\n".join(lines)
 
 
@@ -193,7 +193,7 @@ def shown(choice: Choice, most: int | None = MOST) -> str:
     parts = [text(choice, most), wrapped(choice.reasons)]
     if choice.contestants:
         first = choice.contestants[0].scored
-        way = "more" if first.more else "less"
+        way = "more" if choice.direction == "maximize" else "less"
         head = f"{choice.problem}: {choice.metric} ({way} is better) on {first.rows:,} rows by {first.how}"
         parts.insert(0, head)
         parts[-1] = f"\n{parts[-1]}"

@@ -42,22 +42,31 @@ TAGS = "tags.mlflow.workbook."
 PARENT = "tags.mlflow.parentRunId"
 
 
-def choose(problem: Any, runs: pd.DataFrame, digest: str = "") -> Choice:
+def choose(problem: Any, runs: pd.DataFrame, digest: str = "", typed: str = "") -> Choice:
     """The Choice among `runs` (tracking.runs' table, the newest first) on `problem` (a problem.Problem).
 
     Args:
         digest: of the validation rows as they are now (Scored.digest); by default that of the newest run.
+        typed: the problem as a command takes it; by default its name.
     """
-    found, apart = read(runs.to_dict("records"), problem.metric.name, digest)
-    return judge(found, problem.name, problem.metric.name, apart)
+    comparable, apart = read(runs.to_dict("records"), problem.metric.name, digest)
+    return judge(problem, comparable, apart, typed)
 
 
-def judge(runs: Sequence[Run], problem: str, metric: str, apart: Iterable[Apart] = ()) -> Choice:
-    """The Choice among comparable `runs`, the newest first."""
+def judge(
+    problem: Any, runs: Sequence[Run], apart: Iterable[Apart] = (), typed: str = ""
+) -> Choice:
+    """The Choice among comparable `runs`, the newest first, on `problem`; see `choose`."""
     contestants = _judged(_contestants(runs))
-    told = {"problem": problem, "metric": metric, "apart": tuple(apart)}
     known = [each for each in contestants if each.known]
-    choice = Choice(contestants=tuple(contestants), **told)
+    choice = Choice(
+        problem=problem.name,
+        metric=problem.metric.name,
+        direction=problem.metric.direction,
+        typed=typed or problem.name,
+        contestants=tuple(contestants),
+        apart=tuple(apart),
+    )
     if known:
         taken, alike, unfit = _recommended(known)
         luck = optimism([each.scored for each in known if each.close])
@@ -117,7 +126,7 @@ def _run(record: Mapping[str, Any], score: Scored) -> Run:
         _text(record, f"{TAGS}notebook"),
         _setting(params),
         params.get("seed", ""),
-        _rows(params.get("rows", "0")),
+        score.trained or _rows(params.get("rows", "0")),
         _code(_text(record, f"{TAGS}fingerprint.parts")),
         _number(record.get("metrics.model_kb")),
         _seconds(record),

@@ -22,7 +22,7 @@ def _verdict(choice: Choice) -> list[str]:
     if not choice.contestants:
         return [
             f"There is no scored run on {choice.problem} yet; make one by "
-            f'make run NB=02_train P="problem={choice.problem}".'
+            f'make run NB=02_train P="problem={choice.typed}".'
         ]
     if choice.taken is None:
         return _none(choice)
@@ -90,7 +90,7 @@ def _none(choice: Choice) -> list[str]:
     return [
         f"Take none: nothing beats the baseline ({best.baseline:.{places}f}) by more than chance gives; the best gains "
         f"{shown(best.gain(), places)}.{few}",
-        f'Try more rows, other columns, another model: make run NB=02_train P="problem={choice.problem} '
+        f'Try more rows, other columns, another model: make run NB=02_train P="problem={choice.typed} '
         'rows=0 model=forest".',
     ]
 

@@ -17,7 +17,7 @@ from mlflow.models import EvaluationResult, infer_signature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from Codes.figures import plots
-from Codes.gate import checks as gate
+from Codes.gate import checks
 from Codes.ground.errors import WorkbookError
 from Codes.modeling import models
 from Codes.problems import data, problem as problems
@@ -84,37 +84,39 @@ def a_run(folder):
 @pytest.fixture(name="rows", scope="module")
 def fixture_rows():
     """The test rows of breast cancer."""
-    return gate.test_rows(CANCER)
+    return checks.test_rows(data.Table.of(CANCER))
 
 
 def drawn(problem, rows=0, seed=0, **other):
     """What is known of a run of 02_train: how it drew its training rows, and their digest."""
     train = data.to_train(data.load(problem, rows, seed), problem)
     fields = {"run_id": "r1", "rows": rows, "seed": seed, "digest": data.digest(train)}
-    return gate.Trained(**fields | other)
+    return checks.Trained(**fields | other)
 
 
 @pytest.mark.parametrize(("rows", "seed"), [(0, 0), (100, 3)])
 def test_no_training_row_is_a_test_row(rows, seed):
-    train = gate.training_rows(CANCER, drawn(CANCER, rows, seed))
-    assert not set(train.index) & set(gate.test_rows(CANCER).frame.index)
+    train = checks.training_rows(data.Table.of(CANCER), drawn(CANCER, rows, seed))
+    assert not set(train.index) & set(checks.test_rows(data.Table.of(CANCER)).frame.index)
 
 
 def test_a_model_of_another_table_or_of_another_split_is_refused_and_the_line_says_which():
     with pytest.raises(
         WorkbookError, match="breast_cancer, or how .* has changed since the run r1"
     ):
-        gate.training_rows(CANCER, drawn(CANCER, digest="0" * 36))
+        checks.training_rows(data.Table.of(CANCER), drawn(CANCER, digest="0" * 36))
     split = CANCER.split.model_copy(update={"test_share": 0.4})
     with pytest.raises(WorkbookError, match="has changed since the run r1"):
-        gate.training_rows(CANCER.model_copy(update={"split": split}), drawn(CANCER))
+        checks.training_rows(
+            data.Table.of(CANCER.model_copy(update={"split": split})), drawn(CANCER)
+        )
     with pytest.raises(WorkbookError, match="may have seen test rows.*is of before"):
-        gate.training_rows(CANCER, drawn(CANCER, digest="0" * 36, by_file=False))
+        checks.training_rows(data.Table.of(CANCER), drawn(CANCER, digest="0" * 36, by_file=False))
 
 
 def test_mlflows_evaluation_leaves_no_figure_that_a_notebook_would_show(good, rows, tmp_path):
     with a_run(tmp_path):
-        gate.evaluate(CANCER, gate.answered(rows, good).table, good)
+        checks.evaluate(CANCER, checks.answered(rows, good).table, good)
     assert not plt.get_fignums()
 
 
@@ -123,11 +125,11 @@ def fixture_reports(good, weak, rows, tmp_path_factory):
     """{what: the report} of a good model, alone and against a weak one, the other way round, and against itself."""
     with a_run(tmp_path_factory.mktemp("reports")):
         return {
-            "alone": gate.check(rows, good),
-            "better": gate.check(rows, good, weak, against="version 1"),
-            "worse": gate.check(rows, weak, good, against="version 1", looks=9),
-            "itself": gate.check(rows, good, good, against="version 1"),
-            "damaged": gate.check(rows, good, against="version 1: its files are gone"),
+            "alone": checks.check(rows, good),
+            "better": checks.check(rows, good, weak, against="version 1"),
+            "worse": checks.check(rows, weak, good, against="version 1", looks=9),
+            "itself": checks.check(rows, good, good, against="version 1"),
+            "damaged": checks.check(rows, good, against="version 1: its files are gone"),
         }
 
 
@@ -140,7 +142,7 @@ def test_what_is_better_than_the_one_in_production_passes_and_what_is_worse_says
     reports,
 ):
     assert reports["alone"].passed and reports["better"].passed
-    better, worse = (found(reports[n], gate.BETTER) for n in ("better", "worse"))
+    better, worse = (found(reports[n], checks.BETTER) for n in ("better", "worse"))
     assert "better by 0." in better.found and "of version 1" in better.found
     assert not worse.passed and "worse by 0." in worse.found and "-" not in worse.found
     metrics = reports["better"].metrics.set_index("metric")
@@ -150,12 +152,12 @@ def test_what_is_better_than_the_one_in_production_passes_and_what_is_worse_says
     loss = metrics.loc["log_loss"]
     assert loss.difference == pytest.approx(loss.champion - loss.candidate), "less is better"
     assert math.isnan(loss.low), "only the deciding one has an interval"
-    assert not found(reports["damaged"], gate.BETTER).passed
+    assert not found(reports["damaged"], checks.BETTER).passed
 
 
 def test_the_same_model_again_is_refused_as_no_better_and_that_is_said_plainly(reports):
-    check = found(reports["itself"], gate.BETTER)
-    count = len(gate.test_rows(CANCER).frame)
+    check = found(reports["itself"], checks.BETTER)
+    count = len(checks.test_rows(data.Table.of(CANCER)).frame)
     assert not check.passed and check.found == f"the same answers on all {count} rows as version 1"
 
 
@@ -165,12 +167,12 @@ def test_looks_are_counted_and_from_nine_on_warned_of_with_the_reason(reports):
     for part in ("9 times", "about 20%", "0.975^9", "22.5%", "Bonferroni", "99.44 %", "Dwork"):
         assert part in note
     assert note in reports["worse"].markdown()
-    assert "often" not in gate.looked(8, SimpleNamespace())
+    assert "often" not in checks.looked(8, SimpleNamespace())
 
 
 def test_a_report_is_read_back_as_it_was(reports):
     for report in reports.values():
-        again = gate.Report.from_json(report.as_json())
+        again = checks.Report.from_json(report.as_json())
         assert again.checks == report.checks and again.notes == report.notes
         pd.testing.assert_frame_equal(again.metrics, report.metrics, atol=1e-9)
         assert plots.gate(again, "roc_auc").axes
@@ -194,7 +196,9 @@ def test_a_constant_never_passes_though_it_lies_nearer_to_a_level_that_has_moved
     problem = prices(tmp_path)
     constant = saved(problem, tmp_path / "m", "dummy")
     with a_run(tmp_path):
-        check = found(gate.check(gate.test_rows(problem), constant), gate.BASELINE)
+        check = found(
+            checks.check(checks.test_rows(data.Table.of(problem)), constant), checks.BASELINE
+        )
     assert not check.passed and "it answers every row alike" in check.found
     assert "better by" in check.found, "than the median of training: the level has moved its way"
 
@@ -208,7 +212,9 @@ def test_the_baseline_is_that_of_training_so_that_a_moved_level_refuses_no_real_
     # it is 620 off: less than the median of training, and more than that of the test rows, which nobody knew
     model = saved(problem, tmp_path / "m", "linear")
     with a_run(tmp_path):
-        check = found(gate.check(gate.test_rows(problem), model), gate.BASELINE)
+        check = found(
+            checks.check(checks.test_rows(data.Table.of(problem)), model), checks.BASELINE
+        )
     assert check.passed and "of always " in check.found
 
 
@@ -226,17 +232,17 @@ def test_a_slice_that_is_left_behind_refuses_although_the_whole_is_better():
         low=[-0.2, 0.1],
         high=[-0.01, 0.3],
     )
-    check = next(gate._leaves_nobody_behind(FLIGHTS, slices, 0.03))
+    check = next(checks._leaves_nobody_behind(FLIGHTS, slices, 0.03))
     assert (
         not check.passed
         and "c b (500 rows): roc_auc 0.6000 against 0.7000, worse by 0.1" in check.found
     )
     assert "worse by 0.03 at most" in check.allowed
-    assert next(gate._leaves_nobody_behind(FLIGHTS, slices[1:], 0.03)).passed
+    assert next(checks._leaves_nobody_behind(FLIGHTS, slices[1:], 0.03)).passed
     by_luck = slices.assign(high=0.01)
-    assert next(gate._leaves_nobody_behind(FLIGHTS, by_luck, 0.03)).passed
+    assert next(checks._leaves_nobody_behind(FLIGHTS, by_luck, 0.03)).passed
     lost = slices.assign(candidate=[0.9, math.nan], difference=[0.2, math.nan], high=math.nan)
-    check = next(gate._leaves_nobody_behind(FLIGHTS, lost, 0.03))
+    check = next(checks._leaves_nobody_behind(FLIGHTS, lost, 0.03))
     assert not check.passed and "c a (500 rows): roc_auc nan against 0.7000" in check.found
 
 
@@ -244,19 +250,19 @@ def test_a_slice_that_no_model_can_be_measured_on_is_left_out_and_counted():
     slices = slices_of(
         value=["b", "a"], candidate=[0.9, math.nan], difference=[0.2, math.nan], low=0.1, high=0.3
     ).assign(champion=[0.7, math.nan])
-    check = next(gate._leaves_nobody_behind(FLIGHTS, slices, 0.03))
+    check = next(checks._leaves_nobody_behind(FLIGHTS, slices, 0.03))
     assert check.passed and check.found.startswith("c b ") and "1 cannot be measured" in check.found
-    assert not list(gate._leaves_nobody_behind(FLIGHTS, slices[1:], 0.03))
+    assert not list(checks._leaves_nobody_behind(FLIGHTS, slices[1:], 0.03))
 
 
 def test_what_a_slice_may_lose_is_by_default_a_tenth_of_what_the_one_in_production_gains(
     rows, good
 ):
-    answers, base = gate.answered(rows, good), gate.baselines.fit(CANCER, rows.frame)
-    against = gate.Answers(base.predictions(rows.frame), base.labels)
+    answers, base = checks.answered(rows, good), checks.baselines.fit(CANCER, rows.frame)
+    against = checks.Answers(base.predictions(rows.frame), base.labels)
     champion = rows.measure(answers, against)
-    assert gate._loss(rows, champion) == pytest.approx(0.1 * (champion.score - 0.5))
-    assert gate._loss(rows, rows.measure(against, answers)) == 0
+    assert checks._loss(rows, champion) == pytest.approx(0.1 * (champion.score - 0.5))
+    assert checks._loss(rows, rows.measure(against, answers)) == 0
 
 
 def of(*columns, answers="?"):
@@ -284,42 +290,42 @@ SERVED = [("a", "long", True), ("b", "string", False)]
     ],
 )
 def test_whoever_can_ask_what_is_served_can_ask_the_candidate(columns, said):
-    check = gate._fits_signature(of(*columns), of(*SERVED))
+    check = checks._fits_signature(of(*columns), of(*SERVED))
     assert check.passed is not bool(said) and said in check.found
-    other = gate._fits_signature(of(*SERVED, answers="int64"), of(*SERVED))
+    other = checks._fits_signature(of(*SERVED, answers="int64"), of(*SERVED))
     assert not other.passed and "another kind of answer" in other.found
     words = [of(*SERVED, answers=kind) for kind in ("O", "U")]
-    assert gate._fits_signature(*words).passed, "text is text"
+    assert checks._fits_signature(*words).passed, "text is text"
 
 
 def test_a_candidate_that_knows_fewer_categories_would_refuse_what_is_answered_today():
     frame = pd.DataFrame({"dest": ["LAX"] * 900 + ["LEX"] * 99 + [None]})
     knows = {n: SimpleNamespace(categories={"dest": set(n.split())}) for n in ("LAX", "LAX LEX")}
-    refused = gate._knows_the_categories(frame, knows["LAX"], knows["LAX LEX"])
+    refused = checks._knows_the_categories(frame, knows["LAX"], knows["LAX LEX"])
     assert not refused.passed and refused.found.startswith("99 of 1000 rows")
-    assert gate._knows_the_categories(frame, knows["LAX LEX"], knows["LAX"]).passed
-    assert gate._knows_the_categories(frame, knows["LAX"], knows["LAX"]).passed
+    assert checks._knows_the_categories(frame, knows["LAX LEX"], knows["LAX"]).passed
+    assert checks._knows_the_categories(frame, knows["LAX"], knows["LAX"]).passed
 
 
 def test_thresholds_go_either_way_and_a_metric_that_is_no_number_fails():
     measured = {"gate/roc_auc": 0.7, "gate/log_loss": 0.4, "gate/f1": math.nan, "accuracy_score": 1}
     evaluated = EvaluationResult(measured, {})
     rule = problems.Gate(thresholds={"roc_auc": 0.7, "log_loss": 0.3, "f1": 0, "brier": 1})
-    checks = list(gate.thresholds(CANCER.model_copy(update={"gate": rule}), evaluated))
-    assert [c.passed for c in checks] == [True, False, False, False]
+    kept = list(checks.thresholds(CANCER.model_copy(update={"gate": rule}), evaluated))
+    assert [c.passed for c in kept] == [True, False, False, False]
 
 
 def test_a_model_answers_in_a_clean_process_as_it_did_and_one_that_does_not_is_refused(good):
-    checks = gate.in_clean_process(good, 60_000)
-    assert [c.passed for c in checks] == [True, True, True], checks
-    assert not gate.in_clean_process(good, 1e-9)[2].passed
+    shown = checks.in_clean_process(good, 60_000)
+    assert [c.passed for c in shown] == [True, True, True], shown
+    assert not checks.in_clean_process(good, 1e-9)[2].passed
     metadata = good.meta.metadata
     try:
         good.meta.metadata = {trust.PREDICTED: (1 - np.asarray(metadata[trust.PREDICTED])).tolist()}
-        checks = gate.in_clean_process(good)
-        assert len(checks) == 2 and not checks[1].passed, "and no latency, unless it is asked for"
+        shown = checks.in_clean_process(good)
+        assert len(shown) == 2 and not shown[1].passed, "and no latency, unless it is asked for"
         good.meta.metadata = {}
-        assert "no answers were recorded" in gate.in_clean_process(good)[1].found
+        assert "no answers were recorded" in checks.in_clean_process(good)[1].found
     finally:
         good.meta.metadata = metadata
 
@@ -342,9 +348,11 @@ def test_a_model_of_other_versions_needs_an_environment_of_its_own(good, monkeyp
 
 
 def test_a_regression_goes_through_the_gate_too(tmp_path):
-    model, rows = saved(DIABETES, tmp_path / "m", "linear"), gate.test_rows(DIABETES)
+    model, rows = saved(DIABETES, tmp_path / "m", "linear"), checks.test_rows(
+        data.Table.of(DIABETES)
+    )
     with a_run(tmp_path) as run:
-        report = gate.check(rows, model)
+        report = checks.check(rows, model)
         logged = MlflowClient().get_run(run.info.run_id)
     # MLflow's own evaluation is there too, and agrees with the workbook's
     rmse = report.metrics.set_index("metric").candidate["rmse"]

@@ -58,13 +58,13 @@ class Trained:
     by_file: bool = True
 
 
-def training_rows(problem: Problem, trained: Trained) -> pd.DataFrame:
-    """The rows that the model of the run was trained on, none of which is a test row.
+def training_rows(table: data.Table, trained: Trained) -> pd.DataFrame:
+    """The rows of `table` that the model of the run was trained on, none of which is a test row.
 
     Raises:
         WorkbookError: they cannot be known: the table or its split have changed, or it is a run of before.
     """
-    frame = data.load(problem, trained.rows, trained.seed)
+    problem, frame = table.problem, table.load(trained.rows, trained.seed)
     for train in _trainings(problem, frame):
         if data.digest(train) == trained.digest:
             return train
@@ -87,9 +87,9 @@ def _trainings(problem: Problem, frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
             yield data.split(frame, problem)[0]
 
 
-def test_rows(problem: Problem) -> Rows:
-    """The test rows of `problem`, which nobody else looks at, with the draws on which models are compared."""
-    frame = data.test(problem)
+def test_rows(table: data.Table) -> Rows:
+    """The test rows of `table`, which nobody else looks at, with the draws on which models are compared."""
+    problem, frame = table.problem, table.test()
     return Rows(problem, frame, data.blocks(frame, problem), rows_.digest(frame, problem, "test"))
 
 

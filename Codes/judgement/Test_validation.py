@@ -90,6 +90,16 @@ def test_a_small_table_is_cross_validated_on_all_rows_but_the_test(which):
     assert found.scored.gain().low > 0 and "cross-validation" in found.sentence()
 
 
+@pytest.mark.parametrize("count", [300, 3000])
+def test_what_a_run_has_kept_gives_the_predictions_of_each_row_back(asked, count):
+    frame = sales(count)
+    which = asked(pd.concat([frame, frame[:50]]))  # 50 rows are there twice
+    found, loaded = scored(which), data.load(which)
+    held, table = validation.predicted(which, loaded, found.kept)
+    assert held.index.equals(found.rows.index)
+    pd.testing.assert_frame_equal(table, found.predictions)
+
+
 def test_sixteen_rows_cannot_tell_a_model_from_a_constant(asked):
     chance = np.random.default_rng(0)
     few = pd.DataFrame({"a": chance.normal(size=16), "today": 0.0, "y": chance.normal(size=16)})

@@ -7,6 +7,7 @@ and Young, Resampling-Based Multiple Testing, 1993). So 22 slices of two equal m
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,11 @@ class Rows:
     ) -> None:
         self.problem, self.frame, self.digest = problem, frame, digest
         self.blocks = np.asarray(blocks)
-        self.drawn = resampling.weights(self.blocks)
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """How often each row was drawn (draws × rows)."""
+        return resampling.weights(self.blocks)
 
     def measure(self, model: "Answers", baseline: "Answers | None" = None) -> Scored:
         """The deciding metric of `model`, and of the `baseline`, over all rows and on each draw."""
@@ -136,9 +141,9 @@ def _slice(
 ) -> dict[str, Any]:
     column, label, mask = group
     row: dict[str, Any] = {"column": column, "value": label, "rows": int(mask.sum())}
-    row["candidate"], mine = rows.taken(candidate, mask)
     if champion is None:
-        return row
+        return row | {"candidate": value(rows.problem, candidate.table[mask], candidate.labels)}
+    row["candidate"], mine = rows.taken(candidate, mask)
     row["champion"], theirs = rows.taken(champion, mask)
     sign = 1 if rows.problem.metric.more_is_better else -1
     return row | {

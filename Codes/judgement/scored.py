@@ -55,6 +55,7 @@ class Scored:  # pylint: disable=too-many-instance-attributes
         ratio: rows to test by rows to train of a fold; 0 of a hold-out.
         score, baseline: over all rows; NaN where it cannot be taken.
         scores, baselines: a value a draw of the bootstrap, or a fold.
+        trained: how many rows the model learned from; 0 where that was not kept.
     """
 
     metric: str
@@ -67,6 +68,7 @@ class Scored:  # pylint: disable=too-many-instance-attributes
     baseline: float
     scores: np.ndarray
     baselines: np.ndarray
+    trained: int = 0
 
     def as_tag(self) -> str:
         """The whole as text for a tag of MLflow (2 to 3 kB)."""

@@ -13,7 +13,6 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -123,21 +122,29 @@ def _by_hold_out(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame) -> V
         pipeline, table = decision.applied(pipeline), decision.relabelled(table)
     means = evaluation.measure(problem, table, labels), base.measure(held)
     evaluation.check_metric(problem, means[0])
-    seen = Rows(problem, held, blocks, rows.digest(held, problem, "validation"))
-    how, count = f"{len(held):,} held-out rows", len(np.unique(blocks))
-    if count < len(held):
-        how += f" in {count:,} {'groups' if problem.split.kind == 'group' else 'stretches of time'}"
+    keys = rows.keys_of(held, problem)
+    seen = Rows(problem, held, blocks, rows.digest(held, problem, "validation", keys))
+    own = seen.measure(Answers(table, labels), Answers(base.predictions(held), base.labels))
     return Validated(
         problem=problem,
-        scored=seen.measure(Answers(table, labels), Answers(base.predictions(held), base.labels)),
+        scored=replace(own, trained=len(train)),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=table,
         fitted=((pipeline, held),),
-        how=how,
+        how=_in_blocks(problem, blocks),
         rows=held,
-        kept=_keyed(problem, held, table.assign(repeat=0)),
+        kept=table.assign(repeat=0, key=keys),
         pipeline=pipeline,
         decision=decision,
+    )
+
+
+def _in_blocks(problem: Problem, blocks: np.ndarray) -> str:
+    """How many rows were held out, and in how many blocks, in words."""
+    count, unit = len(np.unique(blocks)), "stretches of time"
+    unit = "groups" if problem.split.kind == "group" else unit
+    return f"{len(blocks):,} held-out rows" + (
+        f" in {count:,} {unit}" if count < len(blocks) else ""
     )
 
 
@@ -155,16 +162,18 @@ def _by_folds(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: i
     means = tuple(table.mean().to_dict() for table in tables)
     name = problem.metric.name
     values = [table.get(name, pd.Series(np.nan, table.index)).to_numpy(float) for table in tables]
-    kept = [_keyed(problem, e.held, e.table.assign(repeat=e.repeat)) for e in found if len(e.table)]
+    keys = rows.keys_of(frame, problem)
+    kept = [e.table.assign(repeat=e.repeat, key=keys) for e in found if len(e.table)]
+    seen = rows.digest(frame, problem, "folds", keys)
     return Validated(
         problem=problem,
-        scored=_scored(problem, frame, means, values),
+        scored=_scored(problem, seen, (len(frame), len(train)), means, values),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=first,
         fitted=tuple((e.model, e.held) for e in found if e.repeat == 0 and len(e.table)),
         how=f"{TIMES} times {PARTS}-fold cross-validation on {len(frame):,} rows",
         rows=frame,
-        kept=pd.concat(kept, ignore_index=True),
+        kept=pd.concat(kept).sort_index(kind="stable").reset_index(drop=True),
         pipeline=pipeline,
         decision=decision,
     )
@@ -209,19 +218,25 @@ def _each_fold(
 
 def _scored(
     problem: Problem,
-    frame: pd.DataFrame,
+    seen: str,
+    counts: tuple[int, int],
     means: Sequence[Mapping[str, float]],
     values: Sequence[np.ndarray],
 ) -> Scored:
-    """The Scored of folds: from the metrics (`means`, the baseline's the second) and the deciding one's `values`."""
+    """The Scored of folds: from the metrics (`means`, the baseline's the second) and the deciding one's `values`.
+
+    Args:
+        counts: how many rows it was measured on, and how many the model learned from.
+    """
     name = problem.metric.name
     evaluation.check_metric(problem, means[0])
     return Scored(
         metric=name,
         more=problem.metric.more_is_better,
         how=FOLDS,
-        rows=len(frame),
-        digest=rows.digest(frame, problem, "folds"),
+        rows=counts[0],
+        trained=counts[1],
+        digest=seen,
         ratio=1 / (PARTS - 1),
         score=means[0][name],
         baseline=means[1].get(name, np.nan),
@@ -306,10 +321,24 @@ def _side_by_side(
     return table.loc[order].rename_axis("metric")
 
 
-def _keyed(problem: Problem, frame: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The `table` of predictions for the rows of `frame`, each with the key of its row."""
-    key = rows.row_keys(pa.Table.from_pandas(frame, preserve_index=False), problem)
-    return table.assign(key=key)
+def predicted(
+    problem: Problem, frame: pd.DataFrame, kept: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(rows of `frame` that validate, the predictions of them) from what a run has `kept` (its validation.parquet).
+
+    Of a small table these are all rows, each predicted by a model that had not seen it.
+    """
+    held = frame if data.is_small(frame, problem) else data.to_validate(frame, problem)
+    once = kept[kept.repeat == 0].reset_index(drop=True)
+    numbers = _numbered(once.key).get_indexer(_numbered(rows.keys_of(held, problem)))
+    known = numbers >= 0
+    table = once.drop(columns=["repeat", "key"]).iloc[numbers[known]]
+    return held[known], table.set_axis(held.index[known])
+
+
+def _numbered(keys: pd.Series) -> pd.MultiIndex:
+    """`keys` with a number among those that are equal: equal rows are told apart by their order."""
+    return pd.MultiIndex.from_arrays([keys, keys.groupby(keys).cumcount()])
 
 
 def _log_parquet(table: pd.DataFrame) -> None:

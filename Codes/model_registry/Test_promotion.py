@@ -13,8 +13,7 @@ from mlflow import MlflowClient
 
 from Codes.ground import manifest
 from Codes.ground.errors import WorkbookError
-from Codes.judgement import validation
-from Codes.model_registry import examination, promotion, registry
+from Codes.model_registry import demonstration, examination, promotion, registry
 from Codes.modeling import evaluation, models
 from Codes.problems import data, problem as problems
 from Codes.runs import identity, liveness, tracking
@@ -45,8 +44,8 @@ def fixture_runs(store):  # pylint: disable=unused-argument
     good = {"max_depth": 3, "max_iter": 60}
     return {
         "dummy": train("dummy"),
-        "weak": train("hgb", max_iter=1),
-        "good": train("hgb", is_scored=True, **good),
+        "weak": train("hgb", hyperparameters={"max_iter": 1}),
+        "good": train("hgb", is_scored=True, hyperparameters=good),
     }
 
 
@@ -62,27 +61,14 @@ def fixture_versions(runs):
     return copied
 
 
-def train(model, status="FINISHED", seed=0, fingerprint="", is_scored=False, **hyperparameters):
+def train(model, status="FINISHED", fingerprint="", **given):
     """The id of a run that trained `model` on breast cancer, with what the runner and 02_train keep of it."""
-    tracking.use_store()
-    tags = {identity.NOTEBOOK: "02_train", "mlflow.source.git.commit": "c0ffee"}
+    tags = {"mlflow.source.git.commit": "c0ffee"}
     tags |= {promotion.FINGERPRINT: fingerprint} if fingerprint else {}
-    experiment = tracking.ensure_experiment(CANCER.name)
-    with mlflow.start_run(experiment_id=experiment, tags=tags) as run:
-        frame = data.load(CANCER)
-        train_rows = data.to_train(frame, CANCER)
-        X, y = data.features(train_rows, CANCER), data.target(train_rows, CANCER)
-        pipeline = models.build(CANCER, X, model, hyperparameters, seed).fit(X, y)
-        mlflow.log_params({"problem": CANCER.name, "model": model, "rows": 0, "seed": seed})
-        mlflow.log_input(data.dataset(train_rows, CANCER), context="training")
-        if is_scored:
-            validation.score(CANCER, pipeline, frame).log()
-        models.log(pipeline, X)
-    client = MlflowClient()
-    manifest.write(client, client.get_run(run.info.run_id))
+    run_id = demonstration.finished_run(CANCER.name, model, tags=tags, **given)
     if status != "FINISHED":
-        client.set_terminated(run.info.run_id, status)
-    return run.info.run_id
+        MlflowClient().set_terminated(run_id, status)
+    return run_id
 
 
 def outcome(name):
@@ -182,7 +168,7 @@ def test_what_is_no_finished_whole_run_of_this_workbook_is_not_registered(store,
 def test_of_several_models_of_a_run_the_newest_is_registered(
     store,
 ):  # pylint: disable=unused-argument
-    run_id = train("hgb", max_iter=1)
+    run_id = train("hgb", hyperparameters={"max_iter": 1})
     frame = data.load(CANCER)
     X, y = data.features(frame, CANCER), data.target(frame, CANCER)
     for _ in range(2):
@@ -241,7 +227,9 @@ def test_the_gate_stands_before_production_and_a_refusal_names_both_numbers(runs
     with pytest.raises(WorkbookError, match="is in production already"):
         promotion.promote("gated", "production", good.number)
     # the same model again is no better, but for luck
-    twin = promotion.register(train("hgb", max_depth=3, max_iter=60), "gated")
+    twin = promotion.register(
+        train("hgb", hyperparameters={"max_depth": 3, "max_iter": 60}), "gated"
+    )
     with pytest.raises(
         promotion.Refused, match="the same answers on all 1[0-9]+ rows as version 1"
     ):

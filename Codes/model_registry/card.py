@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.entities import DatasetInput, Run
 
 from Codes.gate.report import Report, as_markdown
-from Codes.judgement.scored import HOLD_OUT, TAG, Scored
+from Codes.judgement.scored import FOLDS, HOLD_OUT, TAG, Scored
 from Codes.problems.problem import Problem
 from Codes.runs import identity
 from Codes.saved_models import trust
@@ -27,7 +27,7 @@ def write(
     """The card of the model `loaded` (trust.Loaded) of the MLflow `run`, as Markdown.
 
     Args:
-        slices: paired.slices of the validation rows; None where they were not looked at.
+        slices: paired.slices of the validation rows; None where the run kept no predictions of them.
     """
     parts = [
         f"**{problem.title}**",
@@ -35,7 +35,7 @@ def write(
         f"{GATE}It was not examined yet.",
         f"## Data\n{_data(run)}",
         f"## Metrics\n{_scores(problem, run)}",
-        f"## Where it is weak\n{_weak(problem, slices)}",
+        f"## Where it is weak\n{_weak(problem, slices, _kept(run))}",
         f"## Limits\n{_limits(problem, loaded)}",
         f"## Made by\n{_made(run, loaded)}",
     ]
@@ -77,14 +77,23 @@ def _scores(problem: Problem, run: Run) -> str:
     name, metrics = problem.metric.name, run.data.metrics
     if f"validation_{name}" not in metrics:
         return f"The run did not log validation_{name}."
-    score = f"{name}: **{metrics[f'validation_{name}']:.4f}**"
-    with contextlib.suppress(ValueError):  # a run that was not scored by the workbook
-        score = _with_intervals(name, Scored.from_tag(run.data.tags.get(TAG, "{}")))
+    score, found = f"{name}: **{metrics[f'validation_{name}']:.4f}**", _kept(run)
+    if found:
+        score = _with_intervals(name, found)
+    if problem.metric.function:
+        score = f"{name} is `{problem.metric.function}`, to {problem.metric.direction}. {score}"
     if f"train_{name}" in metrics:
         score += f", on its training rows {metrics[f'train_{name}']:.4f}"
     others = {m.partition("_")[2]: v for m, v in metrics.items() if m.startswith("validation_")}
     table = pd.DataFrame({"metric": others.keys(), "validation": others.values()})
     return f"{score}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
+
+
+def _kept(run: Run) -> Scored | None:
+    """The Scored that `run` has kept; None of a run that was not scored by the workbook."""
+    with contextlib.suppress(ValueError):
+        return Scored.from_tag(run.data.tags.get(TAG, "{}"))
+    return None
 
 
 def _with_intervals(name: str, found: Scored) -> str:
@@ -98,14 +107,20 @@ def _with_intervals(name: str, found: Scored) -> str:
     )
 
 
-def _weak(problem: Problem, slices: pd.DataFrame | None) -> str:
+def _weak(problem: Problem, slices: pd.DataFrame | None, found: Scored | None) -> str:
+    """The weakest slices, or why none can be named; `found` is the run's score."""
     if not problem.gate.slices:
         return "No slices are named in the problem's file (`gate: slices`)."
-    if slices is None or slices.empty:
-        return f"No slice has {problem.gate.slice_rows} rows that validate."
-    return as_markdown(slices[["column", "value", "rows", "candidate"]].head(WEAKEST)) + (
-        f"\n\n(the {min(WEAKEST, len(slices))} weakest of {len(slices)} by {problem.metric.name}, on validation rows)"
-    )
+    if slices is None:
+        return "Not known: the run kept no predictions by row, as `validation.score(…).log()` does."
+    if slices.empty:
+        return f"No slice has {problem.gate.slice_rows} rows that validate (`gate: slice_rows`)."
+    where = "on validation rows"
+    if found and found.how == FOLDS:
+        where = "each row predicted by a model that had not seen it"
+    worst = slices[["column", "value", "rows", "candidate"]].head(WEAKEST)
+    shown = as_markdown(worst.rename(columns={"candidate": problem.metric.name}))
+    return f"{shown}\n\n(the {len(worst)} weakest of {len(slices)}, {where})"
 
 
 def _limits(problem: Problem, loaded: trust.Loaded) -> str:

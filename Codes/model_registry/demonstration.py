@@ -9,7 +9,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -61,7 +63,7 @@ def act(problem: str) -> dict:
 
     question = problems.load(problem)
     good, constant = (
-        promotion.register(trained(problem, question, model)) for model in ("linear", "dummy")
+        promotion.register(finished_run(problem, model, rows=ROWS)) for model in ("linear", "dummy")
     )
     name = question.name
     registry.move(name, "production", good.number, None, why="to begin with")
@@ -80,23 +82,42 @@ def act(problem: str) -> dict:
     return {"refusal": refusal, "report": report.as_json(), "moves": moves}
 
 
-def trained(problem: str, question: problems.Problem, model: str) -> str:
-    """The id of a finished run that has trained `model` on a few rows, as a notebook leaves one."""
+def finished_run(  # pylint: disable=too-many-arguments,too-many-locals
+    problem: str,
+    model: str,
+    *,
+    rows: int = 0,
+    seed: int = 0,
+    hyperparameters: dict[str, Any] | None = None,
+    is_scored: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """The id of a finished run that has trained `model`, as a notebook leaves one: here, and for tests.
+
+    Args:
+        is_scored: on the validation rows, too, as 02_train does.
+        tags: beside that of the notebook.
+    """
     import mlflow
 
     from Codes.ground import manifest
+    from Codes.judgement import validation
     from Codes.modeling import models
     from Codes.problems import data
     from Codes.runs import identity, tracking
 
     tracking.use_store()
-    train = data.to_train(data.load(question, ROWS), question)
+    question, experiment = problems.load(problem), tracking.experiment_of("", {"problem": problem})
+    frame = data.load(question, rows, seed)
+    train = data.to_train(frame, question)
     X, y = data.features(train, question), data.target(train, question)
-    pipeline = models.build(question, X, model).fit(X, y)
-    fields = {"experiment_id": tracking.ensure_experiment(question.name)}
-    with mlflow.start_run(tags={identity.NOTEBOOK: "demonstration"}, **fields) as run:
-        mlflow.log_params({"problem": problem, "model": model, "rows": ROWS, "seed": 0})
+    pipeline = models.build(question, X, model, hyperparameters, seed).fit(X, y)
+    given = {identity.NOTEBOOK: "02_train", **(tags or {})}
+    with mlflow.start_run(experiment_id=experiment, tags=given) as run:
+        mlflow.log_params({"problem": problem, "model": model, "rows": rows, "seed": seed})
         mlflow.log_input(data.dataset(train, question), context="training")
+        if is_scored:
+            validation.score(question, pipeline, frame, seed).log()
         models.log(pipeline, X)
     manifest.write(mlflow.MlflowClient(), mlflow.get_run(run.info.run_id))
     return run.info.run_id

@@ -12,7 +12,7 @@ from Codes.ground.errors import WorkbookError, first_line
 from Codes.judgement import scored
 from Codes.model_registry import card, registry
 from Codes.model_registry.registry import Version
-from Codes.problems import problem as problems
+from Codes.problems import data, problem as problems
 from Codes.runs import identity, liveness, tracking
 from Codes.saved_models import trust
 from Codes.stores.store import tag_filter
@@ -28,8 +28,9 @@ def examine(version: Version) -> tuple[Report, str, int | None]:
     liveness.close_dead_runs()
     current, client = registry.pointed(version.name, "production"), MlflowClient()
     loaded, problem = registry.load(version), problems.load(version.problem)
-    checks.training_rows(problem, trained_on(client.get_run(version.run_id)))
-    rows, (champion, against) = checks.test_rows(problem), _opponent(problem, version.name, current)
+    table = data.Table.of(problem)
+    checks.training_rows(table, trained_on(client.get_run(version.run_id)))
+    rows, (champion, against) = checks.test_rows(table), _opponent(table, version.name, current)
     held = f"version {current} in production" if current else "the baseline"
     run_id, looks = opened(client, version, rows.digest)
     # nested: a notebook has a run of its own open
@@ -80,15 +81,13 @@ def _keep(report: Report, metric: str, version: Version, against: str) -> None:
     mlflow.log_figure(plots.gate(report, metric), "gate.png")
 
 
-def _opponent(
-    problem: problems.Problem, name: str, current: int | None
-) -> tuple[trust.Loaded | None, str]:
+def _opponent(table: data.Table, name: str, current: int | None) -> tuple[trust.Loaded | None, str]:
     """(the model in production, the words for it), or (None, why it cannot be compared with; empty: there is none)."""
     if not current:
         return None, ""
     try:
         champion = registry.find(f"{name}/{current}")
-        checks.training_rows(problem, trained_on(MlflowClient().get_run(champion.run_id)))
+        checks.training_rows(table, trained_on(MlflowClient().get_run(champion.run_id)))
         return registry.load(champion), f"version {current}"
     except (WorkbookError, MlflowException) as error:  # it must not stay there for ever
         return None, f"version {current}: {first_line(error).rstrip('.')}"

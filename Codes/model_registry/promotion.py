@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
@@ -15,7 +16,7 @@ from Codes.gate import checks
 from Codes.gate.report import Report
 from Codes.ground import manifest
 from Codes.ground.errors import WorkbookError
-from Codes.judgement import paired
+from Codes.judgement import paired, validation
 from Codes.model_registry import card, registry
 from Codes.model_registry.examination import GATE, PASSED, examine, trained_on
 from Codes.model_registry.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED, Version
@@ -136,14 +137,22 @@ def _check_free(name: str, solved: str) -> None:
 
 
 def _card(problem: problems.Problem, run: Run, loaded: trust.Loaded) -> str:
-    trained = trained_on(run)
-    checks.training_rows(problem, trained)  # refused where test rows may be among them
-    frame, slices = data.load(problem, trained.rows, trained.seed), None
-    if problem.gate.slices and not data.is_small(frame, problem):
-        held = data.split(frame, problem)[1]
-        validation = paired.Rows(problem, held, data.blocks(held, problem))
-        slices = paired.slices(validation, checks.answered(validation, loaded))
+    trained, table = trained_on(run), data.Table.of(problem)
+    checks.training_rows(table, trained)  # refused where test rows may be among them
+    slices = None
+    if problem.gate.slices and (kept := _predictions(run.info.run_id)) is not None:
+        frame = table.load(trained.rows, trained.seed)
+        held, answers = validation.predicted(problem, frame, kept)
+        seen = paired.Rows(problem, held, data.blocks(held, problem))
+        slices = paired.slices(seen, paired.Answers(answers, loaded.labels))
     return card.write(problem, run, loaded, slices)
+
+
+def _predictions(run_id: str) -> pd.DataFrame | None:
+    """What the run has kept of its predictions on the validation rows; None where it has not."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(MlflowException, OSError):
+        return pd.read_parquet(MlflowClient().download_artifacts(run_id, validation.FILE, folder))
+    return None
 
 
 def best_run(problem: str, notebook: str = "", choice: Choice | None = None) -> str:
@@ -161,7 +170,7 @@ def candidate(name: str, alias: str) -> tuple[Version, str]:
     """
     pointed, newest = registry.aliases(name), registry.versions(name)
     if not newest:
-        raise WorkbookError(f"{name} has no version; make one: workbook register")
+        raise WorkbookError(f"{name} has no version; make one: workbook register --problem {name}")
     left_out = _left_out(name, newest)
     usable = [v for v in newest if v.number not in left_out]
     passed_over = ", ".join(f"version {n} {why}" for n, why in sorted(left_out.items()))
@@ -181,7 +190,7 @@ def news(version: Version, run_id: str) -> str:
     """What `register` of the run `run_id` has come to, which gave `version`."""
     if version.run_id == run_id:
         return f"{version} (run {run_id})"
-    return f"the same model as {version}, whose run {version.run_id} this one repeats: no new version is made"
+    return f"The same model as {version}, whose run {version.run_id} this one repeats: no new version is made"
 
 
 def next_step(version: Version) -> str:
@@ -257,10 +266,10 @@ class Refused(WorkbookError):
     """The gate's refusal of a version, with its report and the run that keeps it."""
 
     def __init__(self, version: Version, report: Report, run_id: str) -> None:
-        anyway = f'--version {version.number} --override "the reason"'
+        anyway = f"workbook promote {version.name} production --version {version.number}"
         super().__init__(
             f"{version} is not promoted: {report.refusal}. The report: run {run_id} (make ui); what is in production "
-            f"stays. To promote it all the same: {anyway}."
+            f'stays. To promote it all the same: {anyway} --override "the reason".'
         )
         self.version, self.report, self.run_id = version, report, run_id
 
@@ -312,31 +321,45 @@ def rollback(name: str, number: int | None = None, why: str = "") -> tuple[int |
     return before, after
 
 
-def standing(name: str) -> str:
-    """Which version of the model `name` is in production, or why none is, in a sentence."""
-    if name not in registry.names():
-        return f"Nothing is in production: no version of {name} is registered. `workbook register` makes one."
+def standing(name: str, problem: str = "") -> str:
+    """Which version of the model `name` is in production, or why none is, in a sentence; see `where_it_stands`."""
+    known = name in registry.names()
+    return _standing(name, registry.settled(name)) if known else _nowhere(name, problem)
+
+
+def _nowhere(name: str, problem: str) -> str:
+    register_it = f"workbook register --problem {problem or name}"
+    return (
+        f"Nothing is in production: no version of {name} is registered. `{register_it}` makes one."
+    )
+
+
+def _standing(name: str, transitions: Iterable[registry.Transition]) -> str:
+    """`standing` of a model that there is, of which these are the `transitions`."""
     if number := registry.pointed(name, "production"):
         return f"{name} version {number} is in production."
-    tried = [t for t in registry.settled(name) if t.alias == "production"]
+    tried = [t for t in transitions if t.alias == "production"]
     if not tried:
         return f"Nothing is in production: no version was promoted. `workbook promote {name} production` does it."
     return f"Nothing is in production: version {tried[-1].after} was {tried[-1].outcome}."
 
 
-def where_it_stands(name: str, run_id: str | None = None) -> list[str]:
+def where_it_stands(name: str, run_id: str | None = None, problem: str = "") -> list[str]:
     """Where the model `name` stands, in sentences: production, staging, what the gate refused last, and why.
 
-    `run_id`: of the recommended run, of which it is said where it only repeats a version.
+    Args:
+        run_id: of the recommended run, of which it is said where it only repeats a version.
+        problem: that it solves, as a command takes it; by default it is called as the model.
     """
-    sentences = [standing(name)]
     if name not in registry.names():
-        return sentences
-    pointed, newest = registry.aliases(name), registry.versions(name)
+        return [_nowhere(name, problem)]
+    transitions = registry.settled(name)
+    sentences, pointed = [_standing(name, transitions)], registry.aliases(name)
+    newest = registry.versions(name)
     if "staging" in pointed:
         sentences.append(f"{name} version {pointed['staging']} is in staging.")
     refused = next((v for v in newest if gate_said(v) == "refused"), None)
-    moves = [m for m in registry.settled(name) if refused and m.after == refused.number]
+    moves = [m for m in transitions if refused and m.after == refused.number]
     why = next((m.override or m.outcome for m in reversed(moves) if m.gate), "")
     if refused and "production" in pointed:  # else `standing` has said it
         how = "overridden" if pointed["production"] == refused.number else "refused"

@@ -52,31 +52,22 @@ def load(problem: Problem, rows: int = 0, seed: int = 0) -> pd.DataFrame:
     """
     if rows < 0:
         raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
-    whole_table = _Whole.of(problem)
-    if problem.metric.function:
-        own_metric.rehearse(problem, whole_table.target())
-    parts = whole_table.parts(rows, seed, rows_.MOST_VALIDATION)
-    kept = parts.baseline.index if parts.is_small else np.union1d(parts.drawn, parts.validation)
-    return whole_table.frame(kept, parts)
+    return Table.of(problem).load(rows, seed)
 
 
 def test(problem: Problem) -> pd.DataFrame:
     """The test rows of `problem` as a frame, at most rows.MOST_TEST, always the same: for the gate alone."""
-    table = _Whole.of(problem)
-    kept = rows_.capped(np.flatnonzero(table.part == rows_.TEST), rows_.MOST_TEST)
-    if kept.size == 0:
-        raise WorkbookError(f"{problem.name}: split: no row to test; another test_share or cutoff")
-    return table.frame(table.numbers[kept], table.parts())
+    return Table.of(problem).test()
 
 
 def whole(problem: Problem) -> pd.DataFrame:
     """All rows of `problem` as a frame, the test rows among them: to check and to count, never to learn or choose."""
-    table = _Whole.of(problem)
+    table = Table.of(problem)
     return table.frame(table.numbers, table.parts())
 
 
-class _Whole:
-    """A whole Arrow table of a problem: the numbers of its rows, and which part each belongs to."""
+class Table:
+    """The whole Arrow table of a problem, read once: the numbers of its rows, and which part each belongs to."""
 
     def __init__(self, table: pa.Table, numbers: np.ndarray, problem: Problem) -> None:
         self.table, self.numbers, self.problem = table, numbers, problem
@@ -92,6 +83,22 @@ class _Whole:
         made = cls(kept, numbers, problem)
         made.gaps = _gaps(table, numbers)
         return made
+
+    def load(self, rows: int = 0, seed: int = 0) -> pd.DataFrame:
+        """As `load`, of the table that was read."""
+        if self.problem.metric.function:
+            own_metric.rehearse(self.problem, self.target())
+        parts = self.parts(rows, seed, rows_.MOST_VALIDATION)
+        kept = parts.baseline.index if parts.is_small else np.union1d(parts.drawn, parts.validation)
+        return self.frame(kept, parts)
+
+    def test(self) -> pd.DataFrame:
+        """As `test`, of the table that was read."""
+        kept = rows_.capped(np.flatnonzero(self.part == rows_.TEST), rows_.MOST_TEST)
+        if kept.size == 0:
+            name = self.problem.name
+            raise WorkbookError(f"{name}: split: no row to test; another test_share or cutoff")
+        return self.frame(self.numbers[kept], self.parts())
 
     def target(self) -> pd.Series:
         """The targets of all rows."""
@@ -262,7 +269,7 @@ def _parts(frame: pd.DataFrame, problem: Problem) -> rows_.Parts:
     if isinstance(frame.attrs.get(PARTS), rows_.Parts):
         return frame.attrs[PARTS]
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    return _Whole(table, frame.index.to_numpy(), problem).parts()
+    return Table(table, frame.index.to_numpy(), problem).parts()
 
 
 def _require_classes(problem: Problem, sides: Mapping[str, pd.Series]) -> None:

@@ -152,6 +152,12 @@ def row_keys(table: pa.Table, problem: Problem) -> np.ndarray:
     return _hashes(table, problem.split.key or table.column_names)
 
 
+def keys_of(frame: pd.DataFrame, problem: Problem) -> pd.Series:
+    """`row_keys` of the rows of `frame`, by its index."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return pd.Series(row_keys(table, problem), frame.index)
+
+
 def _hashes(table: pa.Table, names: Iterable[str]) -> np.ndarray:
     total = np.zeros(len(table), np.uint64)
     for name in names:
@@ -249,11 +255,19 @@ def blocks(frame: pd.DataFrame, problem: Problem) -> np.ndarray:
 
 
 def digest(
-    frame: pd.DataFrame, problem: Problem, use: Literal["validation", "test", "folds"]
+    frame: pd.DataFrame,
+    problem: Problem,
+    use: Literal["validation", "test", "folds"],
+    known: pd.Series | None = None,
 ) -> str:
-    """16 characters that change with any row of `frame`, its target, or how the rows are redrawn."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    """16 characters that change with any row of `frame`, its target, or how the rows are redrawn.
+
+    Args:
+        known: `keys_of` the frame, where they were made already.
+    """
+    made = keys_of(frame, problem) if known is None else known
+    target = pa.Table.from_pandas(frame[[problem.target]], preserve_index=False)[0]
     total = hashlib.sha256(f"{use} {problem.split.kind} {problem.target}".encode())
-    total.update(row_keys(table, problem).tobytes())
-    total.update(_column(table[problem.target]).tobytes())
+    total.update(made.to_numpy().tobytes())
+    total.update(_column(target).tobytes())
     return total.hexdigest()[:16]

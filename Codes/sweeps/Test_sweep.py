@@ -10,6 +10,7 @@ import signal
 import statistics
 import sys
 import threading
+from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from Codes.comparison import leaderboard
+from Codes.comparison import leaderboard, saved_view
 from Codes.ground import labels, manifest
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.problems import problem
@@ -352,6 +353,10 @@ def test_without_a_problem_the_metric_must_be_named_and_with_one_it_is_known(sto
     trials = leaderboard.trials(problem.load("breast_cancer"), as_table(done.runs))
     assert trials.model.tolist() == ["linear", "dummy"] and trials.score.is_monotonic_decreasing
     assert "★ linear trial 0" in done.printed and "cross-validation" in done.printed
+    page = done.store.client.download_artifacts(parent_of(done).info.run_id, "leaderboard.html")
+    assert "★ linear trial 0" in Path(page).read_text("utf-8"), "the verdict stands on the page"
+    experiment = done.store.client.get_experiment(parent_of(done).info.experiment_id)
+    assert any(name.startswith(saved_view.VIEW) for name in experiment.tags)
 
 
 def as_table(runs):

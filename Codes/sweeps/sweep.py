@@ -30,8 +30,8 @@ from Codes.sweeps.progress import Progress
 from Codes.sweeps.search import Search
 from Codes.sweeps.space import Point
 from Codes.sweeps.sweep_runs import Family, POINT, TASK
-from Codes.trial_workers import pool as workers, worker
-from Codes.trial_workers.pool import LOST, Pool, WorkerLost
+from Codes.trial_workers import worker
+from Codes.trial_workers.pool import LOST, Pool, WorkerLost, free_memory
 from Codes.trial_workers.worker import Facts, Options, Task
 
 FIRST_GUESS = 500e6  # bytes that a trial takes, until one has ended
@@ -214,7 +214,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         if not self.flying or not self.pool.is_here:
             return True
         need = self.peak or FIRST_GUESS
-        free = workers.free_memory() * (1 - RESERVE)
+        free = free_memory() * (1 - RESERVE)
         if self.plan.memory:
             free = min(free, self.plan.memory - need * len(self.flying))
         fits = free >= need

@@ -21,6 +21,7 @@ from Codes.comparison import leaderboard, verdict
 from Codes.ground import manifest
 from Codes.ground.errors import counted
 from Codes.notebook_files import parameters
+from Codes.problems import problem as problems
 from Codes.runs import liveness, tracking
 from Codes.sweeps.plan import Plan, Trial
 from Codes.sweeps.search import Search
@@ -99,8 +100,13 @@ def standing(plan: Plan, trials: Sequence[Trial]) -> str:
     runs, apart = verdict.read(records, metric.removeprefix("validation_"))
     if not runs or not metric.startswith("validation_"):
         return ""
-    problem = plan.space.fixed.get("problem") or _default(plan, "problem")
-    return leaderboard.shown(verdict.judge(runs, problem, runs[0].scored.metric, apart))
+    typed = problem_of(plan)
+    return leaderboard.shown(verdict.judge(problems.load(typed), runs, apart, typed))
+
+
+def problem_of(plan: Plan) -> str:
+    """The problem that the trials are on, by its name or path; empty where the notebook names none."""
+    return plan.space.fixed.get("problem") or _default(plan, "problem")
 
 
 def _record(plan: Plan, trial: Trial, number: int) -> dict[str, Any]:
@@ -121,20 +127,20 @@ def _default(plan: Plan, name: str) -> Any:
 
 def page(plan: Plan, frame: pd.DataFrame, told: str = "") -> str:
     """`frame` as one HTML page, under what is `told` of how the trials stand."""
-    told = ", ".join(f"{metric} ({direction})" for metric, direction in plan.objectives)
+    goals = ", ".join(f"{metric} ({direction})" for metric, direction in plan.objectives)
     seeds = (
         f", each point the mean of {plan.seeds} seeds with its 95 % interval"
         if plan.seeds > 1
         else ""
     )
-    about = f"{counted(len(frame), 'trial')} by the {plan.sampler} sampler; {told}{seeds}."
+    about = f"{counted(len(frame), 'trial')} by the {plan.sampler} sampler; {goals}{seeds}."
     shown = frame.drop(columns=[c for c in ("reused", "why") if c in frame and not frame[c].any()])
     html = shown.to_html(
         index=False, border=0, na_rep="", float_format=lambda v: f"{v:.5g}", justify="right"
     )
-    told = f"<pre>{escape(told)}</pre>" if told else ""
+    verdict_ = f"<pre>{escape(told)}</pre>" if told else ""
     return PAGE.format(
-        title=f"{plan.path.stem}: leaderboard", about=about, verdict=told, table=html
+        title=f"{plan.path.stem}: leaderboard", about=about, verdict=verdict_, table=html
     )
 
 

@@ -15,7 +15,8 @@ DRAWS = 200
 
 def question(metric="roc_auc", name="flights"):
     """What of a problem the judgement asks."""
-    return SimpleNamespace(name=name, metric=SimpleNamespace(name=metric))
+    direction = "minimize" if metric in ("rmse", "mae") else "maximize"
+    return SimpleNamespace(name=name, metric=SimpleNamespace(name=metric, direction=direction))
 
 
 def measured(truth, random, rows=200, how=HOLD_OUT, baseline=0.0, metric="roc_auc", more=True):

@@ -19,7 +19,7 @@ from Codes.ground.paths import ROOT
 from Codes.serving.client import free_port
 from Codes.sweeps.Test_sweep import GOAL, children_of, parent_of, table_of
 from Codes.testing.testbed import Store, X, clean_environment, wait_for, write_notebook
-from Codes.trial_workers import pool as workers
+from Codes.trial_workers.pool import Cluster
 
 CODE = """
 import os, time
@@ -273,7 +273,7 @@ def test_an_error_on_a_worker_fails_its_trial_and_is_no_lost_scheduler(tmp_path,
     alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
     told = []
     with LocalCluster(**alone, dashboard_address="127.0.0.1:0") as cluster:
-        pool = workers.Cluster(cluster.scheduler_address, told.append)
+        pool = Cluster(cluster.scheduler_address, told.append)
         with pytest.raises(WorkbookError, match="a worker of the cluster failed: FileExistsError"):
             pool.submit({"id": "0.0.1", "sweep": "s"}).result(60)
         pool.close()
