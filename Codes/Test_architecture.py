@@ -127,6 +127,7 @@ def imported(source):
     return found
 
 
+@pytest.mark.soak
 def test_importing_every_module_does_nothing_else(tmp_path):
     ours = sorted(rooms.graph().modules)
     files = [ROOT / f"{name.replace('.', '/')}.py" for name in ours]

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+import pytest
 
 from Codes.ground.paths import ROOT
 from Codes.modeling import models
@@ -110,6 +111,7 @@ def margin(actual, predicted):
 """
 
 
+@pytest.mark.soak
 def test_a_metric_that_fails_on_the_validation_rows_loses_no_model(tmp_path):
     (tmp_path / "till_of_test.py").write_text(MARGIN, "utf-8")
     random = np.random.default_rng(0)

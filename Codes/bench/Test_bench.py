@@ -138,6 +138,7 @@ def test_what_is_left_running_ends_with_the_private_place():
     assert not Path(folder).exists()
 
 
+@pytest.mark.soak
 def test_a_worker_that_cannot_work_says_why(place):
     with pytest.raises(WorkbookError, match="KeyError: 'nonsense'"):
         bench_ways.Worker("nonsense", place).run()
@@ -156,7 +157,7 @@ def test_a_command_that_fails_says_why(place):
         bench_sweep.swept("nonsense=1..2", 1, place)
 
 
-@pytest.mark.parametrize("key, others", sampled([("sweep", 1), ("e", 0)], "e"))
+@pytest.mark.parametrize("key, others", sampled([("sweep", 1), ("e", 0)]))
 def test_a_tiny_sweep_and_a_tiny_loop_are_measured(place, key, others):
     before = len(runs_of_bench(place))
     assert bench_sweep.in_all(key, 2, 2, place) > 0

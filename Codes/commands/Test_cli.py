@@ -300,6 +300,7 @@ def test_a_workbook_error_is_one_line_and_exit_1():
     assert (error.exit_code, str(error)) == (1, "what was given")
 
 
+@pytest.mark.soak
 def test_the_command_itself_takes_braces_and_odd_characters_literally(place):
     write(place / "{nb}.ipynb", PARAMETERS, WITNESS)
     text = '\'; import os #\n""" {seed} \\ %run ü \u2028'

@@ -114,6 +114,7 @@ def test_a_model_of_another_table_or_of_another_split_is_refused_and_the_line_sa
         checks.training_rows(data.Table.of(CANCER), drawn(CANCER, digest="0" * 36, by_file=False))
 
 
+@pytest.mark.soak
 def test_mlflows_evaluation_leaves_no_figure_that_a_notebook_would_show(good, rows, tmp_path):
     with a_run(tmp_path):
         checks.evaluate(CANCER, checks.answered(rows, good).table, good)

@@ -324,6 +324,7 @@ def test_a_run_that_repeats_the_one_of_a_version_makes_no_new_version():
     assert promotion.register(by_chance, "repeated").number == 3
 
 
+@pytest.mark.soak
 def test_staging_needs_no_gate_and_what_is_there_is_the_next_for_production(runs):
     weak, good = (promotion.register(runs[n], "staged") for n in ("weak", "good"))
     assert promotion.promote("staged", "staging", weak.number)[1] is None
@@ -419,7 +420,6 @@ def move_and_stop(uri, name, after, before, stop_at):
             ("set_registered_model_alias", True),
             ("set_model_version_tag", True),
         ],
-        "set_registered_model_tag",
         "set_registered_model_alias",
     ),
 )
@@ -460,6 +460,7 @@ def test_a_killed_registration_is_completed_by_the_next(runs):
     assert promotion.register(runs["weak"], "half").number == 3
 
 
+@pytest.mark.soak
 def test_a_model_in_production_that_is_damaged_does_not_stay_there_for_ever(runs):
     for model in ("weak", "good"):
         promotion.register(runs[model], "damaged")
@@ -573,6 +574,7 @@ def test_a_nan_in_a_metric_fails_the_gate_closed(runs, monkeypatch):
 # --- what is served
 
 
+@pytest.mark.soak
 def test_a_promotion_and_a_rollback_are_live_in_seconds_and_an_altered_model_is_not(versions):
     versions("live")
     registry.move("live", "production", 1, None)

@@ -80,6 +80,7 @@ def test_of_two_promotions_at_once_one_wins(remote):
     assert registry.stack("raced") == [won]
 
 
+@pytest.mark.soak
 def test_promotions_a_rollback_and_a_served_model_on_the_server(remote):
     assert promotion.promote("remote", "production", 1)[1].passed
     rows = registry.load(registry.find("remote/1")).example

@@ -102,6 +102,7 @@ def test_importances_are_measured_where_positives_are_few():
     assert table.index[0] == "a" and table["mean"].notna().all()
 
 
+@pytest.mark.soak
 def test_importances_of_a_wide_table_are_bounded_and_what_was_left_out_is_counted():
     random = np.random.default_rng(0)
     X = pd.DataFrame(random.normal(size=(60, 300))).add_prefix("x")

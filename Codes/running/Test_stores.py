@@ -206,6 +206,7 @@ def test_lock_files_of_dead_processes_are_recovered(own_store):
     assert execution.code == 0 and time.monotonic() - begun < 60, execution.printed
 
 
+@pytest.mark.soak
 def test_a_killed_creator_of_a_store_leaves_one_that_the_next_can_use(tmp_path):
     uri, part = f"sqlite:///{tmp_path}/new.db", tmp_path / ".new.db.part"
     first = opener(uri)

@@ -35,7 +35,11 @@ def test_a_model_without_named_columns_or_pipeline_is_refused(tmp_path):
     signature = infer_signature(X.head(), pipeline.predict(X.head()))
     for name, model, known in (("bare", pipeline, None), ("alone", pipeline[-1], signature)):
         mlflow.sklearn.save_model(
-            model, tmp_path / name, serialization_format="skops", signature=known
+            model,
+            tmp_path / name,
+            serialization_format="skops",
+            signature=known,
+            pip_requirements=["scikit-learn"],  # else MLflow looks for them in a process of its own
         )
         with pytest.raises(WorkbookError, match="save it by models.log"):
             trust.load(tmp_path / name)

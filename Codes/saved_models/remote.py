@@ -99,7 +99,7 @@ class Remote(BaseEstimator):  # pylint: disable=too-many-instance-attributes
             return lambda frame: self._answer(name, frame)
         raise AttributeError(name)
 
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # pylint: disable=invalid-name  # as theirs
         return f"Remote({' '.join(self._command)})"
 
     def __sklearn_tags__(self) -> Any:

@@ -639,9 +639,7 @@ def measured(place, table, out):
     out.with_name("peak.txt").write_text(str(peak), "ascii")
 
 
-@pytest.mark.parametrize(
-    "ending, count", sampled([("parquet", 100_000), ("csv", 50_000)], "parquet")
-)
+@pytest.mark.parametrize("ending, count", sampled([("parquet", 100_000), ("csv", 50_000)]))
 def test_memory_does_not_grow_with_the_table(place, tmp_path, ending, count):
     peaks = []
     for copies in (1, 4):
@@ -691,6 +689,7 @@ class Dask:
             process.kill()
 
 
+@pytest.mark.soak
 def test_a_cluster_gives_the_same_scores_and_loses_none_whatever_is_killed(
     place, model, tmp_path, monkeypatch
 ):

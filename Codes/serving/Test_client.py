@@ -62,6 +62,7 @@ def _asked(table, tmp_path_factory):
         yield f"http://127.0.0.1:{process.port}", X.head(1), strange.iloc[5:9]
 
 
+@pytest.mark.soak
 def test_every_refusal_that_a_row_without_numbers_can_show_is_shown(asked):
     url, row, _ = asked
     shown = client.refusals(url, row).set_index("request")
@@ -95,6 +96,7 @@ def _store(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("store")
 def test_05_serve_asks_a_model_whose_held_out_rows_are_not_like_its_training(table, tmp_path):
     pipeline, X, _ = fitted(table)

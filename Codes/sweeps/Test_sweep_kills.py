@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import time
-
 import pytest
 
 from Codes.runs import liveness
@@ -90,6 +89,7 @@ with mlflow.start_run(run_name='fold', nested=True):
     time.sleep(600)"""
 
 
+@pytest.mark.soak
 def test_runs_that_the_trials_of_a_killed_sweep_have_begun_are_closed_with_them(own_store):
     execution = own_store.sweep("folds", FOLD, options=[*GOAL, "-v", "x=1,2", "--workers", "2"])
     wait_for(lambda: len(list(execution.folder.glob("begun*"))) == 2, execution)

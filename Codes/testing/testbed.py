@@ -47,6 +47,9 @@ PRELOAD = [
     # and for processes that promote, serve or score
     *("Codes.model_registry.promotion", "Codes.serving.server", "Codes.scoring.job"),
     *("mlflow.sklearn", "sklearn.ensemble", "pytest"),
+    # what MLflow imports as it opens a store, and as it evaluates a model
+    *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+    *("IPython.core.interactiveshell", "mlflow.models.evaluation.evaluators.classifier"),
 ]
 # before the first fork, whichever test makes it: later it is too late
 FORKS.set_forkserver_preload(PRELOAD)

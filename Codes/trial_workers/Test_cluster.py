@@ -200,6 +200,7 @@ def test_trials_run_on_all_workers_into_the_shared_server(sweep, dask):
     assert {"notebook.ipynb", "notebook.html"} <= names
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_killed_loses_no_trial(sweep, dask):
     desk = sweep("killed", "-v", "x=1..4")
     running = desk.begun(2)
@@ -228,6 +229,7 @@ def test_a_worker_that_comes_late_takes_part(sweep, dask):
         dask.kill_worker("east")
 
 
+@pytest.mark.soak
 def test_a_scheduler_that_is_restarted_is_waited_for(sweep, dask):
     desk = sweep("restarted", "-v", "x=1..4")
     desk.begun(2)

@@ -25,16 +25,20 @@ from Codes.ground.errors import WorkbookError, first_line
 from Codes.trial_workers import worker
 from Codes.trial_workers.worker import Facts, Task
 
-PRELOAD = [
-    "papermill.cli",
-    "Codes.trial_workers.worker",
-    "nbconvert",
-]  # papermill imports our engine
+# imported once, in the server that the workers are forked from; papermill imports our engine
+PRELOAD = ["papermill.cli", "Codes.trial_workers.worker", "nbconvert"]
+DATABASE = "mlflow.store.tracking.sqlalchemy_store"  # which MLflow imports as it opens one
 THREADS = (
     "OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS NUMEXPR_NUM_THREADS LOKY_MAX_CPU_COUNT"
 ).split()
 RECONNECT = 300.0  # seconds that a cluster's scheduler may be away
 LOST = 3  # times that a trial is tried where its worker is lost
+
+
+def preloaded() -> list[str]:
+    """The modules that all workers need: where the store is a database, what reads it, too (a second for each)."""
+    is_database = not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http")
+    return [*PRELOAD, DATABASE] if is_database else PRELOAD
 
 
 class WorkerLost(Exception):
@@ -91,7 +95,7 @@ class Worker:
                 )
         else:
             forks = multiprocessing.get_context("forkserver")
-            forks.set_forkserver_preload(PRELOAD)
+            forks.set_forkserver_preload(preloaded())
             everything = dict(os.environ) | environment
             self.process = forks.Process(target=worker.serve, args=(theirs, str(log), everything))
             self.process.start()
@@ -167,7 +171,7 @@ class Local:
         """Begin to import what workers need, in the server that they are forked from."""
         from multiprocessing import forkserver
 
-        forkserver.set_forkserver_preload(PRELOAD)
+        forkserver.set_forkserver_preload(preloaded())
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for us; it inherits this
         try:
             forkserver.ensure_running()

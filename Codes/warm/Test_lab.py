@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-
 import pytest
 
 from Codes.bench import bench_lab
@@ -59,7 +58,7 @@ WAYS = {  # by commands that name our kernel
 }
 
 
-@pytest.mark.parametrize("way", sampled(WAYS, "papermill", "nbval"))
+@pytest.mark.parametrize("way", sampled(WAYS, "nbval"))
 def test_what_a_program_runs_is_in_nobodys_history(environment, way, tmp_path):
     write_notebook(tmp_path / "nb.ipynb", RUN)
     (tmp_path / "script.py").write_text(RUN, "utf-8")

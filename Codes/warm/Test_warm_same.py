@@ -404,6 +404,7 @@ POOLS = "{n['user_api']: n['num_threads'] for n in threadpoolctl.threadpool_info
 THREADS = f"import numpy, threadpoolctl\n{POOLS}"
 
 
+@pytest.mark.soak
 def test_one_thread_is_one_where_the_environment_says_so(start, monkeypatch):
     place = tempfile.mkdtemp(prefix="wb", dir="/tmp")  # of a template that others do not need
     monkeypatch.setenv("XDG_RUNTIME_DIR", place)

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from Codes.warm import module_state
@@ -64,6 +63,7 @@ def fixture_states(tmp_path_factory):
             kernel.end()
 
 
+@pytest.mark.soak
 def test_whatever_a_preloaded_module_holds_is_what_it_holds_in_an_ordinary_kernel(states):
     cold, again, warm = states
     by_chance = {path for path, _, _ in module_state.differences(cold, again)}
