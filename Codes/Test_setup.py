@@ -262,12 +262,16 @@ def test_the_workflow_proves_what_make_test_proves():
     assert [command for command in commands if command in order] == order
 
 
-def test_the_workflow_soaks_each_night_and_only_then():
-    jobs = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]
-    assert "schedule:" in WORKFLOW.read_text(encoding="utf-8")
-    assert "make soak" in [step.get("run") for step in jobs["soak"]["steps"]]
-    conditions = [jobs[name]["if"] for name in ("test", "soak")]
-    assert conditions == [f"github.event_name {sign} 'schedule'" for sign in ("!=", "==")]
+def test_the_workflow_soaks_each_night_and_takes_the_newest_releases_each_week():
+    workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    jobs, times = workflow["jobs"], [each["cron"] for each in workflow[True]["schedule"]]  # `on:`
+    assert jobs["test"]["if"] == "github.event_name != 'schedule'"
+    conditions = [jobs[name]["if"] for name in ("soak", "newest")]
+    assert conditions == [f"github.event.schedule == '{time}'" for time in times]
+    runs = {name: [step.get("run") for step in jobs[name]["steps"]] for name in jobs}
+    assert "make soak" in runs["soak"]
+    upgrade = runs["newest"].index("make requirements UPGRADE=1")
+    assert "make test" in runs["newest"][upgrade:]
 
 
 def test_each_action_is_pinned_by_commit_and_says_its_version():
