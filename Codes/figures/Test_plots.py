@@ -1,5 +1,7 @@
 """Plots: every figure is labelled, for both tasks, and drawing one leaves no trace in matplotlib."""
 
+import datetime
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,9 +10,11 @@ import pytest
 
 from Codes.comparison import leaderboard, verdict
 from Codes.figures import panels, plots
+from Codes.ground.errors import WorkbookError
 from Codes.modeling import evaluation, models
-from Codes.problems import data, problem
+from Codes.problems import data, overview, problem
 from Codes.testing.known_runs import measured, question, table as runs_of
+from Codes.testing.testbed import write_problem
 
 CANCER = problem.load("breast_cancer")
 DIABETES = problem.load("diabetes")
@@ -107,3 +111,47 @@ def test_a_sweep_is_drawn_over_numbers_and_words_and_said_where_there_is_none():
         for way in ("maximize", "minimize")
     }
     assert list(best["maximize"]) == [0.5, 0.7, 0.7, 0.7] and set(best["minimize"]) == {0.5}
+
+
+REFUSED = {
+    "infinities": ({"x": [np.inf, 1.0, -np.inf, 2.0] * 15}, {}, "infinite"),
+    "only infinities": ({"x": np.inf}, {}, "infinite"),
+    "an infinite target": ({"y": [np.inf, 1.0, 2.0, 3.0] * 15}, {"task": "regression"}, "finite"),
+    "a target of text": ({}, {"task": "regression"}, "finite"),
+    "one class": ({"y": "yes"}, {}, "always yes"),
+    "another positive class": ({}, {"positive": "maybe"}, "not in the target"),
+    "decimal commas": ({"x": ["0,1", "0,2"] * 30}, {}, "read as text"),
+    "times in words": ({"day": ["1st of May", "2nd"] * 30}, {}, "is text"),
+    "words as numbers": ({}, {"roles": {"k": "numeric"}}, "role numeric"),
+    "no target": ({"y": None}, {}, "no value"),
+}
+
+
+@pytest.mark.parametrize("columns, fields, reason", REFUSED.values(), ids=REFUSED)
+def test_what_training_refuses_can_be_looked_at_and_drawn(tmp_path, columns, fields, reason):
+    days = pd.date_range("2024-01-01", periods=60).astype(str)
+    frame = pd.DataFrame({"x": np.arange(60) / 7, "k": ["a", "b"] * 30, "day": days})
+    frame = frame.assign(**{"y": ["no", "yes"] * 30} | columns)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    which = problem.load(write_problem(tmp_path, "t", "y", **{"time": "day"} | fields))
+    with pytest.raises(WorkbookError, match=reason):
+        data.load(which)
+
+    seen = data.look(which)
+    features = data.features(seen, which).columns
+    odd = overview.troubles(which)
+    assert odd[odd.refused].what.str.contains(reason).any()
+    assert list(overview.columns(seen, which).column) == list(frame)
+    assert plots.target(seen, which) and plots.through_time(seen, which)
+    assert plots.distributions(seen, which, features) and plots.drift(seen, which, features)
+
+
+def test_a_table_that_cannot_be_split_is_refused_with_all_that_is_wrong(tmp_path):
+    frame = pd.DataFrame(
+        {"x": [np.inf, 1.0] * 30, "day": ["one", "two"] * 30, "y": ["a", "b"] * 30}
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    days = {"kind": "time", "cutoff": datetime.date(2024, 2, 1)}
+    which = problem.load(write_problem(tmp_path, "t", "y", time="day", split=days))
+    with pytest.raises(WorkbookError, match="is text.*infinite"):
+        data.look(which)

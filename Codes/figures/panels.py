@@ -285,6 +285,11 @@ def is_words(values: pd.Series, problem: Problem) -> bool:
     return "categorical" in (problem.roles.get(str(values.name)), data.role_by_type(values))
 
 
+def is_text(values: pd.Series) -> bool:
+    """Does the column hold text, which can be neither averaged nor put in order?"""
+    return isinstance(values.dtype, pd.CategoricalDtype) or values.dtype == object
+
+
 def called(problem: Problem, label: object) -> str:
     """A class's label for people: 'malignant', but 'late = True'."""
     text = str(label)
@@ -422,11 +427,20 @@ def common_values(values: pd.Series) -> tuple[list[Any], int]:
 # --- time
 
 
+def timeless(frame: pd.DataFrame, problem: Problem) -> str:
+    """Why nothing of `frame` can be followed through time; '' where it can."""
+    if problem.time is None:
+        return f"{problem.name} has no time column"
+    if not frame[problem.time].notna().any():
+        return f"{problem.time} has no values"
+    return f"{problem.time} is text" if is_text(frame[problem.time]) else ""
+
+
 def averaged(frame: pd.DataFrame, problem: Problem) -> tuple[str, pd.Series]:
     """(what is averaged, the values): the target, or whether it is the positive class."""
     values = frame[problem.target]
     if problem.task == "regression":
-        return f"mean {drawn(problem.target)}", values
+        return f"mean {drawn(problem.target)}", values.where(np.isfinite(values))
     hit = in_order(values.dropna().unique())[-1] if problem.positive is None else problem.positive
     return f"share of {called(problem, hit)}", (values == hit).astype(float)
 
@@ -457,7 +471,8 @@ def as_numbers(values: pd.Series, problem: Problem) -> tuple[Hashable, pd.Series
     if pd.api.types.is_datetime64_any_dtype(values):
         return values.name, pd.Series(values.astype("int64"), dtype=float).where(values.notna())
     if not is_words(values, problem):
-        return values.name, values.astype(float)
+        numbers = values.astype(float)
+        return values.name, numbers.where(np.isfinite(numbers))
     common = values.mode().iloc[0] if values.notna().any() else None
     return f"{values.name} = {common}", (values == common).astype(float)
 

@@ -149,11 +149,12 @@ def distributions(frame: pd.DataFrame, problem: Problem, columns: Sequence[str])
 def target(frame: pd.DataFrame, problem: Problem) -> Figure:
     """The target's own distribution in `frame`: bars of its classes, or a histogram."""
     values = frame[problem.target].dropna()
-    if problem.task == "regression":
+    is_amount = problem.task == "regression" and not panels.is_text(values)
+    if is_amount:
         values = values[np.isfinite(values)]
     if values.empty:
         return panels.nothing(f"{problem.target} has no values")
-    figure = (_amount if problem.task == "regression" else _classes)(values, problem)
+    figure = (_amount if is_amount else _classes)(values, problem)
     figure.axes[0].set_title(panels.wrapped(problem.title))
     return figure
 
@@ -183,10 +184,10 @@ def _classes(values: pd.Series, problem: Problem) -> Figure:
 @styled
 def through_time(frame: pd.DataFrame, problem: Problem) -> Figure:
     """How the target moves: its mean by month with a 95 % interval, over the number of rows."""
-    if problem.time is None:
-        return panels.nothing(f"{problem.name} has no time column: there is nothing to follow")
-    if not frame[problem.time].notna().any():
-        return panels.nothing(f"{problem.time} has no values: there is nothing to follow")
+    if why := panels.timeless(frame, problem):
+        return panels.nothing(f"{why}: there is nothing to follow")
+    if problem.task == "regression" and panels.is_text(frame[problem.target]):
+        return panels.nothing(f"{problem.target} is text: there is nothing to average")
     label, hit = panels.averaged(frame, problem)
     when, word = panels.stretches(frame, problem)
     table = hit.groupby(when, observed=False).agg(["mean", "std", "size"])
@@ -210,12 +211,12 @@ def drift(frame: pd.DataFrame, problem: Problem, columns: Sequence[str]) -> Figu
 
     Of a categorical column it is the share of its commonest value that moves.
     """
-    if problem.time is None:
-        return panels.nothing(f"{problem.name} has no time column: there is nothing to follow")
+    if why := panels.timeless(frame, problem):
+        return panels.nothing(f"{why}: there is nothing to follow")
     numbers = pd.DataFrame(dict(panels.as_numbers(frame[c], problem) for c in columns))
     numbers /= numbers.abs().max().replace(0, 1)  # the square of a huge one is infinite
     moving = numbers.loc[:, numbers.std() > 0]
-    if moving.empty or not frame[problem.time].notna().any():
+    if moving.empty:
         return panels.nothing("no column moves: there is nothing to follow")
     when, word = panels.stretches(frame, problem)
     shift = (moving - moving.mean()) / moving.std()

@@ -25,7 +25,7 @@ from Codes.tables import column_checks, reader
 from Codes.tables.contract import check, require
 
 __all__ = [
-    *("load", "test", "whole", "split", "to_train", "is_small", "known", "blocks"),
+    *("load", "look", "test", "whole", "split", "to_train", "is_small", "known", "blocks"),
     *("features", "target", "roles", "role_by_type", "may_lack"),
     *("check", "require", "digest", "dataset"),
 ]
@@ -50,9 +50,20 @@ def load(problem: Problem, rows: int = 0, seed: int = 0) -> pd.DataFrame:
     Raises:
         WorkbookError: one line that names the file or the column, and what is wrong.
     """
-    if rows < 0:
-        raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
     return Table.of(problem).load(rows, seed)
+
+
+def look(problem: Problem, rows: int = 0, seed: int = 0) -> pd.DataFrame:
+    """The rows that `load` gives, also where training refuses the table: to see what is wrong with it.
+
+    Raises:
+        WorkbookError: the table cannot be read, or not be split: then all that is wrong with it.
+    """
+    try:
+        return Table.of(problem, sound=False).drawn(rows, seed)
+    except WorkbookError:
+        Table.of(problem)  # says more, where the table is to blame
+        raise
 
 
 def test(problem: Problem) -> pd.DataFrame:
@@ -75,11 +86,12 @@ class Table:
         self.gaps: Collection[str] = ()
 
     @classmethod
-    def of(cls, problem: Problem) -> Self:
-        """The table of `problem`, without the rows that have no target."""
+    def of(cls, problem: Problem, sound: bool = True) -> Self:
+        """The table of `problem`, without the rows that have no target; where it must be `sound`, it may be refused."""
         table, numbers = _with_target(problem)
         kept = table.take(numbers)
-        column_checks.require(kept, problem)
+        if sound:
+            column_checks.require(kept, problem)
         made = cls(kept, numbers, problem)
         made.gaps = _gaps(table, numbers)
         return made
@@ -88,9 +100,7 @@ class Table:
         """As `load`, of the table that was read."""
         if self.problem.metric.function:
             own_metric.rehearse(self.problem, self.target())
-        parts = self.parts(rows, seed, rows_.MOST_VALIDATION)
-        kept = parts.baseline.index if parts.is_small else np.union1d(parts.drawn, parts.validation)
-        return self.frame(kept, parts)
+        return self.drawn(rows, seed)
 
     def test(self) -> pd.DataFrame:
         """As `test`, of the table that was read."""
@@ -103,6 +113,14 @@ class Table:
     def target(self) -> pd.Series:
         """The targets of all rows."""
         return target(_frame(self.table.select([self.problem.target]), ()), self.problem)
+
+    def drawn(self, rows: int, seed: int) -> pd.DataFrame:
+        """The frame of the rows to train on, so many drawn with `seed` (0: all), and of the validation rows."""
+        if rows < 0:
+            raise WorkbookError(f"rows: {rows} is negative; 0 takes all")
+        parts = self.parts(rows, seed, rows_.MOST_VALIDATION)
+        kept = parts.baseline.index if parts.is_small else np.union1d(parts.drawn, parts.validation)
+        return self.frame(kept, parts)
 
     def parts(self, rows: int = 0, seed: int = 0, most: int | None = None) -> rows_.Parts:
         """The rows.Parts, with `rows` of those to train on, drawn with `seed`, and at most so many to validate."""
