@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import nbformat
 import pytest
 from click.testing import CliRunner
@@ -69,7 +70,10 @@ def refused(place, *arguments):
         (["-p", "seed", "10"], "seed=10: it must be within [0, 9]"),
         (["-p", "seed", "nan"], "must be int"),
         (["-p", "model", "forrest"], "Did you mean 'forest'?"),
-        (["-p", "x=1\nimport os", "1"], "is not a parameter name"),
+        (["-y", '"x=1\\nimport os": 1'], "is not a parameter name"),
+        (["-p", "sead=1"], "Did you mean 'seed'?"),
+        (["--parameter", "seed=abc"], "seed='abc' is str; it must be int"),
+        (["-p", "seed=10", "-p", "text", "a=b"], "seed=10: it must be within [0, 9]"),
         (["-p", "class", "1"], "is not a parameter name"),
         (["-p", "text", "ghp_" + "a" * 36], "looks like a secret"),
         (["-p", "settings", "[" * 9999], "too deeply nested"),
@@ -100,6 +104,16 @@ def test_a_bad_parameter_is_refused_before_anything_happens(place, arguments, sa
 def test_a_parameter_file_in_another_encoding_is_refused_with_the_byte(place):
     (place / "p.yaml").write_bytes("text: é".encode("latin-1"))
     assert "p.yaml: byte 6 is not UTF-8" in refused(place, "run", "nb.ipynb", "-f", "p.yaml")
+
+
+@pytest.mark.parametrize("pair", [["text=a=b"], ["text", "a=b"]])
+def test_a_pair_may_be_typed_as_papermill_and_as_mlflow_have_it(pair):
+    @click.command(cls=cli.NotebookCommand)
+    @cli.NOTEBOOK_OPTIONS[0]
+    def typed(pairs):
+        return pairs
+
+    assert typed.main(["-p", *pair], standalone_mode=False) == (("text", "a=b"),)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +249,7 @@ def test_two_parameters_cells_are_refused(place):
         ("../out.ipynb", "must lie below the current folder"),
         ("a/../../out.ipynb", "must lie below the current folder"),
         ("none/out.ipynb", "the folder none does not exist"),
+        ("{here}/none/out.ipynb", "none does not exist"),  # below the current folder
         ("out.txt", "must end in .ipynb"),
         ("", "must end in .ipynb"),
         ("a" * 300 + ".ipynb", "bytes long"),
@@ -246,6 +261,7 @@ def test_two_parameters_cells_are_refused(place):
 def test_an_output_that_could_harm_is_refused(place, output, said):
     (place / "link.ipynb").symlink_to(place / "nb.ipynb")
     (place / "folder.ipynb").mkdir()
+    output = output.replace("{here}", str(place))
     assert said in refused(place, "run", "nb.ipynb", "-o", output)
     if said.endswith("exists"):
         assert said in refused(place, "run", "nb.ipynb", "-o", output, "--force")

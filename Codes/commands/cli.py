@@ -39,6 +39,18 @@ class Commands(click.Group):
             ) from error
 
 
+class NotebookCommand(click.Command):
+    """A command with parameters of a notebook, which may be typed as `-p NAME VALUE` and as `-p NAME=VALUE`."""
+
+    def parse_args(self, ctx, args):
+        split = []
+        for before, word in zip(["", *args], args):
+            name, equals, value = word.partition("=")
+            is_pair = before in ("-p", "--parameter") and equals and name.isidentifier()
+            split += [name, value] if is_pair else [word]
+        return super().parse_args(ctx, split)
+
+
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
@@ -55,7 +67,7 @@ NOTEBOOK_OPTIONS = [
         nargs=2,
         multiple=True,
         metavar="NAME VALUE",
-        help="One parameter.",
+        help="One parameter; or NAME=VALUE.",
     ),
     click.option(
         "--params",
@@ -95,7 +107,7 @@ def notebook_options(command):
     return functools.reduce(lambda made, option: option(made), reversed(NOTEBOOK_OPTIONS), command)
 
 
-@main.command()
+@main.command(cls=NotebookCommand)
 @click.argument("notebook", required=False)
 @notebook_options
 @click.option(
@@ -192,7 +204,7 @@ def warm_up(kernel, cold, also=None):
         click.echo("warming a template that kernels are forked from (some seconds, once)", err=True)
 
 
-@main.command()
+@main.command(cls=NotebookCommand)
 @click.argument("notebook")
 @click.option("--space", metavar="FILE", help="What varies, and fixed values, in a YAML file.")
 @click.option(

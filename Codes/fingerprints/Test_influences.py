@@ -70,6 +70,12 @@ def test_what_the_text_does_not_tell_is_unknown(code):
     assert of(code).unknown and all(told.startswith("cell 1: ") for told in of(code).unknown)
 
 
+def test_names_that_stand_for_one_another_are_not_followed_for_ever():
+    names = [f"a{i} = f'{{a{i - 1}}}' if a{i - 2} else [a{i - 1}, a{i - 3}]" for i in range(3, 60)]
+    code = "\n".join(["a0 = a1 = a2 = 'x'", *names, "open(a59)"])  # without a limit: 2**59 steps
+    assert of(code).unknown == ["cell 1: open(a59)"]
+
+
 def test_variables_scripts_modules_and_folders_are_found():
     code = "%load_ext e\n%run a.py\nimport sys, os\nsys.path.append('lib')\nos.environ['A']\n"
     code += "os.getenv('B')\nos.environ['C'] = '1'\n'D' in os.environ\nos.environ['MLFLOW_RUN_ID']"

@@ -63,6 +63,7 @@ SHOWN = set(
 HARMLESS = {"pip", "mkdir", "echo", "rm"}  # programs
 OWN = "MLFLOW_", "WORKBOOK_"  # variables that belong to a run
 MOST = 200  # texts that one expression may stand for
+STEPS = 1000  # to find them: of names that stand for one another there may be any number
 Texts = set[str] | None  # what an expression may stand for; None where nobody knows
 
 
@@ -121,6 +122,8 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         self.imported: dict[str, str] = {}
         self.defined: dict[str, ast.arguments] = {}
         self.calls: dict[str, list[ast.Call]] = {}
+        self.given: dict[str, list[ast.AST]] = {}
+        self.steps = 0
         self.found, self.where = Influences(), ""
         self.written: set[str] = set()
         self.early: set[str] = set()
@@ -157,6 +160,11 @@ class Reader:  # pylint: disable=too-many-instance-attributes
 
     def _arguments(self, name: str) -> list[ast.AST]:
         """What is given for the argument `name` of whichever functions have it, in calls or by default."""
+        if name not in self.given:
+            self.given[name] = self._all_given(name)
+        return self.given[name]
+
+    def _all_given(self, name: str) -> list[ast.AST]:
         found = []
         for function, args in self.defined.items():
             names = [a.arg for a in args.posonlyargs + args.args]
@@ -176,7 +184,8 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         """The texts that the expression `node` may stand for; empty for no path at all, None where nobody knows."""
         kind = type(node).__name__
         fold = getattr(self, f"_fold_{kind.lower()}", None)
-        found = fold(node, seen) if fold and len(seen) < 50 else None
+        self.steps = self.steps + 1 if seen else 0
+        found = fold(node, seen) if fold and len(seen) < 50 and self.steps < STEPS else None
         return None if found is None or len(found) > MOST else found
 
     def _all(self, nodes: Iterable[Any], seen: tuple[str, ...]) -> Texts:
@@ -185,9 +194,13 @@ class Reader:  # pylint: disable=too-many-instance-attributes
 
     def _each(self, nodes: Iterable[Any], seen: tuple[str, ...]) -> list[set[str]] | None:
         """The texts of each of `nodes`; None where those of one are not known."""
-        folded = [self.fold(node, seen) for node in nodes]
-        texts = [each for each in folded if each is not None]
-        return texts if len(texts) == len(folded) else None
+        texts = []
+        for node in nodes:
+            found = self.fold(node, seen)
+            if found is None:
+                return None
+            texts.append(found)
+        return texts
 
     def _joined(
         self, nodes: Iterable[Any], seen: tuple[str, ...], join: Callable[[Any], str]

@@ -131,9 +131,9 @@ def output_path(path: Path, wanted: str | Path | None = None, force: bool = Fals
             paths.EXECUTED / f"{path.stem[:LONGEST // 4]}-{stamp}-{random_names.token_hex(2)}.ipynb"
         )
     wanted = Path(wanted)
-    if wanted.is_absolute() or ".." in wanted.parts:
+    if ".." in wanted.parts or not Path.cwd().joinpath(wanted).is_relative_to(Path.cwd()):
         raise WorkbookError(
-            f"{wanted}: the output must lie below the current folder; give a relative path without '..'."
+            f"{wanted}: the output must lie below the current folder, {Path.cwd()}; give a path without '..'."
         )
     if len(os.fsencode(wanted.name)) > LONGEST:
         raise WorkbookError(

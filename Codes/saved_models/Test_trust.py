@@ -1,7 +1,8 @@
 """What is not loaded: files that were altered, other loaders, pickles, code and types that nobody vouched for."""
 
 import pickle
-import sys
+import sysconfig
+import venv
 
 import mlflow
 import numpy as np
@@ -13,6 +14,7 @@ from mlflow.models import infer_signature
 
 from Codes.fast_answers import quick
 from Codes.gate.Test_checks import saved
+from Codes.ground import manifest
 from Codes.ground.errors import WorkbookError
 from Codes.modeling import models
 from Codes.problems import data, problem as problems
@@ -161,12 +163,18 @@ def test_of_another_scikit_learn_both_versions_are_named_with_the_way(older, mon
 @pytest.fixture(name="apart")
 def fixture_apart(older, monkeypatch, tmp_path):
     """The model `older`, which does not load here, from a process that has its scikit-learn, as far as it can tell."""
-    (tmp_path / "scikit_learn-0.1.dist-info").mkdir()
-    about = tmp_path / "scikit_learn-0.1.dist-info" / "METADATA"
+    venv.create(tmp_path / "apart", symlinks=True)
+    packages = next((tmp_path / "apart").glob("lib/python*/site-packages"))
+    (packages / "these.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
+    about = packages / "scikit_learn-0.1.dist-info" / "METADATA"
+    about.parent.mkdir()
     about.write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 0.1\n", "utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "sklearn.py").write_text("raise ImportError('of another Python')", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "here"))  # which is for this interpreter alone
     monkeypatch.setattr(trust, "TYPES", frozenset())  # of this process only
-    monkeypatch.setattr(reproduction, "environment", lambda *_: (sys.executable, ""))
+    python = str(tmp_path / "apart" / "bin" / "python")
+    monkeypatch.setattr(reproduction, "environment", lambda *_: (python, ""))
     return remote.load(older.folder)
 
 
@@ -181,6 +189,16 @@ def test_a_model_of_other_packages_answers_from_a_process_of_its_own(older, apar
     assert quick.quick(apart, payload.Reader(apart, 100)) is None
     with pytest.raises(ValueError, match="KeyError|not in index"):
         apart.pipeline.predict(rows.iloc[:, 1:])
+
+
+def test_a_worker_without_the_model_s_packages_says_which_and_the_way(older, monkeypatch):
+    files = {name: (older.folder / name).read_bytes() for name in manifest.of_folder(older.folder)}
+    sent = (trust.digest(older.folder), files, (), older.answers(older.example))
+    monkeypatch.setattr(trust, "TYPES", frozenset())
+    with pytest.raises(
+        WorkbookError, match="a worker .* scikit-learn 0.1, and .* without --cluster"
+    ):
+        predictors.answer_there(sent, pa.Table.from_pandas(older.example))
 
 
 def test_a_process_of_its_own_that_was_killed_is_started_again(apart):

@@ -5,7 +5,6 @@ A scikit-learn of another version may not read it, or may answer otherwise.
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -116,7 +115,7 @@ class Remote(BaseEstimator):  # pylint: disable=too-many-instance-attributes
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
                 [*self._command[:3], str(theirs.fileno()), *self._command[3:]],
                 cwd=paths.ROOT,
-                env=os.environ | {"PYTHONWARNINGS": "ignore"},
+                env=reproduction.variables(self._command[0]) | {"PYTHONWARNINGS": "ignore"},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,

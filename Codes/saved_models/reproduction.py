@@ -24,6 +24,8 @@ from Codes.saved_models import trust
 LOADING = 300.0  # seconds that it may take
 PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!+_-]+)")
 SAFE = (0, 13)  # skops of before trusts what a file names in other places than those that it checks
+# variables that tell an interpreter where its modules are
+LEADING = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONUSERBASE")
 TIMES, ROUNDS = 100, 5  # answers to one row that are timed, as often
 
 
@@ -42,7 +44,7 @@ def ask(loaded: trust.Loaded, timed: bool = False) -> tuple[Reproduced, str]:
     command = [python, "-m", "Codes.saved_models.reproduction", str(loaded.folder), loaded.digest]
     command += [str(int(timed)), *loaded.trusted]
     # one row gives threads nothing to share; on a busy machine they would spin for each other
-    environ = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environ = variables(python) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
             command,
@@ -86,6 +88,15 @@ def environment(folder: str | Path, trusted: Collection[str] = ()) -> tuple[str,
     return str(_built(pins)), "its pinned packages, in an environment of their own"
 
 
+def variables(python: str | Path) -> dict[str, str]:
+    """The environment variables for the interpreter `python`: another one is not led to the packages of this one."""
+    inherited = dict(os.environ)
+    if str(python) != sys.executable:
+        for name in LEADING:
+            inherited.pop(name, None)
+    return inherited
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     """The leading numbers of a `version`, to be compared: (0, 13) of 0.13.0rc1."""
     return tuple(int(n) for n in re.findall(r"(?:^|\.)(\d+)", version)[:2])
@@ -111,7 +122,9 @@ def _built(pins: Sequence[str]) -> Path:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:"]
         pip += ["--disable-pip-version-check", "--no-compile"]  # most of it is never imported
         for command in (venv, [*pip, *pins]):
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            made = subprocess.run(
+                command, env=variables(python), capture_output=True, text=True, check=False
+            )
             if made.returncode:
                 lines = made.stderr.strip().splitlines() or ["no word"]
                 raise WorkbookError(f"the model's packages cannot be installed: {lines[-1]}")

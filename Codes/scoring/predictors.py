@@ -209,7 +209,14 @@ def _loaded(
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        loaded = trust.load(folder, trusted, digest)
+        try:
+            loaded = trust.load(folder, trusted, digest)
+        except trust.OtherPackages as error:
+            words = trust.in_words(trust.other_packages(folder))
+            raise WorkbookError(
+                f"a worker cannot use the model: {words}, at the worker: install the model's packages there, or score "
+                "without --cluster, where it is asked in a process that has them."
+            ) from error
         found = _of_example(loaded)
     numbers = np.issubdtype(found.dtype, np.number)
     if not (np.allclose if numbers else np.array_equal)(found, expected):

@@ -1,5 +1,6 @@
 """The version that an alias points to, checked and ready to answer; it is exchanged when the alias moves."""
 
+import gc
 import json
 import logging
 import threading
@@ -235,6 +236,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
             self._failed = None
             self._metrics.swaps.inc()
             LOG.info("Version %s instead of %s serves %s.", number, before, self.spec)
+            gc.collect()  # the one before may have a process of its own, which ends with it
 
     def _note_failure(self, number: int, error: BaseException, then: str) -> None:
         """One line, a count, and a pause before the next try that grows: a store may have been away."""

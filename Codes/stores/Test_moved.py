@@ -1,5 +1,6 @@
 """A store that is moved to another folder, with its runs, models and versions."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -74,6 +75,20 @@ def test_a_store_whose_files_are_gone_is_refused_too(used, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{there}/mlflow.db")
     with pytest.raises(WorkbookError, match="store --moved"):
         tracking.use_store()
+
+
+def test_a_database_that_was_copied_alone_does_not_write_beside_the_first_one(used, monkeypatch):
+    folder, run_id = used
+    there = folder.with_name("two")
+    there.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as first:  # its log, too
+        with contextlib.closing(sqlite3.connect(there / "copy.db")) as copy:
+            first.backup(copy)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{there}/copy.db")
+    with pytest.raises(WorkbookError, match="moved or copied here.*store --moved"):
+        tracking.use_store()
+    assert "copied from there" in type_store("--moved")
+    assert manifest.verify(MlflowClient(), run_id) == [] and (folder / "mlruns").is_dir()
 
 
 def test_what_was_written_to_the_old_place_since_is_brought_along(used, monkeypatch):

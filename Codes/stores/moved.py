@@ -2,6 +2,7 @@
 or from an earlier workbook, which called its tags otherwise.
 """
 
+import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -28,17 +29,35 @@ def old_root(connection: sqlite3.Connection, root: Path) -> Path | None:
     """The folder that the store's files were in before it was moved to where they are in `root`; None: it was not.
 
     The Default experiment tells where the store was made; a run tells whether its files have come along, or are gone
-    from there: a store whose files were always elsewhere, or that has none yet, was not moved.
+    from there: a store whose files were always elsewhere, or that has none yet, was not moved. Where the database of
+    which this one is a copy still lies there, it was, too: both would write to the same files.
     """
-    row = connection.execute(
-        "SELECT artifact_location FROM experiments ORDER BY experiment_id LIMIT 1"
-    ).fetchone()
+    row = _origin(connection)
     old = Path(row[0].removeprefix("file://")).parent if row and row[0] else Path()
     if not old.is_absolute() or old.resolve() == Path(root).resolve():
         return None
     here = [Path(root, folder.relative_to(old)) for folder in _runs(connection, old)]
     gone = not old.exists() and any(_runs(connection, old, WITH_FILES))
-    return old if gone or any(folder.exists() for folder in here) else None
+    along = gone or any(folder.exists() for folder in here)
+    return (
+        old if along or any(_origin_of(file) == row for file in old.parent.glob("*.db")) else None
+    )
+
+
+def _origin(connection: sqlite3.Connection) -> tuple[str, int] | None:
+    """(where the Default experiment's files are, when it was made): where and when the store was made."""
+    query = (
+        "SELECT artifact_location, creation_time FROM experiments ORDER BY experiment_id LIMIT 1"
+    )
+    return connection.execute(query).fetchone()
+
+
+def _origin_of(database: Path) -> tuple[str, int] | None:
+    """The `_origin` of another `database`; None of a file that is no store."""
+    with contextlib.suppress(sqlite3.Error):
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as other:
+            return _origin(other)
+    return None
 
 
 def _runs(connection: sqlite3.Connection, old: Path, condition: str = "1") -> Iterator[Path]:
