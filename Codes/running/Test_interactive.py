@@ -92,6 +92,23 @@ def test_what_asks_the_network_for_scripts_says_so(tmp_path, text, server):
         assert f"drawn by scripts from the network: {server}" in each and text in each
 
 
+def test_a_library_that_javascript_loads_is_told_and_what_uses_it_is_left_alone(tmp_path):
+    load = (
+        'var s = document.createElement("script"); s.src = "https://cdn.bokeh.org/bokeh-3.9.min.js"'
+    )
+    kinds = (
+        {"application/vnd.bokehjs_load.v0+json": load},
+        {"application/vnd.bokehjs_exec.v0+json": ""},
+    )
+    loading, drawing = (
+        {interactive.JAVASCRIPT: load} | kinds[0],
+        {interactive.JAVASCRIPT: "draw()"} | kinds[1],
+    )
+    page, figures = staged(showing(loading, drawing), tmp_path)
+    assert page.count("drawn by scripts from the network: cdn.bokeh.org") == 1
+    assert load in page and "draw()" in page and not figures
+
+
 def test_an_address_in_a_scripts_comment_asks_nothing_of_the_network(tmp_path):
     shown = estimator_html_repr(make_pipeline(PCA()))
     assert ".js" in shown and "http" in shown
@@ -101,9 +118,15 @@ def test_an_address_in_a_scripts_comment_asks_nothing_of_the_network(tmp_path):
 
 def test_what_no_page_can_show_is_named(tmp_path):
     page, _ = staged(
-        showing({"application/geo+json": {}}, {WIDGET: {"model_id": "gone"}}), tmp_path
+        showing(
+            {"application/geo+json": {}},
+            {WIDGET: {"model_id": "gone"}},
+            {"application/vnd.vegalite.v6+json": {}, "text/plain": "alt.Chart(<...>)"},
+        ),
+        tmp_path,
     )
     assert "not shown here, but in notebook.ipynb: application/geo+json" in page
+    assert "vegalite.v6+json)" in page and "alt.Chart(&lt;...&gt;)" in page
 
 
 def test_another_notebook_is_shown_as_it_is(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-PLOTLY = "application/vnd.plotly.v1+json"
+PLOTLY, JAVASCRIPT = "application/vnd.plotly.v1+json", "application/javascript"
 WIDGET, WIDGETS = (f"application/vnd.jupyter.widget-{what}+json" for what in ("view", "state"))
 # what a page of nbconvert shows
 SHOWN = """
@@ -58,19 +58,30 @@ def _html(data: Mapping[str, Any], state: Mapping[str, Any], name: str) -> str:
         return plot(data[PLOTLY], name)
     if (model := data.get(WIDGET, {}).get("model_id")) in state:
         return widget(state, model)
-    if not any(kind in data for kind in SHOWN):
-        return note(f"not shown here, but in notebook.ipynb: {', '.join(data)}")
+    shown = [kind for kind in data if kind in SHOWN]
+    others = [kind for kind in data if kind not in SHOWN and (kind != WIDGET or not shown)]
+    if others and shown in (
+        [],
+        ["text/plain"],
+    ):  # such as Altair's own kind, beside 'alt.Chart(...)'
+        plain = f"<pre>{html.escape(data['text/plain'])}</pre>" if shown else ""
+        return note(f"not shown here, but in notebook.ipynb: {', '.join(others)}") + plain
     if hosts := loaded_from(data):
-        return note(f"drawn by scripts from the network: {', '.join(hosts)}") + data["text/html"]
+        drawn = data.get("text/html") or script(data[JAVASCRIPT], name)
+        return note(f"drawn by scripts from the network: {', '.join(hosts)}") + drawn
     return ""
+
+
+def script(code: str, name: str) -> str:
+    """The output `code`, JavaScript, as HTML; it may use its `element`, as in a notebook."""
+    element = f"var element = document.getElementById({json.dumps(name)});"
+    return f'<div id="{name}"></div><script>{element}\n{code}</script>'
 
 
 def asks_for_require(notebook: NotebookNode) -> bool:
     """Whether an output of `notebook` uses RequireJS, which a page would get from the network."""
     shown = [o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])]
-    texts = (
-        data.get(kind, "") for data in shown for kind in ("text/html", "application/javascript")
-    )
+    texts = (data.get(kind, "") for data in shown for kind in ("text/html", JAVASCRIPT))
     return any(isinstance(text, str) and re.search(r"\brequire(js)?\b", text) for text in texts)
 
 
@@ -80,8 +91,8 @@ def note(text: str) -> str:
 
 
 def loaded_from(data: Mapping[str, Any]) -> list[str]:
-    """The servers whose scripts an output's HTML asks for."""
-    text = data.get("text/html", "")
+    """The servers whose scripts an output's HTML, or the JavaScript that it is (Bokeh), asks for."""
+    text = data.get("text/html") or data.get(JAVASCRIPT, "")
     if not isinstance(text, str) or len(text) > LONGEST or "script" not in text:
         return []
     return sorted(set(LOADED.findall(COMMENT.sub("", html.unescape(text)))))
@@ -152,7 +163,8 @@ def page(notebook: NotebookNode) -> str:
     for number, cell in enumerate(notebook.cells, 1):
         for count, output in enumerate(cell.get("outputs", []), 1):
             data = output.get("data", {})
-            if any(kind in data for kind in PICTURES) or not (PLOTLY in data or loaded_from(data)):
+            is_figure = PLOTLY in data or "text/html" in data and loaded_from(data)
+            if any(kind in data for kind in PICTURES) or not is_figure:
                 continue
             parts.append(f"<h2>cell {number}</h2>{_html(data, {}, f'figure-{number}-{count}')}")
     if not parts:
