@@ -8,7 +8,9 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import click
 
@@ -18,13 +20,20 @@ from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.ground.variables import FOR_ALL, OWNED
 from Codes.warm import channel
 
+if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
+    from mlflow.entities import Run
+
+    from Codes.sweeps.space import Space
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]  # each `-p NAME VALUE`
+Command = TypeVar("Command", bound=Callable[..., Any])
 MODEL = {"problem", "model", "hyperparameters"}  # of a notebook that builds its model from them
 
 
 class Commands(click.Group):
     """The commands; Ctrl-C, or a store that fails under one of them, is one line."""
 
-    def invoke(self, ctx):
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # where the command did not tell more
@@ -55,7 +64,7 @@ class NotebookCommand(click.Command):
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(package_name="experiment-workbook")
-def main():
+def main() -> None:
     """Plain notebooks that become complete, comparable MLflow runs."""
 
 
@@ -102,7 +111,7 @@ NOTEBOOK_OPTIONS = [
 ]
 
 
-def notebook_options(command):
+def notebook_options(command: Command) -> Command:
     """`command` with the options of whatever executes notebooks."""
     return functools.reduce(lambda made, option: option(made), reversed(NOTEBOOK_OPTIONS), command)
 
@@ -128,19 +137,19 @@ def notebook_options(command):
     "--why", is_flag=True, help="With --if-changed (which it implies): say what has changed."
 )
 def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
-    notebook,
-    pairs,
-    line,
-    text,
-    file,
-    output,
-    force,
-    kernel,
-    experiment,
-    cell_timeout,
-    timeout,
-    **flags,
-):
+    notebook: str | None,
+    pairs: Pairs,
+    line: str,
+    text: str | None,
+    file: str | None,
+    output: str | None,
+    force: bool,
+    kernel: str | None,
+    experiment: str | None,
+    cell_timeout: float | None,
+    timeout: float | None,
+    **flags: bool,
+) -> None:
     """Run NOTEBOOK (a name such as 02_train, or a path) as one MLflow run; without it the whole lifecycle, in order."""
     from Codes.problems import problem as problems_
     from Codes.running import project, runner
@@ -151,7 +160,8 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
             "--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE."
         )
     steps = runner.plan(notebook, given)
-    solved = {problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS} - {None}
+    asked = [problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS]
+    solved = {name for name in asked if name is not None}
     for problem in solved:
         problems_.require_table(problems_.load(problem))  # refused before a kernel starts
     for path, values in steps:
@@ -172,7 +182,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     show_table(set() if notebook else solved)
 
 
-def is_known(path, values, why, kernel):
+def is_known(path: Path, values: Mapping[str, Any], why: bool, kernel: str | None) -> bool:
     """Whether the notebook at `path` need not be run with `values` again; says so, or `why` it must."""
     from Codes.notebook_files import parameters
     from Codes.running import runner
@@ -191,7 +201,7 @@ def is_known(path, values, why, kernel):
     return found is not None
 
 
-def warm_up(kernel, cold, also=None):
+def warm_up(kernel: str | None, cold: bool, also: Mapping[str, str] | None = None) -> None:
     """Begin to start a template of warm kernels, unless another `kernel` is asked for, or `cold` ones.
 
     `also` are variables that the kernels will have beside this process's own.
@@ -278,8 +288,15 @@ def warm_up(kernel, cold, also=None):
 @click.option("--force", is_flag=True, help="A new sweep, in which every point is run.")
 @notebook_options
 def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
-    notebook, space, vary, pairs, line, text, file, **options
-):
+    notebook: str,
+    space: str | None,
+    vary: tuple[str, ...],
+    pairs: Pairs,
+    line: str,
+    text: str | None,
+    file: str | None,
+    **options: Any,
+) -> None:
     """Run NOTEBOOK over many values, in parallel; the same command again goes on where it was.
 
     Each trial is an MLflow run nested under the sweep's own. A point that has a finished run of the same code,
@@ -298,7 +315,7 @@ def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
     given = gather(pairs, line, text, file)
     texts = {k: v.text for k, v in given.items() if isinstance(v, runner.Typed)}
     fixed = {**given, **parameters.from_text(declared, texts)}
-    found = spaces.read(declared, space and Path(space), vary, fixed)
+    found = spaces.read(declared, Path(space) if space else None, vary, fixed)
     found.check(path.name)
     check_models(path, found.ends(each="model"))
     if not found.varies and options["seeds"] == 1:
@@ -313,13 +330,13 @@ def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
     sys.exit(sweep_commands.run(path, found, objectives(found, options["metrics"]), options))
 
 
-def objectives(space, metrics):
+def objectives(space: "Space", metrics: Sequence[str]) -> list[tuple[str, str]]:
     """[(metric, direction)] of `metrics` as typed; by default the deciding metric of the space's problem."""
     from Codes.problems import problem as problems_
 
     defaults = {p.name: p.default for p in space.declared if p.is_plain} | space.fixed
-    own = defaults.get("problem")
-    is_file = Path(str(own)).suffix in (".yaml", ".yml")
+    own = str(defaults.get("problem"))
+    is_file = Path(own).suffix in (".yaml", ".yml")
     deciding = problems_.load(own).metric if is_file or own in problems_.names() else None
     known = {f"validation_{deciding.name}": deciding.direction} if deciding else {}
     found = []
@@ -338,7 +355,7 @@ def objectives(space, metrics):
     return found
 
 
-def gather(pairs, line, text, file):
+def gather(pairs: Pairs, line: str, text: str | None, file: str | None) -> dict[str, Any]:
     """All given parameters by name; the later source wins: file, YAML text, make's line, -p."""
     from Codes.ground import plain_yaml
     from Codes.running import runner
@@ -354,7 +371,7 @@ def gather(pairs, line, text, file):
     )
 
 
-def split_line(line):
+def split_line(line: str) -> list[list[str]]:
     """(name, value) of each part of `line`, quoted as in a shell; brackets may stand bare: `h={depth: 3} seed=1`."""
     parts = split_bare(line)
     if bad := [part for part in parts if "=" not in part]:
@@ -362,7 +379,7 @@ def split_line(line):
     return [part.split("=", 1) for part in parts]
 
 
-def split_bare(line):
+def split_bare(line: str) -> list[str]:
     """The parts of `line`: lists and dicts after `name=` as they stand, the others as a shell splits words."""
     from Codes.ground import plain_yaml
 
@@ -382,11 +399,11 @@ def split_bare(line):
             parts.append(lexer.get_token())
         except ValueError as error:
             raise WorkbookError(f"P: {error} in {rest!r}; quote as in a shell.") from error
-        rest = lexer.instream.read().strip()
+        rest = lexer.instream.read().strip()  # pyrefly: ignore[bad-argument-count]  # an open text
     return [part for part in parts if part]
 
 
-def prepare_environment(experiment, system_metrics, whole):
+def prepare_environment(experiment: str | None, system_metrics: bool, whole: bool) -> None:
     """Set what the engine reads; in a whole lifecycle under `mlflow run`, the run given there becomes the parent."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # we tell of the store's trouble in one line
@@ -401,7 +418,7 @@ def prepare_environment(experiment, system_metrics, whole):
         os.environ[OWNED] = os.environ.pop("MLFLOW_RUN_ID")
 
 
-def execute(path, values, place, **options):
+def execute(path: Path, values: Mapping[str, Any], place: Path, **options: Any) -> None:
     """Run one notebook; its failure becomes one line and the exit status."""
     from Codes.running import runner
 
@@ -424,7 +441,7 @@ def execute(path, values, place, **options):
         sys.exit(130)
 
 
-def say_notes(place):
+def say_notes(place: Path) -> None:
     """Say what the executed notebook at `place` has noted of its table."""
     cells = json.loads(Path(place).read_text("utf-8"))["cells"]
     outputs = [each for cell in cells for each in cell.get("outputs", ())]
@@ -434,7 +451,7 @@ def say_notes(place):
                 click.echo(f"  {line}", err=True)
 
 
-def say_run(record, opened):
+def say_run(record: str | None, opened: "Run") -> None:
     """Say which run was `opened`, here and in the `record` of a command of `mlflow run`."""
     from Codes.running import project
 
@@ -443,7 +460,7 @@ def say_run(record, opened):
         project.note(record, opened)
 
 
-def say_failed(path, reason, place):
+def say_failed(path: Path, reason: str, place: Path | None) -> NoReturn:
     """Say why `path` failed and where to look, and exit with 1."""
     look = f"\nThe executed notebook: {place}" if place else ""
     if place and Path(place).exists():
@@ -452,12 +469,12 @@ def say_failed(path, reason, place):
     sys.exit(1)
 
 
-def shown(values):
+def shown(values: Mapping[str, Any]) -> str:
     """`values` as they would be typed."""
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
-def problem_of(path, values):
+def problem_of(path: Path, values: Mapping[str, Any]) -> str | None:
     """The problem that the notebook at `path` solves with `values`; None where it has no such parameter."""
     from Codes.running import runner
 
@@ -465,7 +482,7 @@ def problem_of(path, values):
     return values.get("problem", defaults.get("problem"))
 
 
-def check_models(path, several):
+def check_models(path: Path, several: Iterable[Mapping[str, Any]]) -> None:
     """Refuse a model with hyperparameters in `several` (dicts) that the notebook at `path` would refuse in its kernel.
 
     It imports scikit-learn, a second or two: so only for what needs it, and never a module of the user's own.
@@ -474,11 +491,11 @@ def check_models(path, several):
     from Codes.problems import problem as problems_
     from Codes.running import runner
 
-    defaults = {p.name: p.default for p in runner.declared(path)}
+    defaults: dict[str, Any] = {p.name: p.default for p in runner.declared(path)}
     if not builds_model(path, defaults):
         return
     known = short_models()
-    for chosen in (defaults | values for values in several):
+    for chosen in ({**defaults, **values} for values in several):
         model, given = chosen["model"], chosen["hyperparameters"]
         is_due = bool(given) or model not in known
         if is_due and not parameters.references(given) and is_installed(model):
@@ -487,12 +504,12 @@ def check_models(path, several):
             models.check(problems_.load(chosen["problem"]).task, model, given)
 
 
-def builds_model(path, names):
+def builds_model(path: Path, names: Iterable[str]) -> bool:
     """Whether the notebook at `path`, whose parameters have these `names`, builds a model from them."""
     return MODEL <= set(names) and "models.build(" in Path(path).read_text("utf-8")
 
 
-def short_models():
+def short_models() -> list[str]:
     """The short names in Codes/modeling/models.py, read without importing it, which takes seconds."""
     tree = ast.parse((ROOT / "Codes" / "modeling" / "models.py").read_text("utf-8"))
     (table,) = [
@@ -500,17 +517,18 @@ def short_models():
         for node in tree.body
         if isinstance(node, ast.Assign) and "SHORT" in ast.unparse(node.targets[0])
     ]
-    return [ast.literal_eval(key) for key in table.keys]
+    assert isinstance(table, ast.Dict)
+    return [ast.literal_eval(key) for key in table.keys if key]
 
 
-def is_installed(model):
+def is_installed(model: str) -> bool:
     """Whether `model` is a short name, or the dotted path of something in an installed package."""
     package, dot, _ = model.partition(".")
     spec = importlib.util.find_spec(package) if dot and package.isidentifier() else None
     return not dot or bool(spec and spec.origin and "site-packages" in Path(spec.origin).parts)
 
 
-def show_table(solved):
+def show_table(solved: Iterable[str]) -> None:
     """Print how the runs on the problems `solved` stand, what is in production, and how to look at them."""
     from Codes.comparison import leaderboard, standings
     from Codes.model_registry import promotion
@@ -531,7 +549,7 @@ def show_table(solved):
 
 @main.command()
 @click.argument("notebook")
-def describe(notebook):
+def describe(notebook: str) -> None:
     """Print NOTEBOOK's parameters: name, type, default, help and what is allowed."""
     from Codes.notebook_files import parameters
     from Codes.running import runner
@@ -546,7 +564,7 @@ def describe(notebook):
         (p.name, (p.type or "any") + (" or None" if p.type and p.optional else ""), p.origin, p)
         for p in found
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
     click.echo(f"{path.stem}: workbook run {path.stem} -p NAME VALUE …\n")
     names = [p.name for p in found]
     short = f"one of {', '.join(short_models())}, *.*" if builds_model(path, names) else ""
@@ -564,7 +582,7 @@ def describe(notebook):
         click.echo(f"\n{line}")
 
 
-def not_recorded(path, names):
+def not_recorded(path: Path, names: Sequence[str]) -> str:
     """A line about the parameters `names` where only the kernel of the notebook at `path` knows their values."""
     from Codes.notebook_files import languages, notebook_file
 
@@ -583,7 +601,7 @@ def not_recorded(path, names):
 @click.option(
     "--rename-tags", is_flag=True, help="Let the tags of an earlier workbook be known to this one."
 )
-def store(old, rename_tags):
+def store(old: str | None, rename_tags: bool) -> None:
     """Say where runs go and how much there is; or make good that the store was moved."""
     from Codes.stores import store as stores
 
@@ -598,7 +616,7 @@ def store(old, rename_tags):
 @click.option(
     "--stop", is_flag=True, help="Let this checkout's go; each ends with its last kernel."
 )
-def warm(start, stop):
+def warm(start: bool, stop: bool) -> None:
     """List the warm templates, from which kernels and commands are forked: process, how many run, memory, checkout."""
     from Codes.warm import templates
 

@@ -1,10 +1,16 @@
 """The part of the `workbook` command that is about models: from the best run to production, and back."""
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from Codes.ground.errors import WorkbookError
+
+if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
+    from pandas import DataFrame
+
+    from Codes.gate.report import Report
 
 contract_option = click.option(
     "--contract",
@@ -36,20 +42,20 @@ REJECTED = 3  # the exit status of a scoring that is whole, but for rows that it
     metavar="TYPE",
     help="A type of a third-party package in the model's file that you vouch for.",
 )
-def register(run, best, problem, name, trust):
+def register(
+    run: str | None, best: str | None, problem: str, name: str, trust: tuple[str, ...]
+) -> None:
     """Make the model of RUN (an id) a version in the registry, with a model card."""
     if run and best:
         raise WorkbookError("give RUN or --best SWEEP, not both.")
     from Codes.model_registry import promotion
 
-    if not run and not best:
-        run = recommended(problem)
-    given = promotion.source(run or best)[0].info.run_id
+    given = promotion.source(run or best or recommended(problem))[0].info.run_id
     version = promotion.register(given, name, trust)
     click.echo(f"{promotion.news(version, given)}; {promotion.next_step(version)}")
 
 
-def recommended(problem):
+def recommended(problem: str) -> str:
     """The id of the run on `problem` that is recommended; prints the table that says why."""
     from Codes.comparison import leaderboard, standings
     from Codes.model_registry import promotion
@@ -78,7 +84,7 @@ def recommended(problem):
     metavar="REASON",
     help="Promote although the gate refuses; kept as well.",
 )
-def promote(name, alias, number, why, override):
+def promote(name: str, alias: str, number: int | None, why: str, override: str) -> None:
     """Put a version of the model NAME into staging, or through the gate into production."""
     from Codes.model_registry import stages
 
@@ -113,7 +119,7 @@ def promote(name, alias, number, why, override):
     help="Default: what was there before.",
 )
 @click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
-def rollback(name, number, why):
+def rollback(name: str, number: int | None, why: str) -> None:
     """Put back what was in production of the model NAME before."""
     from Codes.model_registry import promotion
 
@@ -123,7 +129,7 @@ def rollback(name, number, why):
 
 @click.command()
 @click.argument("name", required=False)
-def models(name):
+def models(name: str | None) -> None:
     """List the registered models, or the versions of NAME."""
     from Codes.model_registry import registry
 
@@ -144,7 +150,7 @@ def models(name):
 
 @click.command()
 @click.argument("name")
-def history(name):
+def history(name: str) -> None:
     """Print who moved which version of the model NAME where, when, why, and what the gate said."""
     from Codes.model_registry import registry
 
@@ -200,7 +206,7 @@ def history(name):
     "--onnx", is_flag=True, help="Answer by ONNX Runtime where the model has such a form."
 )
 @contract_option
-def serve(model, max_rows, max_mb, max_seconds, **options):
+def serve(model: str, max_rows: int, max_mb: float, max_seconds: float, **options: Any) -> None:
     """Serve MODEL (flights@production, which is followed, or flights/3) by MLflow's protocol.
 
     It answers at /invocations, /ping, /version, /metrics (Prometheus) and describes itself at /openapi.json.
@@ -227,7 +233,7 @@ def serve(model, max_rows, max_mb, max_seconds, **options):
 )
 @contract_option
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
-def score(model, table, out, no_progress, **options):
+def score(model: str, table: str, out: str, no_progress: bool, **options: Any) -> None:
     """Score each row of TABLE (.csv or .parquet) by MODEL (flights@production or flights/3) into OUT.
 
     Rows that cannot be scored go to a file beside OUT, with the reason, and the exit status is 3 then; the same
@@ -245,13 +251,13 @@ def score(model, table, out, no_progress, **options):
     sys.exit(REJECTED if done.rejected else 0)
 
 
-def in_lines(report):
+def in_lines(report: "Report") -> str:
     """A gate.Report for a terminal: what each check found, and the notes."""
     lines = [f"{'✓' if c.passed else '✗'} {c.name}: {c.found}" for c in report.checks]
     return "\n".join([*lines, *(note.replace("**", "") for note in report.notes)])
 
 
-def shown(frame):
+def shown(frame: "DataFrame") -> str:
     """`frame` as lines for a terminal."""
     return frame.to_string(index=False, max_colwidth=80)
 

@@ -7,7 +7,7 @@ from Codes.ground.errors import WorkbookError
 
 @click.command()
 @click.argument("name", required=False)
-def problems(name):
+def problems(name: str | None) -> None:
     """List the prediction problems, or check NAME's file and table before anything runs."""
     from Codes.problems import problem as problems_
 
@@ -23,7 +23,7 @@ def problems(name):
     click.echo(f"next: workbook run 01_explore -p problem {name}")
 
 
-def _line(name):
+def _line(name: str) -> str:
     """Task, target, metric and title of the problem `name`, or what is wrong with its file."""
     from Codes.problems import problem as problems_
 

@@ -10,7 +10,7 @@ import click
 @click.option("--notebook", default="", metavar="NAME", help="Of this notebook only.")
 @click.option("--all", "every", is_flag=True, help="All of them, not only the best.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: all that is known of them.")
-def runs(problem, notebook, every, as_json):
+def runs(problem: str, notebook: str, every: bool, as_json: bool) -> None:
     """List the scored runs on PROBLEM, the best first, and say which to take.
 
     \b

@@ -4,6 +4,8 @@ import re
 import shlex
 import sys
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,13 +15,16 @@ from Codes.ground.errors import WorkbookError, counted
 from Codes.sweeps import search, sweep, sweep_report
 from Codes.sweeps.plan import Plan
 from Codes.sweeps.progress import Progress
+from Codes.sweeps.space import Space
 from Codes.trial_workers.pool import Cluster, Local, processors
 
 TRIALS = 20  # where the space has no end
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
-def run(path, space, objectives, options):
+def run(
+    path: Path, space: Space, objectives: list[tuple[str, str]], options: dict[str, Any]
+) -> int:
     """Sweep the notebook at `path` over `space` with the command's `options`; returns the exit code."""
     plan = planned(path, space, objectives, options)
     progress = Progress(sys.stderr.isatty() and not options["no_progress"])
@@ -35,16 +40,19 @@ def run(path, space, objectives, options):
         done = sweep.execute(plan, pool, progress)
     except (KeyboardInterrupt, SystemExit) as leaving:
         click.echo(f"interrupted; go on by the same command:\n  {again()}", err=True)
-        return 130 if isinstance(leaving, KeyboardInterrupt) else leaving.code
+        code = 130 if isinstance(leaving, KeyboardInterrupt) else leaving.code
+        return code if isinstance(code, int) else 1
     return summary(done)
 
 
-def again():
+def again() -> str:
     """The command as it was typed."""
     return "workbook " + shlex.join(a for a in sys.argv[1:] if a != "--force")
 
 
-def planned(path, space, objectives, options):
+def planned(
+    path: Path, space: Space, objectives: list[tuple[str, str]], options: dict[str, Any]
+) -> Plan:
     """The Plan; a WorkbookError where options contradict each other."""
     points = space.size()
     small = points is not None and points <= (options["trials"] or TRIALS)
@@ -92,7 +100,7 @@ def planned(path, space, objectives, options):
     return plan
 
 
-def size(text):
+def size(text: str | None) -> float | None:
     """The bytes of a size such as 8GB or 500M; None for no text."""
     if not text:
         return None
@@ -102,7 +110,7 @@ def size(text):
     return float(match[1]) * UNITS[match[2]]
 
 
-def told(plan, pool):
+def told(plan: Plan, pool: Local | Cluster) -> str:
     """What is about to be done, in a line."""
     seeds = f" × {plan.seeds} seeds" if plan.seeds > 1 else ""
     where = f"{pool.capacity()} at once"
@@ -110,7 +118,7 @@ def told(plan, pool):
     return f"sweep of {plan.path.stem}: {counted(plan.wanted(), 'trial')}{seeds} by {plan.sampler}, {where}, to {goal}"
 
 
-def summary(done):
+def summary(done: sweep.Sweep) -> int:
     """Print how the sweep ended; returns the exit code: 1 where trials failed."""
     counts, plan, best = done.counts(), done.plan, done.best()
     known = sum(t.reused for t in done.trials)
@@ -131,10 +139,10 @@ def summary(done):
     )
     for why, count in whys.most_common(5):
         click.echo(f"  {count} × {why}")
-    if best:
+    if best and best.values:
         pairs = zip(plan.objectives, best.values)
         scores = ", ".join(f"{metric} {value:.5g}" for (metric, _), value in pairs)
-        runs = " ".join(f["run_id"] for f in best.facts.values())
+        runs = " ".join(str(f["run_id"]) for f in best.facts.values())
         click.echo(f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})")
     if board := sweep_report.standing(plan, done.trials):
         click.echo(f"\n{board}\n")
