@@ -166,6 +166,8 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
         problems_.require_table(problems_.load(problem))  # refused before a kernel starts
     for path, values in steps:
         check_models(path, [values])
+    for missing in [] if notebook else runner.left_out():
+        click.echo(missing, err=True)
     warm_up(kernel, flags["cold"])
     record = project.leave_default() if project.RUN_ID in os.environ else None
     prepare_environment(experiment, flags["system_metrics"], whole=not notebook)

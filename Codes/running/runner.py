@@ -92,8 +92,7 @@ def plan(name: str | None, given: Mapping[str, Any]) -> list[tuple[Path, dict[st
         return [(path, _checked(path, declared(path), given))]
     steps, declared_names = [], set()
     for path in notebooks():
-        if extra := missing_extra(path):
-            click.echo(f'{path.stem} is left out: it needs make install EXTRAS="{extra}"', err=True)
+        if missing_extra(path):
             continue
         here = declared(path)
         names = {p.name for p in here}
@@ -105,6 +104,16 @@ def plan(name: str | None, given: Mapping[str, Any]) -> list[tuple[Path, dict[st
             f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(sorted(declared_names))}."
         )
     return steps
+
+
+def left_out() -> list[str]:
+    """A line on each notebook of the lifecycle that is not run, since its extra is not installed."""
+    missing = {path.stem: missing_extra(path) for path in notebooks()}
+    return [
+        f'{name} is left out: it needs make install EXTRAS="{extra}"'
+        for name, extra in missing.items()
+        if extra
+    ]
 
 
 def _checked(path: Path, here: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
