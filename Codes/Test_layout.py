@@ -306,6 +306,16 @@ def test_the_gate(slices, difference):
     check(plots.gate(None, "roc_auc"))
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_the_course_of_a_network(count):
+    losses = np.linspace(1, 0.2, count)
+    course = pd.DataFrame({"loss": losses, "loss_train": losses / 2, "a_long_metric" * 4: losses})
+    course.index += 1
+    course.attrs["best"] = count
+    for metric in ("a_long_metric" * 4, "one that is not there"):
+        check(plots.epochs(course, metric))
+
+
 def test_the_flow():
     check(plots.flow())
 

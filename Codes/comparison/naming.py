@@ -32,11 +32,17 @@ def _varied(runs: Sequence[Run]) -> dict[str, Any]:
     """{what differs between `runs`: how it is called}."""
     settings = [flat(run.setting) for run in runs]
     keys = dict.fromkeys(key for setting in settings for key in setting)
-    varied = [k for k in keys if len({repr(s.get(k)) for s in settings}) > 1]
+    varied = [k for k in keys if len(_values(runs, settings, k)) > 1]
     last = [key.rpartition(".")[2] for key in varied]
     return {k: short if last.count(short) == 1 else k for k, short in zip(varied, last)} | {
         "": len({run.notebook for run in runs}) > 1
     }
+
+
+def _values(runs: Sequence[Run], settings: Sequence[dict[str, Any]], key: str) -> set[str]:
+    """The values of `key` in the `settings` of `runs`; a notebook that knows no such key has none."""
+    having = {run.notebook for run, setting in zip(runs, settings) if key in setting}
+    return {repr(s.get(key)) for run, s in zip(runs, settings) if run.notebook in having}
 
 
 def flat(setting: dict[str, Any], before: str = "") -> dict[str, Any]:

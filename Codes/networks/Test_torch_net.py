@@ -23,7 +23,7 @@ from Codes.fast_answers import quick
 from Codes.ground.errors import WorkbookError
 from Codes.ground import paths
 from Codes.ground.paths import ROOT
-from Codes.modeling import answers, models, training
+from Codes.modeling import answers, models, rehearsal, training
 from Codes.networks import network, torch_net
 from Codes.problems import data, problem as problems
 from Codes.saved_models import reproduction, trust
@@ -198,6 +198,45 @@ def test_the_last_rows_by_time_say_when_to_stop_and_no_group_is_parted():
     held = training.held_rows(flights, frame, 0)
     assert 0.1 < held.mean() < 0.2
     assert frame[flights.time][held].min() > frame[flights.time][~held].max()
+
+
+OWN = """
+from torch import nn
+from Codes.networks.torch_net import TorchClassifier
+class Flat(TorchClassifier):
+    def layers(self, numbers, levels, outputs):
+        return nn.ModuleDict({"all": nn.Linear(numbers + len(levels), outputs)})
+    def forward(self, layers, numbers, codes):
+        import torch
+        return layers["all"](torch.cat([numbers, codes.to(numbers.dtype)], dim=1))
+"""
+
+
+def test_a_network_of_your_own_is_rehearsed_saved_and_loaded_by_your_word(tmp_path, monkeypatch):
+    (tmp_path / "flat_networks.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    frame = data.load(CANCER)
+    train, word = data.to_train(frame, CANCER), ["flat_networks.Flat"]
+    X = data.features(train, CANCER)
+    pipeline = models.build(CANCER, X, word[0], {"epochs": 2})
+    with pytest.raises(WorkbookError, match="nobody vouched for: flat_networks.Flat"):
+        rehearsal.rehearse(CANCER, pipeline, train, frame)
+    pipeline = rehearsal.rehearse(CANCER, pipeline, train, frame, word)
+    pipeline.fit(X, data.target(train, CANCER))
+    fields = models.fields_of(pipeline, X, word)
+    mlflow.sklearn.save_model(pipeline, str(tmp_path / "model"), **fields)
+    assert trust.load(tmp_path / "model", word).answers(X.head()).shape == (5, 2)
+    assert any(pin.startswith("torch==") for pin in trust.pins(tmp_path / "model"))
+
+
+def test_a_network_that_decides_by_a_threshold_is_saved_with_it(saved):
+    X, _ = mixed()
+    decides = answers.deciding(saved[1], 0.9, "malignant")
+    labels = answers.of(decides, X).predictions
+    rare = saved[1].predict_proba(X)[:, 1] >= 0.9
+    np.testing.assert_array_equal(labels == "malignant", rare)
+    content, types = models.saved(decides)
+    assert content and any("torch==" in pin for pin in models.requirements(types))
 
 
 def test_what_is_no_network_is_refused_where_epochs_are_asked_for():

@@ -6,14 +6,15 @@ import sys
 from Codes.stores.temporary import own_store
 
 
-def train(problem, model):
-    """The id of a new run of 02_train, by the command."""
+def train(problem, model, notebook="02_train", **parameters):
+    """The id of a new run of `notebook`, by the command, with these `parameters`."""
     from Codes.runs import tracking
 
-    command = [sys.executable, "-m", "Codes.commands.cli", "run", "02_train", "--no-progress"]
-    parameters = ["-p", "problem", problem, "-p", "model", model]
-    subprocess.run([*command, *parameters], check=True, capture_output=True)
-    return tracking.runs(problem, "02_train").run_id[0]
+    command = [sys.executable, "-m", "Codes.commands.cli", "run", notebook, "--no-progress"]
+    for name, value in {"problem": problem, "model": model, **parameters}.items():
+        command += ["-p", name, str(value)]
+    subprocess.run(command, check=True, capture_output=True)
+    return tracking.runs(problem, notebook).run_id[0]
 
 
 def check(report, doc):
