@@ -51,7 +51,7 @@ class Commands(click.Group):
 class NotebookCommand(click.Command):
     """A command with parameters of a notebook, which may be typed as `-p NAME VALUE` and as `-p NAME=VALUE`."""
 
-    def parse_args(self, ctx, args):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         split = []
         for before, word in zip(["", *args], args):
             name, equals, value = word.partition("=")

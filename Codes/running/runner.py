@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import click
 import nbformat
 
 from Codes.ground import paths, plain_yaml
