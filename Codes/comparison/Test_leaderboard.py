@@ -9,6 +9,7 @@ import pytest
 
 from Codes.comparison import leaderboard, naming, verdict
 from Codes.comparison.contestants import Run
+from Codes.ground import labels
 from Codes.testing.known_runs import measured, question, table
 
 
@@ -84,9 +85,7 @@ def test_without_runs_there_is_no_table_and_a_word_on_how_to_make_some():
     "reaches, places", [([0.012], 3), ([160.0, 1612.0], 0), ([], 3), ([np.nan], 3), ([1e-9], 6)]
 )
 def test_numbers_have_two_digits_of_what_is_uncertain(reaches, places):
-    from Codes.comparison import words
-
-    assert words.decimals(reaches) == places
+    assert labels.decimals(reaches) == places
 
 
 # --- names

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from Codes.comparison import naming, words
+from Codes.comparison import naming
 from Codes.comparison.contestants import ALL, Choice, Contestant
-from Codes.ground.labels import short
+from Codes.ground import labels
 
 TAKEN, CLOSE = "★", "·"  # the recommended one; those that cannot be told from the best
 WIDTH, MOST = 80, 8  # characters; rows, with the heading and what is left out ten lines
@@ -152,7 +152,7 @@ def text(choice: Choice, most: int | None = MOST) -> str:
     if not rows:
         return ""
     kept = _kept(rows, most)
-    places = words.decimals([r.score_reach for r in kept] + [r.gain_reach for r in kept])
+    places = labels.decimals([r.score_reach for r in kept] + [r.gain_reach for r in kept])
     cells = [[*_cells(row, places)] for row in kept]
     head = ["", "run", choice.metric, "gain", "rows", "s"]
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
@@ -175,15 +175,15 @@ def _kept(rows: list[Row], most: int | None) -> list[Row]:
 def _cells(row: Row, places: int) -> Iterator[str]:
     yield row.mark
     yield row.name
-    yield words.around(row.score, row.score_reach, places)
-    yield words.around(row.gain, row.gain_reach, places)
+    yield labels.around(row.score, row.score_reach, places)
+    yield labels.around(row.gain, row.gain_reach, places)
     yield "all" if row.rows == ALL else f"{row.rows:,.0f}"
     yield "" if math.isnan(row.seconds) else f"{row.seconds:.1f}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     mark, name, *others = cells
-    told = [short(name, widths[1]).ljust(widths[1])]
+    told = [labels.short(name, widths[1]).ljust(widths[1])]
     told += [cell.rjust(width) for cell, width in zip(others, widths[2:])]
     return f"{mark:1} {'  '.join(told)}".rstrip()
 

@@ -5,11 +5,10 @@ from collections import Counter
 
 from Codes.comparison import naming
 from Codes.comparison.contestants import Choice, Contestant, NO_SCORE
-from Codes.ground.labels import number
+from Codes.ground.labels import around, decimals, number
 from Codes.judgement.scored import Estimate, FOLDS
 
 FEW = 100  # rows on which hardly anything can be told
-UNKNOWN = "not known"
 
 
 def sentences(choice: Choice) -> list[str]:
@@ -133,17 +132,3 @@ def _apart(choice: Choice) -> list[str]:
     told = [f"Apart, not ranked: {n} run{'s' * (n > 1)} with {why}." for why, n in counts.items()]
     how = "To rank a notebook's runs, let it score its model as 02_train does, by validation.score."
     return told + [how] * (not choice.contestants and NO_SCORE in counts)
-
-
-def decimals(reaches: list[float]) -> int:
-    """How many decimals numbers need that are known within `reaches`: two digits of the least of these."""
-    known = [reach for reach in reaches if math.isfinite(reach) and reach > 0]
-    return min(6, max(0, 1 - math.floor(math.log10(min(known))))) if known else 3
-
-
-def around(value: float, reach: float, places: int) -> str:
-    """`value` ± `reach`, with so many decimal `places`."""
-    if math.isnan(value):
-        return UNKNOWN
-    side = f"± {reach:.{places}f}" if math.isfinite(reach) else "± ?"
-    return f"{round(value, places) + 0.0:.{places}f} {side}"  # no -0

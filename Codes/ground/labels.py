@@ -1,5 +1,7 @@
 """How names, numbers and errors are written where there is little room: in pictures, tables, runs' names, one line."""
 
+import math
+
 
 def number(value: object, digits: int = 3) -> str:
     """`value` as text: a float with so many significant `digits`, anything else as it is."""
@@ -31,3 +33,17 @@ def drawn(text: object, most: int = 40) -> str:
 def first(count: int, of: int) -> str:
     """' (the first 12 of 300)' where `count` of so many are shown, else an empty text."""
     return f" (the first {count} of {of})" if count < of else ""
+
+
+def decimals(reaches: list[float]) -> int:
+    """How many decimals numbers need that are known within `reaches`: two digits of the least of these."""
+    known = [reach for reach in reaches if math.isfinite(reach) and reach > 0]
+    return min(6, max(0, 1 - math.floor(math.log10(min(known))))) if known else 3
+
+
+def around(value: float, reach: float, places: int) -> str:
+    """`value` ± `reach`, with so many decimal `places`."""
+    if math.isnan(value):
+        return "not known"
+    side = f"± {reach:.{places}f}" if math.isfinite(reach) else "± ?"
+    return f"{round(value, places) + 0.0:.{places}f} {side}"  # no -0

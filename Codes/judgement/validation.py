@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from Codes.ground.labels import around, decimals
 from Codes.judgement import baseline, decision as decisions
 from Codes.judgement.decision import Decision
 from Codes.judgement.paired import Answers, Rows
@@ -41,7 +42,7 @@ class Validated:  # pylint: disable=too-many-instance-attributes
         predictions: of the validation rows, as evaluation.predictions gives them; of a small table each row's by a
             model that had not seen it.
         fitted: models with rows that they have not seen: the model itself, or those of one cross-validation.
-        how: in words.
+        how: it was measured, in words.
         rows: the rows that it was measured on.
         kept: the predictions by the keys of the rows, as they are logged.
         pipeline: the model to save: its label is what the decision says, where the problem asks for one.
@@ -83,14 +84,13 @@ class Validated:  # pylint: disable=too-many-instance-attributes
     def sentence(self) -> str:
         """The score with its 95 % interval, and how it was measured."""
         own, gain = self.scored.own(), self.scored.gain()
-        name, reach = self.scored.metric, _told(own.reach())
-        side = "better" if gain.value >= 0 else "worse"
-        better = f"{_told(abs(gain.value))} {side} than the baseline (± {_told(gain.reach())})"
-        return f"{name} {_told(own.value)} ± {reach} (95 %), {better}; by {self.how}"
-
-
-def _told(value: float) -> str:
-    return f"{value:.4g}" if np.isfinite(value) else "not known"
+        places = decimals([own.reach(), gain.reach()])
+        value, better = around(own.value, own.reach(), places), "not known"
+        if np.isfinite(gain.value):
+            side = "better" if gain.value >= 0 else "worse"
+            better = f"{side} by {around(abs(gain.value), gain.reach(), places)}"
+        against = f"against the baseline {better}"
+        return f"{self.scored.metric} {value} (95 %), {against}; {self.how}"
 
 
 def score(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: int = 0) -> Validated:
@@ -143,7 +143,7 @@ def _in_blocks(problem: Problem, blocks: np.ndarray) -> str:
     """How many rows were held out, and in how many blocks, in words."""
     count, unit = len(np.unique(blocks)), "stretches of time"
     unit = "groups" if problem.split.kind == "group" else unit
-    return f"{len(blocks):,} held-out rows" + (
+    return f"on {len(blocks):,} held-out rows" + (
         f" in {count:,} {unit}" if count < len(blocks) else ""
     )
 
@@ -171,7 +171,7 @@ def _by_folds(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: i
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=first,
         fitted=tuple((e.model, e.held) for e in found if e.repeat == 0 and len(e.table)),
-        how=f"{TIMES} times {PARTS}-fold cross-validation on {len(frame):,} rows",
+        how=f"by {TIMES} times {PARTS}-fold cross-validation on {len(frame):,} rows",
         rows=frame,
         kept=pd.concat(kept).sort_index(kind="stable").reset_index(drop=True),
         pipeline=pipeline,

@@ -47,7 +47,8 @@ def judged(text: str, report: Report, against: str, run_id: str) -> str:
     if GATE not in text:
         return text
     verdict = f"{report.verdict} against {against} (the report: run `{run_id}`)."
-    sentences = " ".join(each for each in (verdict, report.refusal, *report.notes) if each)
+    failed = f"{report.refusal[0].upper()}{report.refusal[1:]}." if report.refusal else ""
+    sentences = " ".join(each for each in (verdict, failed, *report.notes) if each)
     return re.sub(f"{GATE}.*?(?=\n\n## |$)", lambda _: GATE + sentences, text, flags=re.S)[:MOST]
 
 
