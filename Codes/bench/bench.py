@@ -3,6 +3,7 @@
     make bench                                          everything
     make bench SECTIONS=runs WAYS="a c e" ROUNDS=3      a part of it
     make bench SECTIONS=sweep TRIALS=50 GROWTH=1000     sweeps: so many trials, and how they slow down as they grow
+    make bench SECTIONS=commands                        what is typed: by the template of commands, and without it
     make bench SECTIONS=serve                           a served model's answers, against MLflow's own server
     make bench SECTIONS=gate                            how often the gate errs, on models whose difference is known
 
@@ -26,6 +27,7 @@ import pandas as pd
 import psutil
 
 from Codes.bench import (
+    bench_commands,
     bench_costs,
     bench_gate,
     bench_lab,
@@ -46,7 +48,7 @@ WAYS = {
     "e": "a function in a loop",
 }
 SLOW = ("a", "b")  # seconds a run: fewer of them
-SECTIONS = ("runs", "stages", "lab", "sweep", "serve", "gate")
+SECTIONS = ("runs", "stages", "commands", "lab", "sweep", "serve", "gate")
 PARTS = 3  # rounds of what takes longer
 
 
@@ -98,6 +100,8 @@ def measured(sections, ways, rounds, sizes):
             rows += measure_runs(ways, rounds, environment)
         if "stages" in sections:
             rows += measure_stages(rounds, environment)
+        if "commands" in sections:
+            rows += bench_commands.measure(min(rounds, PARTS), environment)
         if "lab" in sections:
             rows += measure_lab(rounds, environment)
         if "sweep" in sections:

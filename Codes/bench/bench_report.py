@@ -29,6 +29,7 @@ STYLE = {
 TITLES = {
     "runs": "A run of a small training",
     "stages": "The stages of a run with a warm kernel",
+    "commands": "A command, from the shell",
     "lab": "JupyterLab: from a new notebook to its first imports",
     "sweep": "A sweep of small trainings, from the start of the command to its end",
     "costs": "What a sweep adds to its trials",
@@ -40,6 +41,7 @@ TITLES = {
 UNITS = {"gate": "share"}  # of what is not measured in seconds
 BASES = {  # what others are compared with
     "runs": ("a", "times_a"),
+    "commands": ("papermill", "times_papermill_command"),
     "sweep": ("a", "times_loop_a"),
     "serve": ("mlflow", "times_mlflow"),
     "serve_many": ("mlflow", "times_mlflow_1000_rows"),
@@ -102,7 +104,18 @@ def goals(table):
         above = seconds["c", 1] - seconds["e", 1]
         lines.append(f"c less than 0.25 s above e: {above:.3f} s: {verdict(above < 0.25)}")
     lines += goals_of_sweeps(medians(table, "costs")) + goals_of_servers(times)
+    lines += goals_of_commands(medians(table, "commands"))
     return lines + goals_of_the_gate(table[table.section == "gate"])
+
+
+def goals_of_commands(seconds):
+    """The same of commands by the template: half a second, a second for a run of the small notebook."""
+    most = dict.fromkeys(("help", "problems", "describe", "models", "history"), 0.5) | {"run": 1.0}
+    return [
+        f"the command {name} in under {limit:g} s: {spent:.2f} s: {verdict(spent < limit)}"
+        for name, limit in most.items()
+        if (spent := seconds.get((name, 1)))
+    ]
 
 
 def goals_of_the_gate(rows):
@@ -162,7 +175,7 @@ def metrics(table):
     found = {}
     for each in table.itertuples():
         pair = f"{each.key}_{each.workers}"
-        names = {"runs": pair} | dict.fromkeys(("lab", "costs", "forms"), each.key)
+        names = {"runs": pair} | dict.fromkeys(("commands", "lab", "costs", "forms"), each.key)
         names |= dict.fromkeys(("sweep", "serve", "serve_many"), pair) | {"gate": each.key}
         name = names.get(each.section, each.what)
         found[f"{each.section}/{name.replace(',', '')}"] = each.seconds
@@ -260,6 +273,6 @@ def bars(axis, section, rows):
     axis.bar_label(drawn, [f"{seconds:.3f}" for seconds in rows.seconds], padding=3)
     axis.set(title=TITLES[section], xlabel=UNITS.get(section, "seconds"))
     axis.margins(x=0.1)
-    if section in ("runs", "sweep", "costs", "forms"):
+    if section in ("runs", "sweep", "costs", "forms", "commands"):
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
