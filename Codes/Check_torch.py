@@ -50,6 +50,7 @@ def report(folder: Path) -> Iterator[str]:
     yield f"pins        {', '.join(pinned - set(trust.PACKAGES))}, beside those of every model"
     promotion.promote(NAME, "staging", version.number)
     _, passed = promotion.promote(NAME, "production", version.number)
+    assert passed is not None
     yield f"gate        {version}: {'passed' if passed.passed else 'refused'}"
     yield from _answered(version, loaded, folder)
 

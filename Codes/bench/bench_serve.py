@@ -6,6 +6,7 @@ The bare one is a process of its own: python -m Codes.bench.bench_serve FOLDER P
 """
 
 import contextlib
+import importlib.util
 import json
 import statistics
 import subprocess
@@ -65,7 +66,8 @@ def _row(section, key, clients, measured):
 
 def forms(rounds, environment, hgb):
     """The rows of what predicting one row takes in this process, by the forms of each model; `hgb` is a folder."""
-    folders = {model: _trained(model, environment) for model in ("linear", "forest")}
+    others = ("linear", "forest", *(["torch"] if importlib.util.find_spec("torch") else []))
+    folders = {model: _trained(model, environment) for model in others}
     calls = {
         (model, form): call
         for model, folder in (folders | {"hgb": hgb}).items()

@@ -27,6 +27,7 @@ Rows = tuple[
 
 QUANTILES = 500  # by which a column of numbers is scaled
 HELD = 0.15  # of the rows to learn from, on which it is seen when to stop
+STEPS, FEWEST = 20, 8  # of an epoch at least, while each has so many rows
 AT_ONCE = 4096  # rows that are answered at once, which bounds the memory
 DEVICES = ("auto", "cpu", "cuda")
 # setting: its type and the least that it may be
@@ -75,7 +76,8 @@ class Network(BaseEstimator):  # pylint: disable=too-many-instance-attributes
     Args:
         width, depth: of the hidden layers.
         frequencies: waves by which each number is seen, beside itself (Gorishniy et al., 2022); 0: none.
-        dropout, learning_rate, weight_decay, batch_size: as everywhere.
+        dropout, learning_rate, weight_decay: as everywhere.
+        batch_size: rows a step; of a small table fewer, so that an epoch has some steps.
         epochs: the most there are; it ends after `patience` without a lower loss on the held rows, and takes the best.
         device: where it learns: auto, cpu or cuda. It answers on the CPU, in double precision: so it answers alike
             with any number of threads, and in any company of rows.
@@ -197,7 +199,7 @@ class Network(BaseEstimator):  # pylint: disable=too-many-instance-attributes
         while len(course) < self.epochs and len(course) - _best(course) < self.patience:
             number, began = len(course) + 1, time.monotonic()
             order = np.random.default_rng([seed, number]).permutation(len(some.targets))
-            count = max(1, round(len(order) / self.batch_size))
+            count = max(round(len(order) / self.batch_size), min(STEPS, len(order) // FEWEST), 1)
             self._epoch(some, np.array_split(order, count), seed + 1009 * number)
             figures = self._figures(some, held, watch)
             course.append(figures | {"seconds": time.monotonic() - began})

@@ -4,6 +4,7 @@ Everything is found by glob: a new notebook, test or Check_*.py takes part witho
 """
 
 import argparse
+import importlib.util
 import itertools
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from Codes.ground.paths import NOTEBOOKS, RESOURCES, ROOT
@@ -133,7 +134,10 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
     pytest = ("-m", "pytest", "-q", "--dist", "loadfile", "-p", "no:cacheprovider", "-n")
     at_once = str(min(4, max(2, os.cpu_count() or 2)))
     options = ("--no-loadscope-reorder", "--durations=10", f"--junitxml={REPORT / 'unit.xml'}")
-    yield python("unit", *pytest, at_once, *options, *chosen_tests, "Codes", beside=True)
+    extras = sorted((ROOT / "Codes" / "networks").glob("Test_*_net.py"))
+    others = [f"--ignore={module}" for module in extras]
+    yield python("unit", *pytest, at_once, *options, *others, *chosen_tests, "Codes", beside=True)
+    yield from (of_extra(module, *pytest, "0") for module in extras)
     for check in sorted((ROOT / "Codes").glob("Check_*.py")):
         yield python(check.stem, str(check.relative_to(ROOT)))
     if any(NOTEBOOKS.glob("*.ipynb")):
@@ -145,6 +149,15 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
             nbval = ("--nbval-kernel-name", "workbook", *nbval)  # warm
         left_out = [f"--ignore={p}" for p in sorted(NOTEBOOKS.glob("*.ipynb")) if missing_extra(p)]
         yield python("notebooks", *pytest, "2", *nbval, report, *left_out, "notebooks")
+
+
+def of_extra(module: Path, *pytest: str) -> Stage:
+    """The tests in `module` of a framework that is an extra, by whose name it is called: Test_torch_net.py."""
+    extra = module.stem.split("_")[1]
+    missing = f'{extra} is an extra: make install EXTRAS="{extra}"'
+    is_there = importlib.util.find_spec(extra) is not None
+    stage = python(extra, *pytest, str(module.relative_to(ROOT)))
+    return stage if is_there else replace(stage, missing=missing)
 
 
 GROUPS = {
