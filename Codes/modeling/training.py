@@ -54,12 +54,14 @@ def held_rows(problem: Problem, train: pd.DataFrame, seed: int) -> np.ndarray:
     """A mask of the rows of `train` by which a network sees when to stop: the last by time, whole groups, or any."""
     if problem.split.kind == "time":
         times = train[problem.time]
-        return (
-            times > times.sort_values().iloc[int(len(times) * (1 - network.HELD)) - 1]
-        ).to_numpy()
-    blocks = rows.blocks(train, problem)
-    known = np.random.default_rng(seed).permutation(np.unique(blocks))
-    return np.isin(blocks, known[: max(1, round(network.HELD * len(known)))])
+        last = times.sort_values().iloc[int(len(times) * (1 - network.HELD)) - 1]
+        mask = (times > last).to_numpy()
+    else:
+        blocks = rows.blocks(train, problem)
+        known = np.random.default_rng(seed).permutation(np.unique(blocks))
+        mask = np.isin(blocks, known[: max(1, round(network.HELD * len(known)))])
+    # of a single group, or a single moment, there are no parts
+    return mask if 0 < mask.sum() < len(mask) else network.drawn(len(mask), seed)
 
 
 class _Watch:
@@ -133,8 +135,9 @@ def _kept(key: str) -> Iterator[Path | None]:
         print("another process is at the same training: no checkpoint of this one is kept")
         yield None
         return
-    with lock:
+    try:
         yield file
         file.unlink(missing_ok=True)
-    lock.release()
-    Path(lock.lock_file).unlink(missing_ok=True)
+    finally:  # a cell that was interrupted leaves its frames, and what they hold, in the kernel
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()

@@ -1,6 +1,7 @@
 """Networks that PyTorch trains: they learn, are saved without code, go on after a kill, and are refused if altered."""
 
 # pylint: disable=missing-function-docstring,protected-access,import-error
+import functools
 import io
 import json
 import multiprocessing
@@ -156,8 +157,8 @@ def test_amounts_and_several_classes_are_learned():
     assert (fitted.predict(X) == y).mean() > 0.9 and fitted.predict_proba(X).shape == (150, 3)
 
 
-def trained(last=99):
-    """(losses, some answers, logged steps, what was resumed) of a training; killed once the epoch `last` is told."""
+def trained(last=99, end=lambda: os.kill(os.getpid(), signal.SIGKILL)):
+    """(losses, answers, logged steps, what was resumed) of a training, which ends by `end` after the epoch `last`."""
     frame = data.load(CANCER)
     train = data.to_train(frame, CANCER)
     X = data.features(train, CANCER)
@@ -167,7 +168,7 @@ def trained(last=99):
     def report(self, epoch, figures):
         kept(self, epoch, figures)
         if epoch == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+            end()
 
     with pytest.MonkeyPatch.context() as patch, mlflow.start_run() as run:
         patch.setattr(training._Watch, "report", report)
@@ -190,6 +191,29 @@ def test_a_training_that_was_killed_goes_on_from_its_last_epoch_to_the_same_netw
     assert told == "3" and "going on after epoch 3" in capsys.readouterr().out
     *whole, told = trained()
     assert told == "" and resumed == whole and whole[2] == 6
+
+
+def test_an_interrupted_cell_that_is_run_again_in_its_kernel_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        trained(2, functools.partial(signal.raise_signal, signal.SIGINT))
+    assert trained()[3] == "2" and kept.value and not list(tmp_path.glob(".cache/epochs/*"))
+
+
+def test_a_training_that_another_process_is_at_is_done_without_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    with training._kept("a") as first, training._kept("a") as second, training._kept("b") as other:
+        assert first == tmp_path / ".cache/epochs/a.npz" and second is None and other
+
+
+@pytest.mark.parametrize("kind", ["time", "group"])
+def test_of_one_moment_or_one_group_any_rows_say_when_to_stop(kind):
+    split = {"kind": kind, "group": "word" if kind == "group" else None}
+    split = CANCER.split.model_copy(update=split)
+    one = CANCER.model_copy(update={"split": split, "time": "word"})
+    held = training.held_rows(one, pd.DataFrame({"word": ["a"] * 40}), 0)
+    assert held.sum() == 6
 
 
 def test_the_last_rows_by_time_say_when_to_stop_and_no_group_is_parted():

@@ -176,10 +176,10 @@ class Network(BaseEstimator):  # pylint: disable=too-many-instance-attributes
         # pylint: disable=attribute-defined-outside-init
         require(type(self))
         X, y = np.asarray(X, float), np.asarray(y)
-        drawn = np.random.default_rng().integers(2**31)
-        seed = int(drawn if self.random_state is None else self.random_state)
+        any_seed = np.random.default_rng().integers(2**31)
+        seed = int(any_seed if self.random_state is None else self.random_state)
         held = watch.held() if watch else None
-        held = _drawn(len(X), seed) if held is None else np.asarray(held)
+        held = drawn(len(X), seed) if held is None else np.asarray(held)
         self.n_features_in_ = X.shape[1]
         targets = self._learn_targets(y, ~held)
         self._learn_columns(X[~held])
@@ -351,7 +351,7 @@ def packages(kinds: Iterable[type]) -> set[str]:
     return {name for kind in kinds for name in getattr(kind, "PACKAGES", ())}
 
 
-def _drawn(count: int, seed: int) -> np.ndarray:
+def drawn(count: int, seed: int) -> np.ndarray:
     """A mask of HELD of so many rows, by chance."""
     mask = np.zeros(count, bool)
     mask[np.random.default_rng(seed).permutation(count)[: max(1, round(HELD * count))]] = True
