@@ -294,6 +294,16 @@ def test_where_every_version_was_refused_one_has_to_be_named(runs):
     assert "It was not examined yet" not in text and "## Data" in text
 
 
+def test_a_version_that_was_refused_costs_no_second_look_when_04_runs_again(runs):
+    dummy = promotion.register(runs["dummy"], "once-refused")
+    first, told = promotion.attempt(dummy, "production")
+    tried = registry.settled("once-refused")
+    again, told_again = promotion.attempt(registry.find("once-refused/1"), "production")
+    assert "is not promoted" in told and "was refused by the gate before" in told_again
+    assert again.refusal == first.refusal and first.refusal in told_again
+    assert registry.settled("once-refused") == tried, "the gate was not asked"
+
+
 def test_each_look_at_the_test_rows_is_counted(runs):
     promotion.register(runs["weak"], "looked")
     with pytest.raises(promotion.Refused) as first:

@@ -1,13 +1,16 @@
 """From a run to production and back: register it, pass the gate, move the alias, take it back."""
 
 import contextlib
+import io
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR as PROGRESS_BAR
 from mlflow.exceptions import MlflowException
 
 from Codes.comparison import standings
@@ -140,19 +143,28 @@ def _card(problem: problems.Problem, run: Run, loaded: trust.Loaded) -> str:
     trained, table = trained_on(run), data.Table.of(problem)
     checks.training_rows(table, trained)  # refused where test rows may be among them
     slices = None
-    if problem.gate.slices and (kept := _predictions(run.info.run_id)) is not None:
+    if problem.gate.slices and (kept := _artifact(run.info.run_id, validation.FILE)):
         frame = table.load(trained.rows, trained.seed)
-        held, answers = validation.predicted(problem, frame, kept)
+        held, answers = validation.predicted(problem, frame, pd.read_parquet(io.BytesIO(kept)))
         seen = paired.Rows(problem, held, data.blocks(held, problem))
         slices = paired.slices(seen, paired.Answers(answers, loaded.labels))
     return card.write(problem, run, loaded, slices)
 
 
-def _predictions(run_id: str) -> pd.DataFrame | None:
-    """What the run has kept of its predictions on the validation rows; None where it has not."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(MlflowException, OSError):
-        return pd.read_parquet(MlflowClient().download_artifacts(run_id, validation.FILE, folder))
-    return None
+def _artifact(run_id: str, name: str) -> bytes | None:
+    """The content of the run's artifact `name`; None where there is none. MLflow's progress bar stays away."""
+    before = PROGRESS_BAR.get_raw()
+    PROGRESS_BAR.set(False)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(MlflowClient().download_artifacts(run_id, name, folder)).read_bytes()
+    except (MlflowException, OSError):
+        return None
+    finally:
+        if before is None:
+            PROGRESS_BAR.unset()
+        else:
+            PROGRESS_BAR.set(before)
 
 
 def best_run(problem: str, notebook: str = "", choice: Choice | None = None) -> str:
@@ -250,9 +262,15 @@ def promote(
 
 
 def attempt(version: Version | None, alias: str) -> tuple[Report | None, str]:
-    """`promote`, told instead of raised: (gate.Report or None, what came of it in a sentence); None: nothing to do."""
+    """`promote`, told instead of raised: (gate.Report or None, what came of it in a sentence); None: nothing to do.
+
+    A version that the gate has refused is not examined again, which would be one more look at the test rows.
+    """
     if version is None:
         return None, "There is no version to promote."
+    is_there = registry.pointed(version.name, alias) == version.number
+    if alias == "production" and not is_there and gate_said(version) == "refused":
+        return _refused_before(version)
     try:
         version, report = promote(version.name, alias, version.number)
     except Refused as refused:
@@ -260,6 +278,18 @@ def attempt(version: Version | None, alias: str) -> tuple[Report | None, str]:
     except WorkbookError as error:
         return None, error.message
     return report, f"{version} is in {alias}."
+
+
+def _refused_before(version: Version) -> tuple[Report | None, str]:
+    """(the report of the gate's last refusal of `version`, None where it is gone; a sentence on it)."""
+    run_id = version.tags[GATE]
+    kept = _artifact(run_id, "gate.json")
+    report = Report.from_json(kept.decode("utf-8")) if kept else None
+    again = (
+        f"To ask it again: workbook promote {version.name} production --version {version.number}."
+    )
+    why = f": {report.refusal}" if report else ""
+    return report, f"{version} was refused by the gate before (run {run_id}){why}. {again}"
 
 
 class Refused(WorkbookError):
