@@ -15,10 +15,13 @@ import socket
 import stat
 import struct
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from Codes.ground.paths import ROOT
 
+Environment: TypeAlias = Mapping[str, str]
 COLD = "WORKBOOK_COLD"  # set to anything but "" or 0: kernels start in the ordinary way
 # A crash writes its traceback to the starter's log, past the streams that die with the kernel; a fork does it itself.
 CRASH_LOG = "--IPKernelApp.exec_lines=__import__('faulthandler').enable(__import__('sys').stderr)"
@@ -53,12 +56,12 @@ class Unavailable(Exception):
     """Why no warm kernel can be had; the kernel then starts in the ordinary way."""
 
 
-def read_at_load(environment):
+def read_at_load(environment: Environment) -> dict[str, str]:
     """The part of `environment` that interpreters and libraries read as they load."""
     return {name: value for name, value in sorted(environment.items()) if AT_LOAD.match(name)}
 
 
-def template_environment(environment):
+def template_environment(environment: Environment) -> dict[str, str]:
     """What a template is started with: what is read at load, and one thread wherever one can be asked for."""
     single = {
         "OPENBLAS_NUM_THREADS": "1",
@@ -69,7 +72,7 @@ def template_environment(environment):
     return {"PATH": environment.get("PATH", os.defpath)} | read_at_load(environment) | single
 
 
-def umask():
+def umask() -> int:
     """This process's umask, without touching it."""
     for line in Path("/proc/self/status").read_text("utf-8", "replace").splitlines():
         if line.startswith("Umask:"):
@@ -77,7 +80,7 @@ def umask():
     raise Unavailable("the umask cannot be read")
 
 
-def limits():
+def limits() -> list[tuple[int, tuple[int, int]]]:
     """[(number, (soft, hard))] of this process's limits."""
     import resource  # only where warm kernels can be
 
@@ -85,7 +88,7 @@ def limits():
     return [(number, resource.getrlimit(number)) for number in numbers]
 
 
-def name(python, environment):
+def name(python: str, environment: Environment) -> str:
     """The name of the template that can serve a kernel of the interpreter `python` (a path) with `environment`."""
     namespaces = []
     for each in NAMESPACES:
@@ -99,7 +102,7 @@ def name(python, environment):
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def folder():
+def folder() -> Path:
     """The folder of this user's sockets, which nobody else can enter; raises Unavailable where it cannot be had."""
     if sys.platform != "linux":
         raise Unavailable("warm kernels need Linux")
@@ -116,7 +119,7 @@ def folder():
     return place
 
 
-def connection_to(path, seconds):
+def connection_to(path: str | Path, seconds: float) -> socket.socket | None:
     """A connection to who listens at `path`, with `seconds` to wait for each message; None where nobody does."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     connection.settimeout(seconds)
@@ -131,7 +134,7 @@ def connection_to(path, seconds):
         raise
 
 
-def check_peer(connection):
+def check_peer(connection: socket.socket) -> int:
     """The process id of the other end, which must be this user's; raises Unavailable if it is not."""
     size = struct.calcsize("3i")
     pid, uid, _ = struct.unpack(
@@ -142,7 +145,7 @@ def check_peer(connection):
     return pid
 
 
-def send(connection, message, files=()):
+def send(connection: socket.socket, message: Mapping[str, Any], files: Iterable[int] = ()) -> None:
     """Send `message` (JSON) and the open `files` (descriptors)."""
     text = json.dumps(message).encode()
     head = struct.pack("I", len(text))
@@ -150,7 +153,7 @@ def send(connection, message, files=()):
     connection.sendall(text)
 
 
-def receive(connection):
+def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """(message, descriptors) as they were sent; (None, []) where the other end is gone. ValueError if malformed."""
     files = array.array("i")
     try:
@@ -173,7 +176,7 @@ def receive(connection):
         raise ValueError(f"a malformed message: {error}") from error
 
 
-def _exactly(connection, length):
+def _exactly(connection: socket.socket, length: int) -> bytes:
     parts = []
     while length:
         part = connection.recv(min(length, 1 << 20))
@@ -184,13 +187,13 @@ def _exactly(connection, length):
     return b"".join(parts)
 
 
-def close(files):
+def close(files: Iterable[int]) -> None:
     """Close the descriptors `files`."""
     for file in files:
         with contextlib.suppress(OSError):
             os.close(file)
 
 
-def is_off(environment):
+def is_off(environment: Environment) -> bool:
     """Whether `environment` turns warm kernels off."""
     return environment.get(COLD, "0") not in ("", "0")

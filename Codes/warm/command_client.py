@@ -9,6 +9,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ def execute(module: str) -> int | None:
             raise
 
 
-def _exit_code(connection, process: int) -> int:
+def _exit_code(connection: socket.socket, process: int) -> int:
     """What the template says of the end of the command, whose pidfd is `process`."""
     connection.settimeout(None)
     told, _ = channel.receive(connection)

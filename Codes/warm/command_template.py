@@ -8,12 +8,15 @@ import contextlib
 import importlib
 import os
 import signal
+import socket
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 from Codes.ground import paths
 from Codes.warm import forked, preload, template
+from Codes.warm.forked import Request
 
 # modules of ours that the quick commands run; what they import is preloaded, they themselves are loaded by each command
 RUN = """
@@ -30,37 +33,43 @@ class Preloaded(preload.Preloaded):
 
     kind = "commands"
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         # papermill holds our engine: each command loads the two anew
         self.foreign += [n for n in sys.modules if n.partition(".")[0] == "papermill"]
 
-    def surroundings(self):
+    def surroundings(self) -> contextlib.AbstractContextManager[None]:
         """What the libraries see around them while they are imported: a plain process."""
         return contextlib.nullcontext()
 
-    def read_settings(self):
+    def read_settings(self) -> preload.Settings:
         """The settings of Resources/warm.yaml, as far as they concern commands, which use papermill."""
         found = preload.settings()
         found.also = [*found.also, *LATE]
         found.never = [name for name in found.never if name != "papermill"]
         return found
 
-    def sources(self):
+    def sources(self) -> list[Path]:
         """The modules that the quick commands run."""
         return [paths.ROOT / "Codes" / f"{name}.py" for name in RUN]
 
 
-def refusal(request, files):
+def refusal(request: Request, files: Sequence[int]) -> str:
     """Why no command is forked for `request` with the descriptors `files`; an empty text where one is."""
     return template.malformed(request, files, COMMAND)
 
 
-def hand_over(request, streams, client, connection, preloaded):
+def hand_over(
+    request: Request,
+    streams: list[int],
+    client: int,
+    connection: socket.socket,
+    preloaded: preload.Preloaded,
+) -> None:
     """In the child: become the command, once its client still wants it; else nothing was done."""
     os.setsid()
 
-    def command():
+    def command() -> None:
         forked.become_own_process(request, streams, client, connection.fileno())
         forked.become_fresh_interpreter(preloaded)
         take_arguments(request)
@@ -75,7 +84,7 @@ def hand_over(request, streams, client, connection, preloaded):
     forked.run_to_end(command)
 
 
-def take_arguments(request):
+def take_arguments(request: Request) -> None:
     """Let this process be the script that was called: its arguments, where its modules come from, its main module."""
     sys.argv, sys.orig_argv = list(request["arguments"]), list(request["argv"])
     sys.path.insert(0, request["folder"])
@@ -84,7 +93,7 @@ def take_arguments(request):
     sys.modules["__main__"] = main_module
 
 
-def main(path, lock):
+def main(path: str, lock: str) -> None:
     """Preload, then listen at `path` and serve, for as long as this process has the open file `lock`."""
     sys.path.pop(0)  # the folder that `python -m` adds
     os.set_inheritable(int(lock), False)

@@ -15,12 +15,19 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+if TYPE_CHECKING:
+    from Codes.warm.preload import Preloaded
+
+Request: TypeAlias = dict[str, Any]  # see template.KERNEL
 MAIN_MODULE = "ipykernel_launcher"
 
 
-def become_own_process(request, streams, *kept):
+def become_own_process(request: Request, streams: Iterable[int], *kept: int) -> None:
     """Leave the template behind: signals, streams, limits, folder, environment, command line."""
     _take_signals(set(request["ignored"]))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -39,7 +46,7 @@ def become_own_process(request, streams, *kept):
     _show(request["argv"], request["env"])
 
 
-def _take_signals(ignored):
+def _take_signals(ignored: set[int]) -> None:
     """Handle signals as a Python that was started by a process that ignores those of `ignored`."""
     ignored |= {signal.SIGPIPE, signal.SIGXFSZ}  # by Python itself
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -49,14 +56,14 @@ def _take_signals(ignored):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _close_all_but(*kept):
+def _close_all_but(*kept: int) -> None:
     for number in map(int, os.listdir("/proc/self/fd")):
         if number not in kept:
             with contextlib.suppress(OSError):
                 os.close(number)
 
 
-def _reopen_streams():
+def _reopen_streams() -> None:
     """The three standard streams as an interpreter makes them for what is behind the descriptors now."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, f"__{name}__")
@@ -65,14 +72,14 @@ def _reopen_streams():
             stream.reconfigure(line_buffering=stream.isatty() or name == "stderr")
 
 
-def _take_environment(environment):
+def _take_environment(environment: Mapping[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
     tempfile.tempdir = None  # read TMPDIR again
 
 
-def _show(argv, environment):
+def _show(argv: Sequence[str], environment: Mapping[str, str]) -> None:
     """Let `ps` and /proc show this process's own command line and environment, in place of the template's.
 
     Both are the memory at the bottom of the stack, which nothing points to once os.environ was filled anew.
@@ -85,18 +92,18 @@ def _show(argv, environment):
     _write(env_start, env_end, [os.fsencode(f"{k}={environment[k]}") for k in first])
 
 
-def _write(start, end, texts):
+def _write(start: int, end: int, texts: Iterable[bytes]) -> None:
     block = b"".join(text + b"\0" for text in texts)[: end - start - 1]
     ctypes.memmove(start, block.ljust(end - start, b"\0"), end - start)
 
 
-def take_arguments(request):
+def take_arguments(request: Request) -> None:
     """Give this kernel its command line, as Python programs see it."""
-    sys.argv = [sys.modules[MAIN_MODULE].__file__, *request["argv"][3:]]
+    sys.argv = [str(sys.modules[MAIN_MODULE].__file__), *request["argv"][3:]]
     sys.orig_argv = list(request["argv"])
 
 
-def become_fresh_interpreter(preloaded):
+def become_fresh_interpreter(preloaded: "Preloaded") -> None:
     """Give this interpreter what each start makes anew: random state, thread counts, modules of the user's own."""
     from multiprocessing import context
     from multiprocessing import process as processes
@@ -109,7 +116,8 @@ def become_fresh_interpreter(preloaded):
         numpy.random.seed()
     processes.current_process().authkey = os.urandom(32)
     # else set_start_method() comes too late
-    context._default_context._actual_context = None  # pylint: disable=protected-access
+    default: Any = context._default_context  # pylint: disable=protected-access
+    default._actual_context = None  # pylint: disable=protected-access
     for module in preloaded.foreign:
         sys.modules.pop(module, None)
     _set_blas_threads()
@@ -117,7 +125,7 @@ def become_fresh_interpreter(preloaded):
     gc.enable()
 
 
-def _set_blas_threads():
+def _set_blas_threads() -> None:
     """As many BLAS threads as a fresh process takes: the template has one, so that it can be forked."""
     import threadpoolctl
 
@@ -128,7 +136,7 @@ def _set_blas_threads():
         threadpoolctl.threadpool_limits(limits=count, user_api="blas")
 
 
-def _read_matplotlib_settings(preloaded):
+def _read_matplotlib_settings(preloaded: "Preloaded") -> None:
     """Take another matplotlibrc, such as one in the working folder, where a fresh import would."""
     if matplotlib := sys.modules.get("matplotlib"):
         if matplotlib.matplotlib_fname() != preloaded.matplotlibrc:
@@ -141,14 +149,16 @@ def _read_matplotlib_settings(preloaded):
 class _Sys:
     """`sys` for ipykernel, which takes all modules that are there as it starts for its own: none to step into."""
 
-    def __init__(self, modules):
+    def __init__(self, modules: dict[str, ModuleType]) -> None:
         self.modules = modules
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(sys, name)
 
 
-def serve(request, client, preloaded, listening):
+def serve(
+    request: Request, client: int, preloaded: "Preloaded", listening: Callable[[], None]
+) -> None:
     """Be the kernel that `request` asks for until it ends, and call `listening` once clients can connect.
 
     `client` is the pidfd of the process that must outlive it, unless it is to be independent.
@@ -156,8 +166,8 @@ def serve(request, client, preloaded, listening):
     from ipykernel import ipkernel
     from ipykernel.kernelapp import IPKernelApp
 
-    ipkernel.sys = _Sys(preloaded.kernel)
-    app = IPKernelApp.instance()
+    vars(ipkernel)["sys"] = _Sys(preloaded.kernel)
+    app: Any = IPKernelApp.instance()  # of which methods are replaced
     app.parse_command_line = lambda argv: _take_options(app, argv)
     app.init_poller = lambda: request["independent"] or die_with(client)
     app.parent_handle = request["parent"]
@@ -166,7 +176,7 @@ def serve(request, client, preloaded, listening):
     faulthandler.enable(os.fdopen(os.dup(2), "w"))
     with preloaded.guise.becoming(app):
         app.initialize(request["argv"][3:])
-    ipkernel.sys = sys
+    vars(ipkernel)["sys"] = sys
     listening()
     app.start()
     # ipykernel's own end waits 10 s where it stops the outputs' thread before this one is done
@@ -174,7 +184,7 @@ def serve(request, client, preloaded, listening):
         app.control_thread.join(1)
 
 
-def _connect(app):
+def _connect(app: Any) -> None:
     """Take the ports from the connection file; one that is gone means that the client has given up.
 
     ipykernel itself would make that file and its folder anew, and would write a file that is there once more.
@@ -185,7 +195,7 @@ def _connect(app):
         os._exit(1)
 
 
-def run_to_end(body):
+def run_to_end(body: Callable[[], None]) -> NoReturn:
     """Run `body`, and end as an interpreter does, but without tearing down what it shares with the template.
 
     That would copy each memory page that the two share; multiprocessing ends its forks in the same way.
@@ -196,17 +206,18 @@ def run_to_end(body):
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BaseException:  # pylint: disable=broad-exception-caught
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # pylint: disable=broad-exception-caught
+        sys.excepthook(type(error), error, error.__traceback__)
+    # pyrefly: ignore[missing-attribute]
     threading._shutdown()  # pylint: disable=protected-access
     atexit._run_exitfuncs()  # pylint: disable=protected-access
-    for stream in (sys.__stdout__, sys.__stderr__):
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
 
 
-def _take_options(app, argv):
+def _take_options(app: Any, argv: Sequence[str]) -> None:
     """Configure `app` by `-f FILE --Class.trait=value …`, all that a template takes.
 
     Building ipykernel's parser of all its options would be a fifth of a kernel's start.
@@ -220,10 +231,10 @@ def _take_options(app, argv):
         app.update_config(Config({section: {trait: DeferredConfigString(value)}}))
 
 
-def die_with(client):
+def die_with(client: int) -> None:
     """End this process as soon as the process behind the pidfd `client` is gone."""
 
-    def wait():
+    def wait() -> None:
         waiting = select.poll()
         waiting.register(client, select.POLLIN)
         while not waiting.poll():
@@ -233,7 +244,7 @@ def die_with(client):
     threading.Thread(target=wait, name="workbook-client", daemon=True).start()
 
 
-def random_sources():
+def random_sources() -> list[Any]:
     """All random number generators that are alive, as far as they can be seeded anew from the system's entropy."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

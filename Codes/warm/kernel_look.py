@@ -12,12 +12,14 @@ import contextlib
 import getpass
 import sys
 import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 
 class Guise:
     """A kernel, its shell and its streams, which are none yet."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         from IPython.core.events import EventManager, available_events
         from IPython.core.formatters import DisplayFormatter
         from ipykernel.ipkernel import IPythonKernel
@@ -34,7 +36,7 @@ class Guise:
         self.usual = printers(self.formatter)
 
     @contextlib.contextmanager
-    def worn(self):
+    def worn(self) -> Iterator[None]:
         """Within it this process looks like a kernel that executes a cell."""
         import ipykernel_launcher
         from IPython.core.display_functions import display
@@ -59,11 +61,11 @@ class Guise:
                 type(self.shell).clear_instance()
 
     @contextlib.contextmanager
-    def becoming(self, app):
+    def becoming(self, app: Any) -> Iterator[None]:
         """Within it the kernel's `app` is initialized, with these streams; then kernel and shell are its own too."""
         from ipykernel import iostream
 
-        def stream(session, thread, name, **options):
+        def stream(session: Any, thread: Any, name: str, **options: Any) -> Any:
             made = self.streams[name]
             made.__class__ = kind
             kind.__init__(made, session, thread, name, **options)
@@ -74,7 +76,7 @@ class Guise:
             yield
         self.become(app.kernel)
 
-    def become(self, kernel):
+    def become(self, kernel: Any) -> None:
         """Be the real `kernel` and its shell; what was registered with the early one is registered with that."""
         shell = kernel.shell
         self.kernel.__dict__, self.shell.__dict__ = kernel.__dict__, shell.__dict__
@@ -87,7 +89,7 @@ class Guise:
                 getattr(shell.display_formatter.formatters[name], table)[of] = printer
 
 
-def printers(formatter):
+def printers(formatter: Any) -> dict[tuple[str, str, Any], Callable[..., Any]]:
     """{(kind of output, table, type): function} of all that the display `formatter` can show."""
     tables = ("singleton_printers", "type_printers", "deferred_printers")
     return {
@@ -98,22 +100,22 @@ def printers(formatter):
     }
 
 
-def early_stream(name):
+def early_stream(name: str) -> Any:
     """The kernel's stream `name` before there is one: what is written goes to the template's own, its log."""
     from ipykernel.iostream import OutStream
 
     class Early(OutStream):
         """A stream that is not initialized."""
 
-        def write(self, string):
+        def write(self, string: str) -> int:
             """Write `string` to the log."""
             return getattr(sys, f"__{name}__").write(string)
 
-        def flush(self):
+        def flush(self) -> None:
             """Write what is held back."""
             getattr(sys, f"__{name}__").flush()
 
-        def isatty(self):
+        def isatty(self) -> bool:
             """As a notebook's: no."""
             return False
 
@@ -123,7 +125,7 @@ def early_stream(name):
 
 
 @contextlib.contextmanager
-def having(namespace, values):
+def having(namespace: dict[str, Any], values: Mapping[str, Any]) -> Iterator[None]:
     """Within it the dict `namespace` has these `values`, afterwards what it had before."""
     before = {name: namespace[name] for name in values if name in namespace}
     namespace.update(values)

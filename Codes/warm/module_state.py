@@ -11,7 +11,9 @@ import os
 import re
 import sys
 import types
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 SIMPLE = (type(None), bool, int, float, complex, str, bytes)
 CALLED = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType)
@@ -20,7 +22,7 @@ DEPTH = 3
 ABSENT = "(absent)"
 
 
-def load(names):
+def load(names: Iterable[str]) -> None:
     """Import the modules `names`, as far as they can be imported here."""
     for name in names:
         if name not in sys.modules:
@@ -30,20 +32,20 @@ def load(names):
                 continue  # a module that stands under another's name
 
 
-def write(path):
+def write(path: str | Path) -> None:
     """Write {module: {name: description}} of all loaded modules to the JSON file `path`."""
     modules = {n: m for n, m in sorted(sys.modules.items()) if isinstance(m, types.ModuleType)}
     Path(path).write_text(json.dumps({n: state(m) for n, m in modules.items()}), "utf-8")
 
 
-def state(module):
+def state(module: types.ModuleType) -> dict[str, Any]:
     """{name: description} of what `module` holds, but for how it was loaded."""
     loaded_by = {"__builtins__", "__loader__", "__spec__", "__cached__", "__file__"}
     found = dict(vars(module))
     return {name: describe(found[name]) for name in sorted(found, key=str) if name not in loaded_by}
 
 
-def describe(value, depth=DEPTH):  # pylint: disable=too-many-return-statements
+def describe(value: Any, depth: int = DEPTH) -> Any:  # pylint: disable=too-many-return-statements
     """`value` as JSON, without what differs from process to process: addresses, and the order of sets."""
     if isinstance(value, SIMPLE):
         return re.sub(r"0x[0-9a-f]+", "0x", repr(value))[:500]
@@ -60,12 +62,12 @@ def describe(value, depth=DEPTH):  # pylint: disable=too-many-return-statements
     return {kind(value): held(value, depth - 1)}
 
 
-def kind(value):
+def kind(value: object) -> str:
     """The type of `value`, by its whole name."""
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def logger(value):
+def logger(value: Any) -> list[Any]:
     """What a logger or a handler does with a message."""
     handlers = [describe(each) for each in getattr(value, "handlers", [])]
     more = [getattr(value, name, None) for name in ("name", "level", "propagate", "disabled")]
@@ -73,7 +75,7 @@ def logger(value):
     return [kind(value), more, handlers, describe(stream, 1), [kind(f) for f in value.filters]]
 
 
-def held(value, depth):
+def held(value: Any, depth: int) -> Any:
     """What a container or an object holds."""
     try:
         if isinstance(value, dict):
@@ -86,12 +88,12 @@ def held(value, depth):
         return type(error).__name__  # an object may be anything
 
 
-def is_address(key):
+def is_address(key: object) -> bool:
     """Whether the key of a dict is some object's address, or a thread's number."""
     return isinstance(key, int) and key > 1 << 32
 
 
-def attributes(value):
+def attributes(value: object) -> dict[str, Any]:
     """{name: value} of what the object `value` keeps."""
     kept = dict(getattr(value, "__dict__", {}))
     for slots in (vars(each).get("__slots__", ()) for each in type(value).__mro__):
@@ -101,7 +103,7 @@ def attributes(value):
     return kept
 
 
-def differences(one, other, path=""):
+def differences(one: Any, other: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(path, value here, value there) wherever two descriptions differ."""
     if one == other:
         return

@@ -17,8 +17,11 @@ import sys
 import tempfile
 import traceback
 import types
+from collections.abc import Collection, Iterable, Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from Codes import WORDS
 from Codes.ground import paths
@@ -26,8 +29,10 @@ from Codes.notebook_files import cells
 from Codes.warm import channel, forked
 from Codes.warm.kernel_look import Guise
 
+Settings: TypeAlias = types.SimpleNamespace  # see DEFAULTS
+Stamp: TypeAlias = tuple[int, int, int]
 CONFIGURATION = paths.RESOURCES / "warm.yaml"
-DEFAULTS = {"also": [], "never": [], "idle_minutes": 15}
+DEFAULTS: dict[str, Any] = {"also": [], "never": [], "idle_minutes": 15}
 # What a kernel's start, the first use of the store, the first figure and the first table import on their own.
 IMPORTED_LATE = """
 threadpoolctl
@@ -46,8 +51,8 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
 
     kind = "kernels"
 
-    def __init__(self):
-        self.seen = {}
+    def __init__(self) -> None:
+        self.seen: dict[Path, tuple[Stamp | None, set[str]]] = {}
         self.stamps = stamps()
         before = dict(os.environ)
         with self.surroundings():
@@ -61,20 +66,20 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
         matplotlib = sys.modules.get("matplotlib")
         self.matplotlibrc = matplotlib and matplotlib.matplotlib_fname()
 
-    def surroundings(self):
+    def surroundings(self) -> contextlib.AbstractContextManager[None]:
         """What the libraries see around them while they are imported: a kernel."""
         self.kernel, self.guise = kernel_modules(), Guise()
         return self.guise.worn()
 
-    def read_settings(self):
+    def read_settings(self) -> Settings:
         """The settings of Resources/warm.yaml."""
         return settings()
 
-    def sources(self):
+    def sources(self) -> list[Path]:
         """The files whose imports, and those of the helpers that they reach, are preloaded: the notebooks."""
         return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
-    def imports(self):
+    def imports(self) -> set[str]:
         """The modules that the sources, and the helpers that they reach, import as they stand now."""
         found, read, waiting = set(), set(), self.sources()
         while waiting:
@@ -88,14 +93,14 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
             waiting += helpers - read
         return found
 
-    def imported_by(self, path):
+    def imported_by(self, path: Path) -> set[str]:
         """The modules that `path` imports, read again only where it has changed."""
         stamp = stamp_of(path)
         if self.seen.get(path, (None,))[0] != stamp:
             self.seen[path] = stamp, imported_by(path)
         return self.seen[path][1] if stamp else set()
 
-    def stale(self):
+    def stale(self) -> str:
         """Why a fresh template is due; an empty text while this one is good."""
         now = stamps()
         if changed := [path for path in now if now[path] != self.stamps.get(path)]:
@@ -107,7 +112,7 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
         return ""
 
 
-def settings():
+def settings() -> Settings:
     """The configuration: `also` and `never` (lists of module names) and `idle_minutes`."""
     from Codes.ground import plain_yaml
     from Codes.ground.errors import WorkbookError, nearest
@@ -125,7 +130,7 @@ def settings():
     return types.SimpleNamespace(**DEFAULTS | found)
 
 
-def stamp_of(path):
+def stamp_of(path: str | Path) -> Stamp | None:
     """What changes when the file or folder `path` does."""
     try:
         found = os.stat(path)
@@ -134,7 +139,7 @@ def stamp_of(path):
         return None
 
 
-def stamps():
+def stamps() -> dict[str, Stamp | None]:
     """{path: stamp} of everything that a template is made from, but for what it imports."""
     own = [
         Path(__file__).with_name(f"{n}.py")
@@ -145,7 +150,7 @@ def stamps():
     return {str(p): stamp_of(p) for p in [CONFIGURATION, sys.executable, *own, *installed]}
 
 
-def imported_by(path):
+def imported_by(path: Path) -> set[str]:
     """The modules, also possible ones (`from a import b` may be a.b), that the notebook or module at `path` imports."""
     try:
         text = path.read_text("utf-8")
@@ -165,7 +170,7 @@ def imported_by(path):
     return found | {words[name] for name in found & words.keys()}
 
 
-def _names(node):
+def _names(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Import):
         return {alias.name for alias in node.names}
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -173,7 +178,7 @@ def _names(node):
     return set()
 
 
-def kernel_modules():
+def kernel_modules() -> dict[str, types.ModuleType]:
     """Import the kernel; returns its modules, as sys.modules has them when an ordinary one starts."""
     importlib.import_module("ipykernel_launcher")
     importlib.import_module("ipykernel.kernelapp")
@@ -181,7 +186,7 @@ def kernel_modules():
     return dict(sys.modules)
 
 
-def preload(wanted, also, never):
+def preload(wanted: Collection[str], also: Sequence[str], never: Sequence[str]) -> list[str]:
     """Import `wanted` and `also`, but for `never` and what is not installed here: the user's own code changes.
 
     Returns the names of the packages that have started threads.
@@ -201,27 +206,30 @@ def preload(wanted, also, never):
 class Watching:
     """Finds no module, but sees which package starts threads: the one that was last imported when there are more."""
 
-    def __init__(self):
-        self.count, self.last, self.starters = thread_count(), "", set()
+    def __init__(self) -> None:
+        self.count, self.last = thread_count(), ""
+        self.starters: set[str] = set()
 
-    def find_spec(self, name, path=None, target=None):  # pylint: disable=unused-argument
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> None:  # pylint: disable=unused-argument
         """None; whose code has run since the last module was looked for has started the threads since then."""
         self.look()
         self.last = _package(name)
 
-    def look(self):
+    def look(self) -> None:
         """See whether there are more threads than before."""
         before, self.count = self.count, thread_count()
         if self.count > before:
             self.starters.add(self.last)
 
 
-def thread_count():
+def thread_count() -> int:
     """How many threads this process has, those of libraries not written in Python, too."""
     return len(os.listdir("/proc/self/task"))
 
 
-def _package(name):
+def _package(name: str) -> str:
     """The package of the module `name`; of a hidden one, such as _polars_runtime, the one that imports it."""
     top, frame = name.partition(".")[0], sys._getframe(2)
     while top.startswith("_") and frame:
@@ -231,28 +239,30 @@ def _package(name):
     return top
 
 
-class Refusing:
+class Refusing(Loader):
     """Finds the modules of `never`, as installed ones are found, but refuses to load them.
 
     Others would import them on the way: skops looks at all of scikit-learn, where one module imports torch.
     """
 
-    def __init__(self, never):
+    def __init__(self, never: Collection[str]) -> None:
         self.never = never
 
-    def find_spec(self, name, path=None, target=None):  # pylint: disable=unused-argument
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> ModuleSpec | None:  # pylint: disable=unused-argument
         """The spec of `name`, if it is not to be loaded."""
         return ModuleSpec(name, self) if name in self.never else None
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
         """Refuse to make the module of `spec`."""
         raise ModuleNotFoundError(f"{spec.name} is not imported ahead", name=spec.name)
 
-    def exec_module(self, module):
+    def exec_module(self, module: types.ModuleType) -> None:
         """Nothing: no module is made."""
 
 
-def load(wanted, also, never):
+def load(wanted: Collection[str], also: Sequence[str], never: Sequence[str]) -> None:
     """What `preload` does, where the modules of `never` cannot be loaded by others either."""
     for module in [*IMPORTED_LATE, *also, *sorted(wanted)]:
         if is_allowed(module, never):
@@ -265,16 +275,16 @@ def load(wanted, also, never):
             traceback.print_exc()  # into the log: kernels are slower without, no more
 
 
-def leave_constructors(packages):
+def leave_constructors(packages: Iterable[str]) -> None:
     """Let `mlflow.data` have from_polars and the like, of the `packages` that are not loaded here, once it is asked.
 
     MLflow makes them as it is imported, where it can import their packages.
     """
-    there = sys.modules.get("mlflow.data")
+    there: Any = sys.modules.get("mlflow.data")
     modules = {f"from_{name}": f"mlflow.data.{name}_dataset" for name in packages if there}
     modules = {name: each for name, each in modules.items() if importlib.util.find_spec(each)}
 
-    def late(name):
+    def late(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module 'mlflow.data' has no attribute '{name}'")
         made = getattr(importlib.import_module(modules[name]), name)
@@ -284,7 +294,7 @@ def leave_constructors(packages):
         there.__getattr__ = late
 
 
-def load_one(module):
+def load_one(module: str) -> None:
     """Import `module`; one that fails here, since there is no kernel yet to show something, is left to the kernels."""
     try:
         importlib.import_module(module)
@@ -294,19 +304,19 @@ def load_one(module):
         traceback.print_exc()
 
 
-def is_allowed(name, never):
+def is_allowed(name: str, never: Collection[str]) -> bool:
     """Whether the module `name` may be loaded: installed, and neither one of `never` nor inside one."""
     banned = any(f"{name}.".startswith(f"{each}.") for each in never)
     return not banned and is_installed(name.partition(".")[0])
 
 
-def is_known(name):
+def is_known(name: str) -> bool:
     """Whether `name` is a loaded module, or a name inside one."""
     parent, _, last = name.rpartition(".")
     return name in sys.modules or hasattr(sys.modules.get(parent), last)
 
 
-def is_installed(package):
+def is_installed(package: str) -> bool:
     """Whether `package` comes with the interpreter or lies among the installed ones."""
     try:
         spec = importlib.util.find_spec(package)
@@ -318,13 +328,13 @@ def is_installed(package):
     )
 
 
-def _is_below_prefix(path):
+def _is_below_prefix(path: str) -> bool:
     return path.startswith((sys.prefix, sys.base_prefix)) and not path.startswith(
         f"{paths.ROOT}/Codes"
     )
 
 
-def foreign_modules():
+def foreign_modules() -> list[str]:
     """The loaded modules that a kernel must load anew: all that is not installed, the workbook's own included."""
     # MLflow has installed nested_runs; a change of it replaces the template
     kept = {"Codes.runs.nested_runs", "__main__"}
@@ -332,7 +342,7 @@ def foreign_modules():
     return [n for n, f in files.items() if f and n not in kept and not _is_below_prefix(f)]
 
 
-def use_model():
+def use_model() -> None:
     """Pay the first fit on a table: scikit-learn looks for plugins of all packages. A tree has no threads."""
     import pandas
     from sklearn.ensemble import RandomForestClassifier
@@ -342,7 +352,7 @@ def use_model():
     model.score(table, [0, 1, 0, 1])
 
 
-def use_figure():
+def use_figure() -> None:
     """Pay the first figure: fonts, layout, the picture's format."""
     import io
 
@@ -353,7 +363,7 @@ def use_figure():
     figure.savefig(io.BytesIO(), format="png")
 
 
-def use_store():  # pylint: disable=too-many-locals
+def use_store() -> None:  # pylint: disable=too-many-locals
     """Pay what the first use of MLflow's SQL store costs a process, on a store of its own that is then removed."""
     import sqlalchemy
     from mlflow.entities import Metric, Param

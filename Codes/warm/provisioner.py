@@ -9,19 +9,25 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 from filelock import FileLock, Timeout
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
 from Codes.ground.paths import ROOT
 from Codes.warm import channel
 from Codes.warm.channel import Unavailable
+from Codes.warm.forked import Request
 
+Stream: TypeAlias = int | IO[Any] | None  # as subprocess.Popen takes it
 START = 60.0  # seconds that a template may take to warm up
 IMPATIENT = 2.0  # seconds that a server waits for one that warms up
 PATIENCE = 5.0  # seconds that it may take to accept a connection and a request
@@ -40,26 +46,29 @@ class ForkedKernel:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, connection, pid, pidfd):
-        self.connection, self.pid, self.pidfd, self.returncode = connection, pid, pidfd, None
+    def __init__(self, connection: socket.socket, pid: int, pidfd: int) -> None:
+        self.connection, self.pid = connection, pid
+        self.pidfd: int | None = pidfd
+        self.returncode: int | None = None
         self.lock = threading.Lock()
 
-    def poll(self):
+    def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""
         return self._end(0)
 
-    def wait(self, timeout=None):
+    def wait(self, timeout: float | None = None) -> int:
         """Wait `timeout` seconds for its end; subprocess.TimeoutExpired if it has not ended then."""
         code = self._end(timeout)
         if code is None:
+            assert timeout is not None
             raise subprocess.TimeoutExpired("kernel", timeout)
         return code
 
-    def _end(self, timeout):
+    def _end(self, timeout: float | None) -> int | None:
         if self.returncode is None:
             waiting = select.poll()
             with contextlib.suppress(OSError, ValueError):  # another thread has just closed it
-                waiting.register(self.pidfd, select.POLLIN)
+                waiting.register(self.pidfd or -1, select.POLLIN)
                 if not waiting.poll(None if timeout is None else timeout * 1000):
                     return None
             with self.lock:
@@ -68,7 +77,7 @@ class ForkedKernel:
                     self.close()
         return self.returncode
 
-    def _code(self):
+    def _code(self) -> int:
         self.connection.settimeout(2)
         with contextlib.suppress(OSError, ValueError):
             told, _ = channel.receive(self.connection)
@@ -76,48 +85,48 @@ class ForkedKernel:
                 return int(told["exit"])
         return UNKNOWN
 
-    def send_signal(self, number):
+    def send_signal(self, number: int) -> None:
         """Send the signal `number`, unless it has ended."""
         with self.lock:
-            if self.returncode is None:
+            if self.returncode is None and self.pidfd is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self.pidfd, number)
 
-    def terminate(self):
+    def terminate(self) -> None:
         """Ask it to end."""
         self.send_signal(signal.SIGTERM)
 
-    def kill(self):
+    def kill(self) -> None:
         """End it."""
         self.send_signal(signal.SIGKILL)
 
-    def close(self):
+    def close(self) -> None:
         """Close what is open here."""
         self.connection.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
 
-    def __del__(self):
+    def __del__(self) -> None:
         self.close()
 
 
 class WarmProvisioner(LocalProvisioner):
     """Launches kernels as forks of the template; everything else is as for any local kernel."""
 
-    def patience(self):
+    def patience(self) -> float:
         """Seconds to wait for a template: JupyterLab drops what is typed while a kernel is not there yet."""
         is_server = type(self.parent).__module__.startswith("jupyter_server")
         return IMPATIENT if is_server else START
 
-    def history(self, cmd):
+    def history(self, cmd: Sequence[str]) -> list[str]:
         """The option for a kernel `cmd` that keeps no history: only what a person types belongs in the user's own."""
         owners = (self.parent, getattr(self.parent, "parent", None))
         is_by_hand = any(type(each).__module__.startswith(BY_HAND) for each in owners)
         is_said = any(part.startswith("--HistoryManager.") for part in cmd)
         return [] if is_by_hand or is_said else [channel.NO_HISTORY]
 
-    async def launch_kernel(self, cmd, **kwargs):
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Launch the kernel `cmd`, warm where that can be, else as jupyter_client does."""
         environment = channel.QUIET | (os.environ if kwargs.get("env") is None else kwargs["env"])
         kwargs["env"], cmd = environment, [*cmd, *self.history(cmd)]
@@ -128,33 +137,34 @@ class WarmProvisioner(LocalProvisioner):
                 say_once(f"workbook kernel: starting it in the ordinary way, since {reason}")
         return await super().launch_kernel([*cmd, channel.CRASH_LOG], **kwargs)
 
-    async def launch_warm(self, cmd, **kwargs):
+    async def launch_warm(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Launch the kernel `cmd` as a fork; Unavailable where that cannot be."""
         request, streams = describe(cmd, **kwargs)
         self.process = await obtain(request, streams, self.patience())
+        # pyrefly: ignore[bad-override-mutable-attribute]  # None there
         self.pid = self.pgid = self.process.pid
         self.cwd = request["cwd"]
         return self.connection_info
 
 
-said = set()
+said: set[str] = set()
 
 
-def say_once(line):
+def say_once(line: str) -> None:
     """Print `line`, but in one process only once."""
     if line not in said:
         said.add(line)
         print(line, file=sys.stderr, flush=True)
 
 
-def warm_up(also=None):
+def warm_up(also: Mapping[str, str] | None = None) -> threading.Thread | None:
     """Begin, in a thread, to start the template that kernels of this environment will need; returns the thread.
 
     `also` are variables that those kernels will have beside this process's own.
 
     None where there is one already, or where none can be had; what is wrong then is told when a kernel is started.
     """
-    environment = channel.QUIET | os.environ | (also or {})
+    environment = {**channel.QUIET, **os.environ, **(also or {})}
     try:
         if channel.is_off(environment):
             return None
@@ -165,7 +175,7 @@ def warm_up(also=None):
     except (OSError, Unavailable):
         return None
 
-    def start_it():
+    def start_it() -> None:
         with contextlib.suppress(OSError, Unavailable):
             asyncio.run(connect(sys.executable, environment)).close()
 
@@ -175,8 +185,15 @@ def warm_up(also=None):
 
 
 def describe(
-    cmd, env, *, cwd=None, independent=False, kernel_id=None, extra_arguments=(), **streams
-):
+    cmd: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    cwd: str | None = None,
+    independent: bool = False,
+    kernel_id: str | None = None,
+    extra_arguments: Sequence[str] = (),
+    **streams: Any,
+) -> tuple[Request, list[int]]:
     """(request, descriptors) of a kernel `cmd` as Popen would start it here; Unavailable for what a fork cannot be."""
     # pylint: disable=unused-argument,too-many-arguments
     place = os.path.abspath(cwd or os.getcwd())
@@ -196,7 +213,9 @@ def describe(
     return request, descriptors(**streams)
 
 
-def descriptors(stdin=None, stdout=None, stderr=None, **others):
+def descriptors(
+    stdin: Stream = None, stdout: Stream = None, stderr: Stream = None, **others: Any
+) -> list[int]:
     """The kernel's three streams as open descriptors of ours: [stdin, stdout, stderr]."""
     if others:
         raise Unavailable(f"a fork knows no {', '.join(others)}")
@@ -210,7 +229,7 @@ def descriptors(stdin=None, stdout=None, stderr=None, **others):
     return copies
 
 
-def _number(stream, nothing, inherited):
+def _number(stream: Stream, nothing: int, inherited: int) -> int:
     if stream is None:
         return inherited
     if isinstance(stream, int):
@@ -218,7 +237,7 @@ def _number(stream, nothing, inherited):
     return stream.fileno()
 
 
-async def obtain(request, streams, patience):
+async def obtain(request: Request, streams: list[int], patience: float) -> ForkedKernel:
     """A ForkedKernel for `request` and its descriptors `streams`, closed here; Unavailable if not in `patience` s."""
     try:
         for _ in range(ATTEMPTS):
@@ -230,16 +249,19 @@ async def obtain(request, streams, patience):
         channel.close(streams)
 
 
-async def ask(connection, request, streams, patience):
+async def ask(
+    connection: socket.socket, request: Request, streams: list[int], patience: float
+) -> ForkedKernel | None:
     """Ask the template behind `connection` for a kernel; None if another template is to be asked."""
+    is_kept = False
     try:
         connection.settimeout(PATIENCE)
         channel.send(connection, request, streams)
         message, files = await answer(connection, patience)
         if message and "pid" in message:
             channel.send(connection, {"welcome": True})
-            kept, connection = connection, None
-            return ForkedKernel(kept, message["pid"], files[0])
+            is_kept = True
+            return ForkedKernel(connection, message["pid"], files[0])
         if message and "refused" in message:
             raise Unavailable(message["refused"])
     except TimeoutError as error:
@@ -247,12 +269,14 @@ async def ask(connection, request, streams, patience):
     except OSError:
         pass  # it has just ended
     finally:
-        if connection:
+        if not is_kept:
             connection.close()
     return None
 
 
-async def answer(connection, patience):
+async def answer(
+    connection: socket.socket, patience: float
+) -> tuple[dict[str, Any] | None, list[int]]:
     """The template's answer, while it warms up or answers others; Unavailable if it is stopped or takes too long."""
     end = time.monotonic() + patience
     pid, waiting = channel.check_peer(connection), select.poll()
@@ -266,14 +290,14 @@ async def answer(connection, patience):
     return channel.receive(connection)
 
 
-def _is_stopped(pid):
+def _is_stopped(pid: int) -> bool:
     with contextlib.suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
         return stat.rpartition(")")[2].split()[0] in "Tt"
     return False
 
 
-async def connect(python, environment):
+async def connect(python: str, environment: Mapping[str, str]) -> socket.socket:
     """A connection to the template of the interpreter `python` and `environment`, which is started if it must be."""
     path = _socket(python, environment)
     lock, end = FileLock(f"{path}.lock"), time.monotonic() + START
@@ -292,11 +316,11 @@ async def connect(python, environment):
     raise Unavailable("its template does not start")
 
 
-def _socket(python, environment):
+def _socket(python: str, environment: Mapping[str, str]) -> Path:
     return channel.folder() / f"{channel.name(python, environment)}.sock"
 
 
-def refuse_if_failed(path):
+def refuse_if_failed(path: Path) -> None:
     """Raise Unavailable if the last template at `path` could not be made: trying again at each kernel takes seconds."""
     failed = path.with_suffix(".failed")
     with contextlib.suppress(OSError):
@@ -305,7 +329,7 @@ def refuse_if_failed(path):
             raise Unavailable(f"its template failed ({reason}); see {path.with_suffix('.log')}")
 
 
-async def start(python, environment, path):
+async def start(python: str, environment: Mapping[str, str], path: Path) -> None:
     """Start the template that listens at `path`, as a process of its own that outlives this one."""
     with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
         process = subprocess.Popen(  # pylint: disable=consider-using-with
@@ -323,13 +347,13 @@ async def start(python, environment, path):
         raise Unavailable(f"its template could not start: {_last_line(path.with_suffix('.log'))}")
 
 
-def template_environment(environment):
+def template_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What the template of kernels is started with."""
     basis = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as ipykernel sets it
     return basis | channel.template_environment(environment)
 
 
-def _last_line(path):
+def _last_line(path: Path) -> str:
     with contextlib.suppress(OSError):
         lines = path.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"

@@ -13,11 +13,16 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from Codes.warm import channel, forked
+from Codes.warm.forked import Request
 from Codes.warm.preload import CONFIGURATION, Preloaded, thread_count
 
+Refusal: TypeAlias = Callable[[Request, Sequence[int]], str]
+Fork: TypeAlias = tuple[Request, list[int], int, socket.socket]  # what the forked child is given
 DATA = re.compile(r"--(IPKernelApp\.log_level|HistoryManager\.(hist_file|enabled))=[^\n]*")
 PATIENCE = 5.0  # seconds that a client has to send its request
 # what each fork is asked for, and what a kernel beside it
@@ -26,7 +31,7 @@ PROCESS |= {"ignored": list}
 KERNEL = PROCESS | {"independent": bool, "parent": int}
 
 
-def malformed(request, files, kinds):
+def malformed(request: Request, files: Sequence[int], kinds: Mapping[str, type]) -> str:
     """What of `request` is not of its kind in `kinds` (name → type), or of its `files`; an empty text if nothing."""
     if bad := [name for name, kind in kinds.items() if not isinstance(request.get(name), kind)]:
         return f"the request's {bad[0]} is missing or malformed"
@@ -35,7 +40,7 @@ def malformed(request, files, kinds):
     return "" if whole else "the request is malformed"
 
 
-def refusal(request, files):
+def refusal(request: Request, files: Sequence[int]) -> str:
     """Why no kernel is forked for `request` with the descriptors `files`; an empty text where one is.
 
     Some options of IPython are run as code, so that only known ones that hold data are taken.
@@ -51,7 +56,7 @@ def refusal(request, files):
     return f"a template takes no option {unknown[0]}" if unknown else ""
 
 
-def threads_told(starters):
+def threads_told(starters: Sequence[str]) -> str:
     """Why a template with threads forks nothing: the packages that are the `starters` of them, and what to do."""
     if not starters:
         return "one of the template's modules starts threads"
@@ -65,12 +70,16 @@ def threads_told(starters):
 class Server:
     """Answers clients one after another, follows the kernels, and says how each ended."""
 
-    def __init__(self, preloaded, listener, path, refuse=refusal):
-        self.preloaded, self.listener, self.path, self.refuse = preloaded, listener, path, refuse
-        self.selector, self.kernels, self.last = selectors.DefaultSelector(), {}, time.monotonic()
+    def __init__(
+        self, preloaded: Preloaded, listener: socket.socket, path: str, refuse: Refusal = refusal
+    ) -> None:
+        self.preloaded, self.path, self.refuse = preloaded, path, refuse
+        self.listener: socket.socket | None = listener
+        self.kernels: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
+        self.selector, self.last = selectors.DefaultSelector(), time.monotonic()
         self.selector.register(listener, selectors.EVENT_READ)
 
-    def serve(self):
+    def serve(self) -> "Fork | None":
         """Serve until idle, and return None; in a forked child return (request, streams, client, connection)."""
         while self.is_needed():
             for key, _ in self.selector.select(min(10, max(0.1, self.left()))):
@@ -80,25 +89,27 @@ class Server:
                     return found
         return None
 
-    def is_needed(self):
+    def is_needed(self) -> bool:
         """Whether a kernel runs, or a client may still come."""
         if self.listener and self.left() < 0:
             self.retire()
         return bool(self.kernels or self.listener)
 
-    def left(self):
+    def left(self) -> float:
         """Seconds until it has been idle for long enough."""
         return self.last + self.preloaded.settings.idle_minutes * 60 - time.monotonic()
 
-    def retire(self):
+    def retire(self) -> None:
         """Take no more clients; the next one starts another template."""
-        self.selector.unregister(self.listener)
         Path(self.path).unlink(missing_ok=True)
-        self.listener.close()
+        if self.listener:
+            self.selector.unregister(self.listener)
+            self.listener.close()
         self.listener = None
 
-    def answer(self):
+    def answer(self) -> "Fork | None":
         """Take one client; in the child that it gets, return what `serve` returns."""
+        assert self.listener
         connection, _ = self.listener.accept()
         self.last, client, files = time.monotonic(), None, []
         try:
@@ -119,7 +130,7 @@ class Server:
         channel.close(files + ([client] if client else []))
         return None
 
-    def obstacle(self, request, files):
+    def obstacle(self, request: Request, files: Sequence[int]) -> dict[str, Any] | None:
         """What keeps this template from forking for `request`, as an answer; None where nothing does."""
         if "ask" in request:
             if request["ask"] == "retire":
@@ -135,7 +146,7 @@ class Server:
             return {"refused": threads_told(self.preloaded.starters)}
         return None
 
-    def fork(self, connection):
+    def fork(self, connection: socket.socket) -> bool:
         """Fork; True in the child, which has nothing of the server any more."""
         pid = os.fork()
         if pid == 0:
@@ -146,7 +157,7 @@ class Server:
         self.selector.register(ending, selectors.EVENT_READ)
         return False
 
-    def forget(self):
+    def forget(self) -> None:
         """Close what the child has of the server: other clients, other kernels, the socket."""
         try:
             for ending, (_, other) in self.kernels.items():
@@ -154,11 +165,12 @@ class Server:
                 other.close()
             self.kernels.clear()
             self.selector.close()
-            self.listener.close()
+            if self.listener:
+                self.listener.close()
         except BaseException:  # pylint: disable=broad-exception-caught
             os._exit(1)  # it must not go on as a second template
 
-    def tell_end(self, ending):
+    def tell_end(self, ending: int) -> None:
         """Tell the client of the kernel behind the pidfd `ending` its exit code."""
         self.selector.unregister(ending)
         os.close(ending)
@@ -170,15 +182,21 @@ class Server:
         self.last = time.monotonic()
 
 
-def hand_over(request, streams, client, connection, preloaded):
+def hand_over(
+    request: Request,
+    streams: list[int],
+    client: int,
+    connection: socket.socket,
+    preloaded: Preloaded,
+) -> None:
     """In the child: become the kernel, and tell the client who it is once it listens, if the client still wants it."""
     os.setsid()
 
-    def listening():
+    def listening() -> None:
         if not is_wanted(connection):
             os._exit(1)
 
-    def kernel():
+    def kernel() -> None:
         forked.become_own_process(request, streams, client, connection.fileno())
         forked.become_fresh_interpreter(preloaded)
         forked.take_arguments(request)
@@ -187,7 +205,7 @@ def hand_over(request, streams, client, connection, preloaded):
     forked.run_to_end(kernel)
 
 
-def is_wanted(connection):
+def is_wanted(connection: socket.socket) -> bool:
     """Tell the client behind `connection` which process is its fork; whether it has waited for it."""
     try:
         own = os.pidfd_open(os.getpid())
@@ -200,7 +218,7 @@ def is_wanted(connection):
         connection.close()
 
 
-def listener_at(path):
+def listener_at(path: str) -> socket.socket:
     """A socket that listens at `path`."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     listener.bind(path)
@@ -208,7 +226,7 @@ def listener_at(path):
     return listener
 
 
-def prepared(make, path):
+def prepared(make: Callable[[], Preloaded], path: str) -> Preloaded:
     """What `make` preloads; a failure is noted beside `path`, so that nobody tries again at once."""
     failed = Path(path).with_suffix(".failed")
     try:
@@ -220,14 +238,14 @@ def prepared(make, path):
     return preloaded
 
 
-def freeze():
+def freeze() -> None:
     """Leave what is there out of the garbage collection, which would copy each page that the forks share."""
     gc.collect()
     gc.disable()
     gc.freeze()
 
 
-def main(path):
+def main(path: str) -> None:
     """Listen at `path`, preload, and serve; a client waits meanwhile."""
     sys.path.pop(0)  # the folder that `python -m` adds
     signal.signal(signal.SIGINT, signal.SIG_IGN)
