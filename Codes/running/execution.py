@@ -38,6 +38,7 @@ GRACE = 3.0  # seconds between asking a cell to stop (SIGINT) and killing its ke
 TEXT_LIMIT = 1_000_000  # characters of printed text kept of each cell
 RICH_LIMIT = 20_000_000  # bytes of figures and tables kept of each cell
 JSON = re.compile(r"application/(.*\+)?json$")  # types whose value nbformat takes as it is
+LEAVING = "quit() or exit()"
 SKIP = "skip-execution"  # nbclient's tag of a cell that is not to run
 
 
@@ -179,6 +180,7 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
         self.meanwhile = meanwhile
         self.guard, self.clear_before_next_output = guard, False
         self.failure: CellExecutionError | None = None
+        self.on_cell_executed, self.has_left = self._take_reply, False
         # {(cell, who keeps its outputs): how much of each kind is kept, and was cut}
         self.kept: dict[tuple[int, int], Counter[str]] = {}
 
@@ -252,6 +254,12 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                     return True
         return False
 
+    def _take_reply(self, execute_reply: Mapping[str, Any], **_: Any) -> None:
+        """Take from a cell's reply whether it has asked for the kernel's end, which then comes 0.1 s later."""
+        payload = execute_reply["content"].get("payload", ())
+        ends = [each for each in payload if each.get("source") == "ask_exit"]
+        self.has_left = any(not each.get("keepkernel") for each in ends)
+
     def papermill_execute_cells(self) -> None:
         """Execute cell after cell, and stop at the first that does not run to its end."""
         for index, cell in enumerate(self.nb.cells):
@@ -259,6 +267,8 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
             self.nb_man.cell_start(cell, index)
             try:
                 self.execute_cell(cell, index)
+                if self.has_left:
+                    raise CellExecutionError(LEAVING, "SystemExit", "0")
                 if self.guard.reason:  # it swallowed the interrupt
                     self.nb_man.cell_exception(cell, cell_index=index)
             except CellExecutionError as error:
@@ -492,7 +502,8 @@ def _explain_cell(
             "FAILED", "CellTimeoutError", guard.reason, cell, CellTimeoutError(guard.reason)
         )
     if failure.ename == "SystemExit":
-        message = f"stopped at cell {cell} of {total} by sys.exit({failure.evalue})"
+        by = LEAVING if failure.traceback == LEAVING else f"sys.exit({failure.evalue})"
+        message = f"stopped at cell {cell} of {total} by {by}"
         clean = failure.evalue in ("", "0")  # papermill raises for the others, but not for these
         raises = WorkbookError(message + ".") if clean else None
         return Outcome("FAILED", "SystemExit", message, cell, raises)
