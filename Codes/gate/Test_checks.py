@@ -363,3 +363,13 @@ def test_a_regression_goes_through_the_gate_too(tmp_path):
     assert report.passed, report.refusal
     assert "| rmse |" in report.markdown() and '"passed": true' in report.as_json()
     assert plots.gate(report, "rmse").axes
+
+
+def test_a_regressor_at_a_classifier_s_gate_is_told_in_a_line(rows, tmp_path):
+    as_numbers = CANCER.model_copy(update={"task": "regression"})
+    train = data.to_train(data.load(CANCER), CANCER)
+    X, y = data.features(train, CANCER), (data.target(train, CANCER) == "malignant").astype(float)
+    pipeline = models.build(as_numbers, X, "linear").fit(X, y)
+    regressor = trust.Loaded(pipeline, SimpleNamespace(signature=infer_signature(X, y)), tmp_path)
+    with pytest.raises(WorkbookError, match="has no classes, and the task is classification"):
+        checks.check(rows, regressor)

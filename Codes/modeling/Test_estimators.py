@@ -242,6 +242,9 @@ def test_types_of_another_package_are_asked_for_before_it_trains_and_only_once(p
         trained(path, tables["binary"], ())
     named = json.loads(caught.value.message.partition("-p trusted '")[2].partition("'")[0])
     assert sorted(named) == sorted(vouched(path))
+    with pytest.raises(WorkbookError) as partly:  # it tells all again, not only the others
+        trained(path, tables["binary"], named[:1])
+    assert f"-p trusted '{json.dumps(named)}'" in partly.value.message
     trained(path, tables["binary"], named)
 
 

@@ -464,7 +464,8 @@ def saved(pipeline: Pipeline, trusted: Collection[str] = ()) -> tuple[bytes, lis
     if strangers := sorted(trust.strange(found, trusted)):
         raise WorkbookError(
             f"{name} holds types that nobody vouched for: {', '.join(strangers)}. If you trust the package that they "
-            f"come from: -p trusted '{json.dumps(strangers)}' (in your own code models.log(..., trusted=...))."
+            f"come from: -p trusted '{json.dumps([*trusted, *strangers])}' "
+            "(in your own code models.log(..., trusted=...))."
         )
     return content, found
 

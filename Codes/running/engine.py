@@ -186,7 +186,10 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         setattr(LocalHandler, "write", write_whole)
         leave_the_verdict()
         handler = papermill_io.get_handler("local")
-        source = place_of(str(input_path or "notebook.ipynb"), handler)
+        is_path = isinstance(
+            input_path, (str, os.PathLike)
+        )  # papermill takes a notebook itself, too
+        source = place_of(str(input_path if is_path else "notebook.ipynb"), handler)
         execution.require_kernel(kernel_name)
         values, folder = prepare(nb, source, kernel_name), folder_of(source)
         warn_of_paths(nb.metadata.papermill.get("parameters", {}), folder)

@@ -3,6 +3,7 @@
 import pickle
 import sysconfig
 import venv
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -20,7 +21,7 @@ from Codes.modeling import models
 from Codes.problems import data, problem as problems
 from Codes.saved_models import remote, reproduction, trust
 from Codes.scoring import predictors
-from Codes.serving import payload
+from Codes.serving import following, payload
 
 CANCER = problems.load("breast_cancer")
 
@@ -189,6 +190,22 @@ def test_a_model_of_other_packages_answers_from_a_process_of_its_own(older, apar
     assert quick.quick(apart, payload.Reader(apart, 100)) is None
     with pytest.raises(ValueError, match="KeyError|not in index"):
         apart.pipeline.predict(rows.iloc[:, 1:])
+
+
+def test_a_model_without_an_example_is_neither_served_nor_sent_to_a_cluster(model):
+    file = model.folder / "MLmodel"
+    fields = yaml.safe_load(file.read_text("utf-8"))
+    fields["saved_input_example_info"] = None
+    file.write_text(yaml.safe_dump(fields), "utf-8")
+    bare = trust.load(model.folder)
+    rows = pa.Table.from_pandas(model.example)
+    assert bare.example is None and predictors.answer(bare, rows) == predictors.answer(model, rows)
+    with pytest.raises(WorkbookError, match="saved without an example"):
+        following.Served(SimpleNamespace(), bare, payload.Reader(bare, 100)).smoke()
+    files = {name: (bare.folder / name).read_bytes() for name in manifest.of_folder(bare.folder)}
+    with pytest.raises(WorkbookError, match="saved without an example, .* without --cluster"):
+        predictors.answer_there((bare.digest, files, (), None), rows)
+    assert "no example" in reproduction.ask(bare)[0]["error"]
 
 
 def test_a_worker_without_the_model_s_packages_says_which_and_the_way(older, monkeypatch):

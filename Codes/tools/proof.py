@@ -36,6 +36,9 @@ BY_THE_CLOCK = (
     "saved by the clock, which starts with the kernel, and not at each cell: one save more"
 )
 EARLIER = "both refuse it; ours in one line, before a run is opened and a kernel started"
+SHOWN = (
+    "the cell shows its error, which IPython itself only prints, and papermill's own error tells it"
+)
 VARYING = r"\rExecuting.*|\[IPKernelApp\].*\n"  # a notebook that itself runs papermill
 BY_DESIGN = {
     "TestNotebookHelpers.test_backslash_params": UNKNOWN,
@@ -52,6 +55,7 @@ BY_DESIGN = {
     "TestLocalHandler.test_write_local_directory": INSIDE,
     "TestMidCellAutosave.test_end2end_autosave_slow_notebook": BY_THE_CLOCK,
     "blank-vscode.ipynb": EARLIER,
+    "line_magic_error.ipynb": SHOWN,
     "notimplemented_translator.ipynb": EARLIER,
     "complex_parameters.ipynb": EARLIER,
     "sysexit.ipynb": STOPPED,
