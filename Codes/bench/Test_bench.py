@@ -67,12 +67,12 @@ def test_sweeps_are_compared_with_papermill_in_a_loop_and_their_costs_with_their
 
 def test_commands_are_compared_with_papermills_own_and_held_against_their_goals():
     rows = [("help", 0.2), ("help_cold", 0.4), ("run", 1.2), ("run_cold", 5), ("papermill", 6)]
-    table = pd.DataFrame(
+    found = pd.DataFrame(
         bench_report.row("commands", key, f"what {key}", 1, [seconds]) for key, seconds in rows
     )
-    assert bench_report.ratios(table)["times_papermill_command/run_1"] == 5
-    assert [line.rpartition(": ")[2] for line in bench_report.goals(table)] == ["met", "not met"]
-    assert bench_report.metrics(table)["commands/run_cold"] == 5
+    assert bench_report.ratios(found)["times_papermill_command/run_1"] == 5
+    assert [line.rpartition(": ")[2] for line in bench_report.goals(found)] == ["met", "not met"]
+    assert bench_report.metrics(found)["commands/run_cold"] == 5
 
 
 def test_error_rates_of_the_gate_are_shares_that_are_held_against_their_goals_as_far_as_trials_tell():
