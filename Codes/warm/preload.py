@@ -210,9 +210,8 @@ class Watching:
         self.count, self.last = thread_count(), ""
         self.starters: set[str] = set()
 
-    def find_spec(
-        self, name: str, path: Any = None, target: Any = None
-    ) -> None:  # pylint: disable=unused-argument
+    # pylint: disable-next=unused-argument
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """None; whose code has run since the last module was looked for has started the threads since then."""
         self.look()
         self.last = _package(name)
@@ -248,9 +247,8 @@ class Refusing(Loader):
     def __init__(self, never: Collection[str]) -> None:
         self.never = never
 
-    def find_spec(
-        self, name: str, path: Any = None, target: Any = None
-    ) -> ModuleSpec | None:  # pylint: disable=unused-argument
+    # pylint: disable-next=unused-argument
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """The spec of `name`, if it is not to be loaded."""
         return ModuleSpec(name, self) if name in self.never else None
 
