@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,7 +16,12 @@ AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
 
 
 def pytest_configure(config):
-    """Make the mark known with which a test tells how its fault is injected."""
+    """Make the mark known with which a test tells how its fault is injected; take Ctrl-C.
+
+    What a shell starts in the background ignores it, and so would the commands that tests interrupt.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "injected(*cells, then, ...): what to run before the test; see Store.start"
     )

@@ -1,5 +1,6 @@
 """The way to production on a tracking server that keeps the artifacts, too: files come over HTTP, and may be gone."""
 
+import contextlib
 import os
 import shutil
 
@@ -29,19 +30,19 @@ def fixture_remote(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     fresh_store(folder)
     server = Server(folder, clients.free_port()).start()
-    with pytest.MonkeyPatch.context() as patch:
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        stack.callback(server.kill)
+        stack.callback(mlflow.set_tracking_uri, None)
         patch.setenv("MLFLOW_TRACKING_URI", server.uri)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         patch.setattr(problems, "load", lambda name: PRIVATE)
         patch.setattr(reproduction, "ask", asked_once(reproduction.ask))
         tracking.use_store()
         for parameters in ({"max_iter": 1}, {"max_depth": 3, "max_iter": 60}):
-            promotion.register(train("hgb", **parameters), "remote")
+            promotion.register(train("hgb", hyperparameters=parameters), "remote")
         yield server
         for version in registry.versions("remote"):
             shutil.rmtree(CACHE / version.tags[registry.DIGEST], ignore_errors=True)
-    mlflow.set_tracking_uri(None)
-    server.kill()
 
 
 def command(*words):

@@ -30,14 +30,20 @@ def python(source: str) -> str:
     Raises SyntaxError where it is none.
     """
     try:
-        ast.parse(source)
-        return source
+        return _parsed(source)
     except SyntaxError:
         from IPython.core.inputtransformer2 import TransformerManager  # it takes a while
 
-        code = TransformerManager().transform_cell(AROUND.sub(r"\1pass", source))
+        return _parsed(TransformerManager().transform_cell(AROUND.sub(r"\1pass", source)))
+
+
+def _parsed(code: str) -> str:
+    """`code`, which can be parsed; a SyntaxError, which early releases of Python 3.11 lack for a null byte."""
+    try:
         ast.parse(code)
-        return code
+    except ValueError as error:
+        raise SyntaxError(str(error)) from error
+    return code
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_a_full_disk_under_the_artifacts_fails_the_run_and_keeps_the_notebook(ow
 
 def test_a_full_disk_under_the_store_is_told_and_keeps_the_notebook(own_store, tmp_path):
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as folder:
-        shutil.copy(own_store.uri.removeprefix("sqlite:///"), folder / "mlflow.db")
+        shutil.move(own_store.uri.removeprefix("sqlite:///"), folder / "mlflow.db")
         store = Store(f"sqlite:///{folder}/mlflow.db", tmp_path)
         full = store.start("full", FILL.format(path=str(folder))).finish()
         assert full.code == 1 and "Traceback" not in full.printed, full.printed
