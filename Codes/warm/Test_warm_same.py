@@ -510,6 +510,10 @@ def test_a_kernel_is_constrained_like_the_process_that_starts_it(constrained, wh
     if what == "threads of OpenMP" and len(os.sched_getaffinity(0)) == 1:
         pytest.skip("one processor is no constraint here")
     cold, warm = (found[what] for found in constrained)
+    if what == "threads of OpenMP" and warm == cold:
+        pytest.skip(
+            "another template has taken the place of the first, and was made where one can be had"
+        )
     assert warm == cold
 
 
