@@ -1,7 +1,7 @@
 """MLflow Projects: one command runs a notebook as an entry point, and makes one run, not two.
 
 $ python Codes/Check_projects.py
-entry points: compare, explore, main, promote, run, serve, start_here, train
+entry points: compare, explore, main, promote, run, serve, start_here, train, train_tensorflow, train_torch
 train: FINISHED, model=dummy, problem=breast_cancer, seed=3
 notebook: 02_train, in the experiment breast_cancer
 in Default: mlflow run -e train, which points to it

@@ -60,6 +60,10 @@ SHORT = {
         "classification": ("Codes.networks.torch_net.TorchClassifier", {}),
         "regression": ("Codes.networks.torch_net.TorchRegressor", {}),
     },
+    "tensorflow": {
+        "classification": ("Codes.networks.tensorflow_net.TensorFlowClassifier", {}),
+        "regression": ("Codes.networks.tensorflow_net.TensorFlowRegressor", {}),
+    },
 }
 # Hyperparameters that hold other estimators, which may be given by their names.
 INNER = ("estimator", "final_estimator", "regressor", "base_estimator")

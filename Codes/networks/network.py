@@ -1,6 +1,6 @@
 """What a network is to the workbook: an estimator at the end of a pipeline, whose weights are arrays.
 
-A framework is asked for six things (`Network._start` to `_use`); the rest is here, and the same for all: numbers,
+A framework is asked for seven things (`Network._start` to `_use`); the rest is here, and the same for all: numbers,
 gaps and categories, epochs, early stopping, a checkpoint of each epoch. So a saved network is what any other model
 is: a pipeline in a file of skops, without code. No framework's own format is written or read.
 """
@@ -349,6 +349,11 @@ def require(kind: type) -> None:
 def packages(kinds: Iterable[type]) -> set[str]:
     """The packages that saved models with estimators of these `kinds` need."""
     return {name for kind in kinds for name in getattr(kind, "PACKAGES", ())}
+
+
+def embedded(levels: int) -> int:
+    """The width of the embedding of a category with so many `levels`."""
+    return min(16, 1 + levels // 2)
 
 
 def drawn(count: int, seed: int) -> np.ndarray:

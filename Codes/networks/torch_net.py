@@ -17,6 +17,7 @@ from Codes.networks.network import (
     Lesson,
     Network,
     Regressor,
+    embedded,
     require,
     Rows,
     Watch,
@@ -54,8 +55,10 @@ class _Torch(Network):
         """
         from torch import nn
 
-        width = numbers + sum(map(_size, levels))
-        found: dict[str, Any] = {"codes": nn.ModuleList(nn.Embedding(n, _size(n)) for n in levels)}
+        width = numbers + sum(map(embedded, levels))
+        found: dict[str, Any] = {
+            "codes": nn.ModuleList(nn.Embedding(n, embedded(n)) for n in levels)
+        }
         if self.frequencies and numbers:
             found["waves"] = nn.Linear(2 * self.frequencies, WAVE)
             found["lengths"] = nn.ParameterList([_lengths(numbers, self.frequencies)])
@@ -184,11 +187,6 @@ class TorchClassifier(Classifier, _Torch):
 
 class TorchRegressor(Regressor, _Torch):
     """A regressor that PyTorch trains; see network.Network for its parameters."""
-
-
-def _size(levels: int) -> int:
-    """The width of the embedding of a category with so many levels."""
-    return min(16, 1 + levels // 2)
 
 
 def _lengths(numbers: int, frequencies: int) -> Any:

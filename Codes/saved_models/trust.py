@@ -34,6 +34,7 @@ from Codes.tables import cell_values
 # compute. What runs a function that it was given (PyFuncDistance64) is not among them.
 _KNOWN = {
     "Codes.dates": "Dates",
+    "Codes.networks.tensorflow_net": "TensorFlowClassifier TensorFlowRegressor",
     "Codes.networks.torch_net": "TorchClassifier TorchRegressor",
     "collections": "OrderedDict",
     "functools": "partial",
@@ -72,7 +73,12 @@ _KNOWN = {
 TYPES = frozenset(f"{module}.{name}" for module, names in _KNOWN.items() for name in names.split())
 # What loading a model of ours takes; a model may pin these, and the packages of types that somebody vouched for.
 PACKAGES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas", "scipy")
-OF_NETWORKS = ("torch",)  # and what a network of ours may pin beside
+OF_NETWORKS = (
+    "torch",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+)  # and what a network of ours may pin beside
 ALIKE = (
     "mlflow",
 )  # reads what another version of it has written: the model is skops' and scikit-learn's

@@ -1,0 +1,29 @@
+"""TensorFlow: a network, from its first epoch to production, by the commands of any other model.
+
+    python Codes/Check_tensorflow.py
+
+Where TensorFlow is not installed it says so in a line, and is done.
+
+Expected output:
+
+    learned     4 epochs, each with its loss; on its own rows the last is below the first
+    saved       as arrays in model.skops, without a file of the framework's
+    pins        keras, tensorflow-cpu, beside those of every model
+    gate        breast_cancer version 1: passed
+    REST        ['benign', 'benign', 'benign'] by version 1
+    batch       569 of 569 rows scored
+    altered     refused: its files are not those that were registered
+"""
+
+from functools import partial
+
+from Codes.networks import network, tensorflow_net
+from Codes.testing import network_sample, samples
+
+if __name__ == "__main__":
+    if network.is_installed(tensorflow_net.TensorFlowClassifier):
+        samples.check(partial(network_sample.report, "tensorflow"), __doc__)
+    else:
+        print(
+            'TensorFlow is not installed, so there is nothing to show: make install EXTRAS="tensorflow"'
+        )
