@@ -58,6 +58,7 @@ class _TensorFlow(Network):
     LIBRARY: ClassVar[tuple[str, str]] = ("tensorflow", "tensorflow")
     _live: Live
 
+    # pylint: disable-next=too-many-locals
     def layers(self, numbers: int, levels: list[int], seeds: Iterator[int], kind: str) -> Any:
         """The keras.Model of a network; a class of your own may make another, of the same inputs and outputs.
 

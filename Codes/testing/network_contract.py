@@ -1,4 +1,4 @@
-"""What holds of a network whatever trains it: it learns, is saved without code, goes on after a kill, is refused if altered.
+"""What holds of a network whatever trains it: it learns, is saved without code, goes on after a kill.
 
 A test module of a framework has a class that is derived from `Contract`, and names its model.
 """
