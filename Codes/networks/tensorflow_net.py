@@ -229,6 +229,7 @@ def _waves() -> type:
             shape = (input_shape[-1], self.frequencies)
             self.lengths = self.add_weight(shape=shape, initializer=self.initial, name="lengths")
 
+        # pylint: disable-next=arguments-differ
         def call(self, numbers: Any) -> Any:
             """The waves' heights."""
             angles = 2 * math.pi * numbers[:, :, None] * self.lengths
