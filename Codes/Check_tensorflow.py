@@ -15,15 +15,7 @@ Expected output:
     altered     refused: its files are not those that were registered
 """
 
-from functools import partial
-
-from Codes.networks import network, tensorflow_net
-from Codes.testing import network_sample, samples
+from Codes.testing import network_sample
 
 if __name__ == "__main__":
-    if network.is_installed(tensorflow_net.TensorFlowClassifier):
-        samples.check(partial(network_sample.report, "tensorflow"), __doc__)
-    else:
-        print(
-            'TensorFlow is not installed, so there is nothing to show: make install EXTRAS="tensorflow"'
-        )
+    network_sample.check("tensorflow", "TensorFlow", __doc__)

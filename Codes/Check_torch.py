@@ -15,13 +15,7 @@ Expected output:
     altered     refused: its files are not those that were registered
 """
 
-from functools import partial
-
-from Codes.networks import network, torch_net
-from Codes.testing import network_sample, samples
+from Codes.testing import network_sample
 
 if __name__ == "__main__":
-    if network.is_installed(torch_net.TorchClassifier):
-        samples.check(partial(network_sample.report, "torch"), __doc__)
-    else:
-        print('PyTorch is not installed, so there is nothing to show: make install EXTRAS="torch"')
+    network_sample.check("torch", "PyTorch", __doc__)

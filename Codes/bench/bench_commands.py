@@ -1,9 +1,6 @@
 """How long a command takes that is typed: by the template of commands, by a process of its own, and papermill's own."""
 
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from Codes.bench.bench_report import row, say
+from Codes.bench.bench_sweep import printed
 from Codes.bench.bench_ways import NOTEBOOK
-from Codes.ground.errors import WorkbookError
 from Codes.testing.testbed import wait_for
 from Codes.warm import command_client
 
@@ -76,21 +73,3 @@ def timed(command: list[str], environment: Mapping[str, str]) -> float:
     started = time.perf_counter()
     printed(command, environment)
     return time.perf_counter() - started
-
-
-def printed(command: list[str], environment: Mapping[str, str]) -> str:
-    """What `command` prints, in the bench's own folder; a WorkbookError where it fails."""
-    folder = environment.get("TMPDIR", tempfile.gettempdir())
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise WorkbookError(f"{os.path.basename(command[0])} {command[1]}: {last}")
-    return done.stdout

@@ -28,6 +28,7 @@ Rows = tuple[
 QUANTILES = 500  # by which a column of numbers is scaled
 HELD = 0.15  # of the rows to learn from, on which it is seen when to stop
 STEPS, FEWEST = 20, 8  # of an epoch at least, while each has so many rows
+WAVE = 8  # what the waves of a number become
 AT_ONCE = 4096  # rows that are answered at once, which bounds the memory
 DEVICES = ("auto", "cpu", "cuda")
 # setting: its type and the least that it may be

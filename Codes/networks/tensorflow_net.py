@@ -15,6 +15,7 @@ import numpy as np
 
 from Codes.ground.errors import WorkbookError
 from Codes.networks.network import (
+    WAVE,
     Arrays,
     Classifier,
     Lesson,
@@ -24,18 +25,16 @@ from Codes.networks.network import (
     embedded,
 )
 
-WAVE = 8  # what the waves of a number become
 # pylint: disable=import-error,no-member,abstract-method,too-many-ancestors  # an extra; a part of two classes
 
 
 def _distribution() -> str:
     """The package that brings the module tensorflow here: one of several."""
     names = ("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tensorflow-macos")
-    here = {name for name in names if _has(name)}
-    return next((name for name in names if name in here), "tensorflow-cpu")
+    return next(filter(_is_here, names), "tensorflow-cpu")
 
 
-def _has(package: str) -> bool:
+def _is_here(package: str) -> bool:
     try:
         return bool(metadata.version(package))
     except metadata.PackageNotFoundError:
@@ -70,7 +69,13 @@ class _TensorFlow(Network):
         """
         keras, _ = _libraries()
         draw = functools.partial(_initial, seeds)
-        seen = keras.Input((numbers,), dtype="float64" if kind == "float64" else "float32")
+
+        def dense(width: int, activation: str | None = None, kind: str = kind) -> Any:
+            initial = draw("GlorotUniform")
+            return keras.layers.Dense(width, activation, kernel_initializer=initial, dtype=kind)
+
+        exact = "float64" if kind == "float64" else "float32"  # of what comes in and goes out
+        seen = keras.Input((numbers,), dtype=exact)
         codes = keras.Input((len(levels),), dtype="int64")
         parts = [seen]
         for place, count in enumerate(levels):
@@ -80,21 +85,12 @@ class _TensorFlow(Network):
             parts.append(table(codes[:, place]))
         if self.frequencies and numbers:
             waves = _waves()(self.frequencies, draw("RandomNormal", stddev=0.1), dtype=kind)(seen)
-            dense = keras.layers.Dense(
-                WAVE, "relu", kernel_initializer=draw("GlorotUniform"), dtype=kind
-            )
-            parts.append(keras.layers.Flatten(dtype=kind)(dense(waves)))
+            parts.append(keras.layers.Flatten(dtype=kind)(dense(WAVE, "relu")(waves)))
         found = keras.layers.Concatenate(dtype=kind)(parts) if len(parts) > 1 else seen
         for _ in range(self.depth):
-            layer = keras.layers.Dense(
-                self.width, "relu", kernel_initializer=draw("GlorotUniform"), dtype=kind
-            )
-            found = keras.layers.Dropout(self.dropout, seed=next(seeds), dtype=kind)(layer(found))
-        last = "float64" if kind == "float64" else "float32"
-        said = keras.layers.Dense(
-            self.outputs_, kernel_initializer=draw("GlorotUniform"), dtype=last
-        )(found)
-        return keras.Model([seen, codes], said)
+            found = dense(self.width, "relu")(found)
+            found = keras.layers.Dropout(self.dropout, seed=next(seeds), dtype=kind)(found)
+        return keras.Model([seen, codes], dense(self.outputs_, kind=exact)(found))
 
     def _made(self, seed: int, kind: str) -> Any:
         numbers = len(self.knots_) + len(self.gaps_)

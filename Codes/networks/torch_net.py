@@ -12,6 +12,7 @@ import numpy as np
 
 from Codes.ground.errors import WorkbookError
 from Codes.networks.network import (
+    WAVE,
     Arrays,
     Classifier,
     Lesson,
@@ -23,7 +24,6 @@ from Codes.networks.network import (
     Watch,
 )
 
-WAVE = 8  # what the waves of a number become
 # pylint: disable=import-error,no-member,abstract-method,too-many-ancestors  # an extra; a part of two classes
 
 

@@ -27,10 +27,10 @@ from Codes.modeling import answers, models, rehearsal, training
 from Codes.problems import data, problem as problems
 from Codes.saved_models import reproduction, trust
 from Codes.serving import payload
+from Codes.testing.network_sample import OWN_FORMATS
 
 CANCER, DIABETES = problems.load("breast_cancer"), problems.load("diabetes")
 SMALL = {"epochs": 3, "width": 16, "frequencies": 4}
-OWN_FORMATS = (".pt", ".pth", ".pt2", ".pkl", ".keras", ".h5", ".pb")
 
 
 def mixed(rows=300):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -9,6 +10,7 @@ import pandas as pd
 
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import promotion, registry
+from Codes.modeling import models
 from Codes.problems import data, problem
 from Codes.saved_models import trust
 from Codes.scoring import job
@@ -62,3 +64,13 @@ def _answered(version: registry.Version, loaded: trust.Loaded, folder: Path) -> 
         trust.load(copy, expected=loaded.digest)
     except WorkbookError as error:
         yield f"altered     refused: {error.message.partition(': ')[2].partition(':')[0]}"
+
+
+def check(model: str, framework: str, doc: str) -> None:
+    """Check what the docstring `doc` promises of the short name `model`; say so where its `framework` is missing."""
+    if model in models.names():
+        samples.check(partial(report, model), doc)
+    else:
+        print(
+            f'{framework} is not installed, so there is nothing to show: make install EXTRAS="{model}"'
+        )
