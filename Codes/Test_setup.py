@@ -19,6 +19,8 @@ from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.notebook_files import parameters
 
 WORKFLOW = ROOT / ".github" / "workflows" / "main.yml"
+PINS = sorted(ROOT.glob("requirements*.txt"))
+WITHOUT_HASH = "torch"  # each of its builds has others
 NUMBERED = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
@@ -52,8 +54,8 @@ def a_checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / ".ci", folder / ".ci")
     shutil.copytree(ROOT / "Resources" / "kernels", folder / "Resources" / "kernels")
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder)
+    for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *PINS):
+        shutil.copy(path, folder)
     return folder
 
 
@@ -113,11 +115,12 @@ case $1 in venv) shift; for last; do :; done; {sys.executable} -m venv --without
 """
 
 
-def install(folder: Path, python: str = "") -> subprocess.CompletedProcess:
+def install(folder: Path, python: str = "", extras: str = "") -> subprocess.CompletedProcess:
     """`make install` with a uv that notes its calls and fails while a file `broken` is there."""
     uv = script(folder.parent / "tools" / "uv", STUB_UV)
     path = f"{uv.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return call("make", "install", f"PYTHON={python}", folder=folder, PATH=path)
+    given = (f"PYTHON={python}", f"EXTRAS={extras}")
+    return call("make", "install", *given, folder=folder, PATH=path)
 
 
 def calls(folder: Path) -> int:
@@ -147,6 +150,18 @@ def test_an_extra_that_there_is_not_is_refused_with_those_that_there_are(checkou
         seen.returncode != 0
         and "no extra 'torhc'; there are: cluster onnx guests torch" in seen.stderr
     )
+
+
+def test_an_extra_is_installed_once_by_the_pins_that_it_has_beyond_the_others(checkout: Path):
+    assert install(checkout, extras="onnx").returncode == 0 and calls(checkout) == 3
+    (checkout / "broken").touch()
+    assert install(checkout, extras="tensorflow").returncode != 0 and calls(checkout) == 1
+    (checkout / "broken").unlink()
+    assert install(checkout, extras="tensorflow").returncode == 0 and calls(checkout) == 1
+    assert install(checkout, extras="tensorflow").returncode == 0 and calls(checkout) == 0
+    with (checkout / "requirements-tensorflow.txt").open("a") as file:
+        file.write("# changed\n")
+    assert install(checkout, extras="tensorflow").returncode == 0 and calls(checkout) == 1
 
 
 def test_an_install_that_failed_half_way_is_not_taken_for_done(checkout: Path):
@@ -200,7 +215,7 @@ def test_clean_removes_what_was_generated_and_nothing_else(checkout: Path):
         (checkout / name).touch()
     assert call("make", "clean", "YES=1", folder=checkout).returncode == 0
     left = {path.name for path in checkout.iterdir()}
-    shipped = {".ci", "Resources", "Makefile", "requirements.txt", "pyproject.toml"}
+    shipped = {".ci", "Resources", "Makefile", "pyproject.toml", *(path.name for path in PINS)}
     assert left == shipped | {".venv", ".env", "notes.txt"}
 
 
@@ -212,32 +227,49 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def pins() -> dict[str, list[str]]:
-    """The versions that requirements.txt pins, by package."""
+def pins(path: Path) -> dict[str, list[str]]:
+    """The versions that the file at `path` pins, by package."""
     found: dict[str, list[str]] = {}
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     for name, version in re.findall(
-        r"^([a-z0-9.-]+)(?:\[[^\]]*\])?==([^ ;\\]+)", text, re.MULTILINE
+        r"^([a-z0-9.-]+)(?:\[[^\]]*\])?==([^ ;\\\n]+)", path.read_text("utf-8"), re.MULTILINE
     ):
         found.setdefault(name, []).append(version)
     return found
 
 
-@pytest.mark.parametrize("line", project()["dependencies"])
-def test_each_dependency_is_pinned_within_its_range(line: str):
+def ranges() -> list[tuple[str, Path]]:
+    """(a requirement of pyproject.toml, the file that has to pin it)."""
+    found = [(line, ROOT / "requirements.txt") for line in project()["dependencies"]]
+    for extra, lines in project()["optional-dependencies"].items():
+        own = ROOT / f"requirements-{extra}.txt"
+        found += [(line, own if own.exists() else ROOT / "requirements.txt") for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(("line", "path"), ranges())
+def test_each_dependency_is_pinned_within_its_range(line: str, path: Path):
     wanted = Requirement(line)
-    versions = pins().get(wanted.name.lower(), [])
-    assert versions, f"{wanted.name} is not in requirements.txt: make requirements"
+    versions = pins(path).get(wanted.name.lower().replace("_", "-"), [])
+    assert versions, f"{wanted.name} is not in {path.name}: make requirements"
     assert all(Version(version) in wanted.specifier for version in versions)
 
 
-def test_each_pin_has_hashes_and_no_address_or_path_is_written_down():
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", PINS, ids=lambda path: path.name)
+def test_each_pin_has_hashes_and_no_address_or_path_is_written_down(path: Path):
+    text = path.read_text(encoding="utf-8")
     blocks = re.split(r"\n(?=[a-z])", text)[1:]
-    assert len(blocks) > 100
-    assert all("==" in block and "--hash=sha256:" in block for block in blocks)
+    assert all("==" in each for each in blocks) and len(blocks) == sum(
+        map(len, pins(path).values())
+    )
+    without = [each for each in blocks if "--hash=sha256:" not in each]
+    assert all(each.startswith(f"{WITHOUT_HASH}==") for each in without)
     assert "://" not in text and "--index" not in text and "--find-links" not in text
     assert str(ROOT) not in text and str(Path.home()) not in text
+
+
+def test_no_package_is_pinned_twice():
+    names = [name for path in PINS for name in pins(path)]
+    assert len(names) == len(set(names)) > 200
 
 
 # workflow
