@@ -216,6 +216,9 @@ def board(count, trial=False, **values):
         ],
         "trial": [str(i) if trial else None for i in range(count)],
         "train": values.get("train", RANDOM.uniform(0.6, 0.9, count)),
+        "fit_seconds": 10 ** RANDOM.uniform(-3, 5, count),
+        "row_ms": 10 ** RANDOM.uniform(0, 2, count),
+        "row_ms_of_1000": 10 ** RANDOM.uniform(-4, 1, count),
     }
     frame = boards.frame(verdict.choose(question(), runs_of(scores, **given)))
     return frame.assign(**values.get("instead", {}))
@@ -239,6 +242,7 @@ BOARDS = {
 def test_runs(case):
     check(plots.leaderboard(BOARDS[case], "neg_root_mean_squared_log_error"))
     check(plots.train_against_validation(BOARDS[case], "neg_root_mean_squared_log_error"))
+    check(plots.expenses(BOARDS[case]))
 
 
 def test_of_200_trials_the_best_the_taken_and_the_last_are_shown_by_their_numbers():

@@ -23,7 +23,9 @@ class Run:  # pylint: disable=too-many-instance-attributes
         setting: its parameters but seed and rows, the hyperparameters among them.
         rows: to train on, drawn of all; ALL where none were drawn.
         code: of its code, data and packages, as far as its fingerprint tells.
-        kilobytes: the size of its saved model; seconds: that it took; train: its score on training rows.
+        kilobytes: the size of its saved model; seconds: that it took, fit_seconds of these in training.
+        row_ms, row_ms_of_1000: milliseconds of an answer to a row asked alone, and for each of 1,000 asked at once.
+        train: its score on training rows.
         trial, sweep: its number in a sweep, and that sweep's run.
         whole: made by the runner, so that it has what registering needs.
     """
@@ -37,6 +39,9 @@ class Run:  # pylint: disable=too-many-instance-attributes
     code: str = ""
     kilobytes: float = math.nan
     seconds: float = math.nan
+    fit_seconds: float = math.nan
+    row_ms: float = math.nan
+    row_ms_of_1000: float = math.nan
     train: float = math.nan
     trial: str = ""
     sweep: str = ""

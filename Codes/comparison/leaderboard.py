@@ -32,6 +32,8 @@ class Row:  # pylint: disable=too-many-instance-attributes
         score, gain: each with half its 95 % interval; the gain is over the baseline on the same rows, over 0 is better.
         behind: by how much it is worse than the best, `behind_reach` to each side: all of these hold at once.
         rows: to train on; infinite: all.
+        seconds: of the whole run, fit_seconds of these in training; row_ms: of an answer to a row asked alone,
+            row_ms_of_1000: to each of 1,000 asked at once.
     """
 
     mark: str
@@ -47,7 +49,10 @@ class Row:  # pylint: disable=too-many-instance-attributes
     baseline: float
     rows: float
     seconds: float
+    fit_seconds: float
     kilobytes: float
+    row_ms: float
+    row_ms_of_1000: float
     seeds: int
     model: str
 
@@ -71,7 +76,6 @@ def metrics(deciding: str) -> list[str]:
 def _row(choice: Choice, each: Contestant, name: str) -> Row:
     own, gain = each.scored.own(), each.scored.gain()
     behind = choice.contestants[0].scored.over(each.scored).value if each.known else math.nan
-    seconds = [run.seconds for run in each.runs if not math.isnan(run.seconds)]
     return Row(
         TAKEN if each is choice.taken else CLOSE if each.close else "",
         name + (f" × {len(each.runs)} seeds" if len(each.runs) > 1 else ""),
@@ -85,11 +89,20 @@ def _row(choice: Choice, each: Contestant, name: str) -> Row:
         each.run.train,
         each.scored.baseline,
         each.run.rows,
-        sum(seconds) / len(seconds) if seconds else math.nan,
+        _mean([run.seconds for run in each.runs]),
+        _mean([run.fit_seconds for run in each.runs]),
         each.run.kilobytes,
+        each.run.row_ms,
+        each.run.row_ms_of_1000,
         len(each.runs),
         str(each.run.setting.get("model", each.run.notebook)).rpartition(".")[2],
     )
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of those of `values` that are known; NaN of none."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def as_dict(choice: Choice) -> dict[str, Any]:

@@ -128,12 +128,15 @@ def _run(record: Mapping[str, Any], score: Scored) -> Run:
         params.get("seed", ""),
         score.trained or _rows(params.get("rows", "0")),
         _code(_text(record, f"{TAGS}fingerprint.parts")),
-        _number(record.get("metrics.model_kb")),
-        _seconds(record),
-        _number(record.get(f"metrics.train_{score.metric}", math.nan)),
-        _text(record, f"{TAGS}sweep.trial"),
-        _text(record, PARENT),
-        bool(_text(record, f"{TAGS}fingerprint")),
+        kilobytes=_number(record.get("metrics.model_kb")),
+        seconds=_seconds(record),
+        fit_seconds=_number(record.get("metrics.fit_seconds")),
+        row_ms=_number(record.get("metrics.row_ms")),
+        row_ms_of_1000=_number(record.get("metrics.row_ms_of_1000")),
+        train=_number(record.get(f"metrics.train_{score.metric}", math.nan)),
+        trial=_text(record, f"{TAGS}sweep.trial"),
+        sweep=_text(record, PARENT),
+        whole=bool(_text(record, f"{TAGS}fingerprint")),
     )
 
 

@@ -87,6 +87,18 @@ def test_runs_are_drawn_even_where_there_are_none():
         assert "no" in drawn(table.head(0), "roc_auc").axes[0].texts[0].get_text()
 
 
+def test_what_runs_cost_is_drawn_by_its_numbers_and_what_one_did_not_log_is_left_open():
+    scores = measured([0.7, 0.6], np.random.default_rng(0))
+    costs = {"fit_seconds": [40.0, np.nan], "row_ms": [8.0, 7.0], "row_ms_of_1000": [0.2, np.nan]}
+    runs = runs_of(scores, model=["torch", "linear"], model_kb=[450.0, 5.0], **costs)
+    table = leaderboard.frame(verdict.choose(question(), runs))
+    figure = plots.expenses(table)
+    shown = [{t.get_text() for t in axes.texts} for axes in figure.axes]
+    assert labelled(figure) and shown == [{"40"}, {"450", "5"}, {"8", "7", "0.2"}]
+    silent = plots.expenses(table.assign(fit_seconds=np.nan, row_ms=np.nan))
+    assert "no runs" in silent.axes[0].texts[0].get_text()
+
+
 def test_drawing_keeps_the_settings_and_leaves_no_open_figure():
     before = dict(matplotlib.rcParams)
     plots.flow()

@@ -500,6 +500,25 @@ def scores_of(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     axes.locator_params(axis="x", nbins=5)
 
 
+def amounts_of(
+    axes: Axes, table: pd.DataFrame, columns: dict[str, tuple[str, str]], unit: str
+) -> None:
+    """The amounts in `columns` ({name: (marker, label)}) of each row of `table`, with numbers, on a log axis."""
+    for (name, (marker, label)), color in zip(columns.items(), CYCLE):
+        known = table[np.isfinite(table[name]) & (table[name] > 0)]
+        axes.scatter(known[name], known.index, marker=marker, s=22, color=color, label=label)
+        for place, value in zip(known.index, known[name]):
+            where = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(number(value, 2), (value, place), fontsize=7, **where)
+    names = [*columns]
+    values = table[names].to_numpy(float)
+    values = values[np.isfinite(values) & (values > 0)]
+    if values.size:
+        log_ticks(axes, values)
+        axes.set_xlim(values.min() / 2, values.max() * 5)
+    axes.set(title=" and ".join(label for _, label in columns.values()).capitalize(), xlabel=unit)
+
+
 def behind_the_best(axes: Axes, table: pd.DataFrame) -> None:  # pylint: disable=too-many-locals
     """How far each row of leaderboard.frame's `table` is behind the best on the same rows; intervals that hold at once.
 

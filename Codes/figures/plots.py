@@ -260,6 +260,28 @@ def leaderboard(table: pd.DataFrame, metric: str) -> Figure:
 
 
 @styled
+def expenses(table: pd.DataFrame) -> Figure:
+    """What each contestant costs: the seconds of its training, the size of its model, the milliseconds of an answer.
+
+    Args:
+        table: of leaderboard.frame, shown in its order; what a run did not log is left open.
+    """
+    if not table[["fit_seconds", "row_ms"]].notna().any(axis=None):
+        return panels.nothing("no runs that logged what they cost")
+    top = panels.foremost(table, MOST + 4)[::-1].reset_index(drop=True)
+    size = (10, 1.5 + 0.26 * len(top))
+    figure, (left, *others) = plt.subplots(1, 3, figsize=size, sharey=True)
+    panels.amounts_of(left, top, {"fit_seconds": ("o", "training")}, "seconds")
+    panels.amounts_of(others[0], top, {"kilobytes": ("o", "model")}, "kB")
+    asked = {"row_ms": ("o", "a row alone"), "row_ms_of_1000": ("D", "a row of 1,000")}
+    panels.amounts_of(others[1], top, asked, "ms of the processor")
+    panels.name_ticks(left.yaxis, top.index, top.name, 40, fontsize=7.5)
+    left.set_ylim(-0.6, len(top) - 0.4)
+    others[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
+    return figure
+
+
+@styled
 def sweep(table: pd.DataFrame, metric: str, direction: str = "maximize") -> Figure:
     """A sweep's trials: the score of each with the best so far, and the score over each parameter that varied.
 

@@ -5,8 +5,9 @@ import inspect
 import itertools
 import json
 import sys
+import time
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, cast
 
@@ -37,6 +38,14 @@ from Codes.saved_models import trust
 from Codes.saved_models.skops_alone import io as skops
 
 SIZE = "model_kb"  # the saved model's size, of two that are as good the smaller is taken
+SECONDS = "fit_seconds"  # of training
+# milliseconds of the processor for an answer: to a row asked alone, and for each of MANY asked at once
+ALONE, AMONG = "row_ms", "row_ms_of_1000"
+MANY, ASKED, ENOUGH = (
+    1000,
+    15,
+    0.3,
+)  # rows; how often each is asked at most; seconds after which it is enough
 # Short name -> task -> (class, our defaults). Defaults differ from scikit-learn's only where its own
 # fail on a real table: a forest of pure leaves is slow to save, 100 steps do not fit a wide linear model.
 SHORT = {
@@ -130,6 +139,14 @@ def columns(problem: Problem, X: pd.DataFrame) -> tuple[list[str], list[str], li
     return numeric, categorical, date
 
 
+def fit(pipeline: Pipeline, X: pd.DataFrame, y: pd.Series) -> Pipeline:
+    """Fit `pipeline`, and log the seconds that it took (fit_seconds) to the active run."""
+    began = time.perf_counter()
+    pipeline.fit(X, y)
+    mlflow.log_metric(SECONDS, time.perf_counter() - began)
+    return pipeline
+
+
 def log(
     pipeline: Pipeline, X: pd.DataFrame, name: str = "model", trusted: Collection[str] = ()
 ) -> ModelInfo:
@@ -137,7 +154,7 @@ def log(
 
     Args:
         X: features it was fitted on: the signature's columns and types, and the first rows as the example. What the
-            model answers for these is kept too, so that a later load can be held against it.
+            model answers for these is kept too, so that a later load can be held against it; and what an answer costs.
         trusted: full names of third-party types that the saved file may hold (an explicit opt-in).
     """
     with warnings.catch_warnings():
@@ -146,11 +163,28 @@ def log(
         warnings.filterwarnings("ignore", message=".*integer column.*")
         fields = fields_of(pipeline, X, trusted)
         found = mlflow.sklearn.log_model(pipeline, name=name, **fields)
-    mlflow.log_metric(SIZE, fields["metadata"][SIZE])
+    mlflow.log_metrics({SIZE: fields["metadata"][SIZE]} | answering_ms(pipeline, X))
     if vouched := sorted(trust.strange(fields["skops_trusted_types"])):
         # asked for once: what registers it need not ask again
         mlflow.set_tag(trust.VOUCHED, json.dumps(vouched))
     return found
+
+
+def answering_ms(pipeline: Pipeline, X: pd.DataFrame) -> dict[str, float]:
+    """{metric: milliseconds of the processor} that the fitted `pipeline` takes to answer a row of `X` (see ALONE)."""
+    answer = getattr(pipeline, "predict_proba", pipeline.predict)
+    many = X.iloc[np.resize(np.arange(len(X)), MANY)]
+    return {ALONE: _milliseconds(answer, X.head(1)), AMONG: _milliseconds(answer, many) / MANY}
+
+
+def _milliseconds(answer: Callable[[pd.DataFrame], Any], rows: pd.DataFrame) -> float:
+    """The median of what `answer` takes for `rows`: a wait for a busy machine does not count."""
+    taken: list[float] = []
+    while len(taken) < ASKED and sum(taken) < 1000 * ENOUGH:
+        began = time.process_time()
+        answer(rows)
+        taken.append(1000 * (time.process_time() - began))
+    return float(np.median(taken))
 
 
 def fields_of(pipeline: Pipeline, X: pd.DataFrame, trusted: Collection[str] = ()) -> dict:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -40,13 +41,16 @@ def fit(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> pd.DataFra
         )
     X, y = data.features(train, problem), data.target(train, problem)
     held = held_rows(problem, train, int(learner.random_state or 0))
+    began = time.perf_counter()
     with _kept(_key(pipeline, X, y, held)) as file:
         watch = _Watch(problem, y, held, file)
         pipeline.fit(X, y, **{f"{pipeline.steps[-1][0]}__watch": watch})
+    seconds = time.perf_counter() - began + watch.earlier()
     course = pd.DataFrame(watch.course).rename_axis("epoch")
     course.index += 1
     course.attrs["best"] = int(course.loss.idxmin())
-    mlflow.log_metrics({"epochs": len(course), "best_epoch": course.attrs["best"]})
+    figures = {"epochs": len(course), "best_epoch": course.attrs["best"], models.SECONDS: seconds}
+    mlflow.log_metrics(figures)
     return course
 
 
@@ -72,6 +76,7 @@ class _Watch:
         self.actual = y.to_numpy()[held]
         self.labels = np.unique(y).tolist() if problem.task == "classification" else None
         self.course: list[dict[str, float]] = []
+        self.resumed = 0
 
     def held(self) -> np.ndarray:
         """The mask."""
@@ -99,10 +104,14 @@ class _Watch:
         if self.file is None or not self.file.exists():
             return None
         content = self.file.read_bytes()
-        epoch = network.epochs_of(content)
-        mlflow.set_tag(RESUMED, epoch)
-        print(f"going on after epoch {epoch}, where an earlier process was ended")
+        self.resumed = network.epochs_of(content)
+        mlflow.set_tag(RESUMED, self.resumed)
+        print(f"going on after epoch {self.resumed}, where an earlier process was ended")
         return content
+
+    def earlier(self) -> float:
+        """The seconds of the epochs that a process that was killed has learned."""
+        return sum(figures["seconds"] for figures in self.course[: self.resumed])
 
     def save(self, checkpoint: bytes) -> None:
         """Keep a checkpoint."""

@@ -50,7 +50,8 @@ def measured(truth, random, rows=200, how=HOLD_OUT, baseline=0.0, metric="roc_au
 def table(scores, **columns):
     """A table such as tracking.runs gives of 02_train's runs with these Scored; `columns` by their names' last part.
 
-    Among them: model, hyperparameters, rows, seed (parameters); model_kb (metrics); seconds; trial, sweep, code.
+    Among them: model, hyperparameters, rows, seed (parameters); model_kb, fit_seconds, row_ms (metrics); seconds;
+    trial, sweep, code.
     """
     rows = []
     for i, score in enumerate(scores):
@@ -69,6 +70,9 @@ def _row(run_id, score, given):
         "params.rows": given.get("rows", "20000"),
         "params.seed": given.get("seed", "0"),
         "metrics.model_kb": given.get("model_kb", 100.0),
+        "metrics.fit_seconds": given.get("fit_seconds", np.nan),
+        "metrics.row_ms": given.get("row_ms", np.nan),
+        "metrics.row_ms_of_1000": given.get("row_ms_of_1000", np.nan),
         "start_time": (start := pd.Timestamp("2026-01-01")),
         "end_time": start + pd.Timedelta(given.get("seconds", 2.0), "s"),
         f"metrics.train_{name}": given.get("train", np.nan),
