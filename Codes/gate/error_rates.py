@@ -2,7 +2,7 @@
 
     python -m Codes.gate.error_rates 400 150      how often, of the whole and of the slices
 
-Each time there are new test rows and two models, whose answers are drawn so that the truth is known: scores of the
+Each time there are new outcomes and two models, whose answers are drawn so that the truth is known: scores of the
 positives lie higher by an amount that gives the ROC AUC; those of the two models go together, and on a day all rows
 of a model share a part of its error. Prints a JSON object a line: what, how often, of how many.
 """
@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from Codes.judgement import paired
-from Codes.judgement.paired import Answers
+from Codes.judgement.paired import Answers, Rows
 from Codes.problems import problem as problems
 
 AUC, BETTER = 0.68, 0.01  # of the one in production; by how much the better one is better
@@ -50,11 +50,19 @@ def made(gate: dict[str, Any] | None = None) -> problems.Problem:
     return problems.Problem.model_validate(fields | {"gate": gate or {}})
 
 
+def same_rows(problem: problems.Problem, count: int, days: bool) -> Rows:
+    """`count` rows with their day, the same each time, as the calendar is: so their draws are made once."""
+    day = np.random.default_rng(0).integers(0, DAYS, count)
+    frame = pd.DataFrame({"day": day})
+    return Rows(problem, frame, day if days else np.arange(count))
+
+
 def drawn(
-    random: np.random.Generator, count: int, gain: float, days: bool
-) -> tuple[pd.DataFrame, Answers, Answers]:
-    """(a frame of `count` rows with their day, the answers of a candidate better by `gain`, those of the champion)."""
-    late, day = random.random(count) < POSITIVE, random.integers(0, DAYS, count)
+    random: np.random.Generator, frame: pd.DataFrame, gain: float, days: bool
+) -> tuple[Answers, Answers]:
+    """The answers of a candidate better by `gain`, and those of the champion, for the rows of `frame` with their day."""
+    count, day = len(frame), frame.day.to_numpy()
+    late = random.random(count) < POSITIVE
     shared, tables = random.normal(size=count), []
     for auc in (AUC + gain, AUC):
         of_day = math.sqrt(OF_DAY) * random.normal(size=DAYS)[day] if days else 0.0
@@ -63,24 +71,21 @@ def drawn(
         score = stats.norm.cdf(math.sqrt(2) * stats.norm.ppf(auc) * late + noise)
         table = {"actual": late, "probability of False": 1 - score, "probability of True": score}
         tables.append(paired.Answers(pd.DataFrame(table), [False, True]))
-    return pd.DataFrame({"day": day}), tables[0], tables[1]
+    return tables[0], tables[1]
 
 
-def passes(
-    random: np.random.Generator, problem: problems.Problem, count: int, gain: float, days: bool
-) -> bool:
-    """Whether the gate finds the candidate better on one set of rows."""
-    frame, candidate, champion = drawn(random, count, gain, days)
-    rows = paired.Rows(problem, frame, np.asarray(frame.day if days else frame.index))
+def passes(random: np.random.Generator, rows: Rows, gain: float, days: bool) -> bool:
+    """Whether the gate finds the candidate better on one set of answers for the `rows`."""
+    candidate, champion = drawn(random, rows.frame, gain, days)
     return paired.difference(rows, rows.measure(candidate), rows.measure(champion)).low > 0
 
 
 def refuses_a_slice(random: np.random.Generator, problem: problems.Problem, days: bool) -> bool:
     """Whether of two equally good models the gate finds one worse in a slice."""
-    frame, candidate, champion = drawn(random, SLICE_ROWS * max(SLICES) + 500, 0.0, days)
-    columns = {name: random.integers(0, n, len(frame)) for name, n in zip("abcd", SLICES)}
-    frame = frame.assign(**columns)
-    rows = paired.Rows(problem, frame, np.asarray(frame.day if days else frame.index))
+    rows = same_rows(problem, SLICE_ROWS * max(SLICES) + 500, days)
+    candidate, champion = drawn(random, rows.frame, 0.0, days)
+    columns = {name: random.integers(0, n, len(rows.frame)) for name, n in zip("abcd", SLICES)}
+    rows.frame = rows.frame.assign(**columns)
     table = paired.slices(rows, candidate, champion)
     return bool(paired.left_behind(table, problem.gate.slice_loss or 0.0).any())
 
@@ -90,7 +95,8 @@ def measured(times: int, slice_times: int) -> Iterator[dict]:
     problem = made()
     for gain, days, count in itertools.product((0.0, BETTER), (False, True), SIZES):
         random, often = np.random.default_rng(1), max(1, round(times * SIZES[count]))
-        hits = sum(passes(random, problem, count, gain, days) for _ in range(often))
+        rows = same_rows(problem, count, days)
+        hits = sum(passes(random, rows, gain, days) for _ in range(often))
         key, what, wrong = "no_better", "no better, passes", hits
         if gain:
             key, what, wrong = "better", "better by 0.01, refused", often - hits

@@ -126,7 +126,8 @@ def test_intervals_of_many_slices_are_wider_than_that_of_one():
 
 def test_slices_that_no_model_can_be_measured_on_are_not_known_and_one_the_candidate_cannot_is_behind():
     random = np.random.default_rng(0)
-    frame, candidate, champion = error_rates.drawn(random, 2000, 0.0, False)
+    frame = error_rates.same_rows(MADE, 2000, False).frame
+    candidate, champion = error_rates.drawn(random, frame, 0.0, False)
     late = candidate.table["actual"]
     frame = frame.assign(kind=np.where(late & (frame.index % 2 == 0), "only late", "both"))
     rule = problems.Gate(slices=["kind"], slice_rows=100)
@@ -140,7 +141,8 @@ def test_slices_that_no_model_can_be_measured_on_are_not_known_and_one_the_candi
 
 def test_the_simulated_difference_is_the_one_that_was_asked_for():
     random = np.random.default_rng(3)
-    _, candidate, champion = error_rates.drawn(random, 200_000, 0.01, True)
+    frame = error_rates.same_rows(MADE, 200_000, True).frame
+    candidate, champion = error_rates.drawn(random, frame, 0.01, True)
     values = [paired.value(MADE, m.table, m.labels) for m in (candidate, champion)]
     assert values[1] == pytest.approx(0.68, abs=0.01)
     assert values[0] - values[1] == pytest.approx(0.01, abs=0.004)
@@ -148,7 +150,8 @@ def test_the_simulated_difference_is_the_one_that_was_asked_for():
 
 def test_the_error_rates_are_those_of_the_gates_own_comparison():
     random = np.random.default_rng(4)
-    assert error_rates.passes(random, MADE, 1000, 0.2, days=True)
-    assert not error_rates.passes(random, MADE, 1000, -0.2, days=False)
+    by_days, rows = (error_rates.same_rows(MADE, 1000, days) for days in (True, False))
+    assert error_rates.passes(random, by_days, 0.2, days=True)
+    assert not error_rates.passes(random, rows, -0.2, days=False)
     gate = {"slices": list("abcd"), "slice_rows": 10_000, "slice_loss": 0.0}
     assert not error_rates.refuses_a_slice(random, error_rates.made(gate), days=False)

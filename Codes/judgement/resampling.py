@@ -134,21 +134,37 @@ def _of_ranks(
         if len(labels) == 2
         else range(len(labels))
     )
-    sorts = [np.unique(-scores[:, i], return_inverse=True)[1] for i in chosen]
-    hits = [np.asarray(table.actual == labels[i]) for i in chosen]
+    ranked = [_Ranked(scores[:, i], np.asarray(table.actual == labels[i])) for i in chosen]
     area = _roc_auc if metric == "roc_auc" else _average_precision
 
-    def one(w: np.ndarray, order: np.ndarray, hit: np.ndarray) -> float:
-        size = order.max() + 1
-        return area(np.bincount(order, w * hit, size), np.bincount(order, w * ~hit, size))
-
     def measure(w: np.ndarray) -> float:
-        values = [one(w, order, hit) for order, hit in zip(sorts, hits) if w[hit].any()]
-        if not values or all(w[hit].sum() == w.sum() for hit in hits):
+        counts = [each.counts(w) for each in ranked]
+        values = [area(hits, others) for hits, others in counts if hits.any()]
+        if not values or not any(others.any() for _, others in counts):
             return np.nan
         return float(np.mean(values))
 
     return measure
+
+
+class _Ranked:
+    """The rows by their score, the highest first: sorted once for all draws."""
+
+    def __init__(self, scores: np.ndarray, hit: np.ndarray) -> None:
+        self.order = np.argsort(-scores, kind="stable")
+        ordered = scores[self.order]
+        self.hit = hit[self.order].astype(float)
+        # where another score begins
+        self.starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+
+    def counts(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many rows of the class, and how many others, are drawn at each score."""
+        drawn = w[self.order].astype(float)
+        hits = drawn * self.hit
+        others = drawn - hits
+        if len(self.starts) == len(drawn):
+            return hits, others
+        return np.add.reduceat(hits, self.starts), np.add.reduceat(others, self.starts)
 
 
 def _roc_auc(hits: np.ndarray, others: np.ndarray) -> float:
