@@ -24,13 +24,20 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
         run = client.create_run(experiment, tags={TAG: score.as_tag()})
         client.log_param(run.info.run_id, "model", model)
         client.log_param(run.info.run_id, "rows", "20000")
+        client.log_param(run.info.run_id, "problem", "folder/flights.yaml")
         client.log_metric(run.info.run_id, "validation_roc_auc", score.score)
         client.set_terminated(run.info.run_id)
+    scored = run.info.run_id
     client.set_terminated(client.create_run(experiment).info.run_id)  # another notebook's
+    saved_view.begin(client, client.get_run(scored))
+    view = "mlflow.sharedViewState.workbook-flights"
+    begun = json.loads(json.loads(client.get_experiment(experiment).tags[view])["state"])
+    assert begun["selectedColumns"][-2:] == ["params.`model`", "params.`rows`"], "by one run alone"
     runs = tracking.runs("flights")
     saved_view.keep(verdict.choose(known_runs.question(), runs), runs)
     tags = client.get_experiment(experiment).tags
-    state = json.loads(json.loads(tags["mlflow.sharedViewState.workbook-flights"])["state"])
+    state = json.loads(json.loads(tags[view])["state"])
+    assert state["searchFilter"] == begun["searchFilter"]
     found = client.search_runs(
         [experiment], state["searchFilter"], order_by=[f"{state['orderByKey']} DESC"]
     )

@@ -68,11 +68,6 @@ def frame(choice: Choice) -> pd.DataFrame:
     return pd.DataFrame([asdict(row) for row in table(choice)], columns=list(Row.__annotations__))
 
 
-def metrics(deciding: str) -> list[str]:
-    """The metrics of a run that the columns of the table are made of, the score first."""
-    return [f"{part}_{deciding}" for part in ("validation", "error", "gain")]
-
-
 def _row(choice: Choice, each: Contestant, name: str) -> Row:
     own, gain = each.scored.own(), each.scored.gain()
     behind = choice.contestants[0].scored.over(each.scored).value if each.known else math.nan

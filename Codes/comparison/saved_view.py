@@ -6,18 +6,22 @@ The UI lists it under its saved views, and opens it by an address.
 import contextlib
 import json
 import time
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
-from Codes.comparison import leaderboard
-from Codes.comparison.contestants import Choice
 from Codes.judgement.scored import TAG
 from Codes.runs import liveness
+
+if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
+    import pandas as pd
+
+    from Codes.comparison.contestants import Choice
 
 VIEW = "mlflow.sharedViewState."  # before the view's key, as the UI reads it
 NAME = "{problem}: scored runs, the best first"
@@ -44,7 +48,19 @@ STATE = {
 }
 
 
-def keep(choice: Choice, runs: pd.DataFrame) -> None:
+def begin(client: MlflowClient, run: Run) -> None:
+    """Let the UI show the finished `run`, and all that are scored on the same rows, where no view does so yet."""
+    problem = Path(run.data.params.get("problem", "")).stem
+    with contextlib.suppress(KeyError, ValueError, MlflowException):
+        kept = json.loads(run.data.tags[TAG])
+        experiment = client.get_experiment(run.info.experiment_id)
+        if problem and kept["digest"] not in experiment.tags.get(VIEW + _key(problem), ""):
+            shown = [name for name in ("model", "rows", "seed") if name in run.data.params]
+            state = _state(kept["metric"], kept["more"], kept["digest"], shown)
+            _write(client, experiment, problem, state)
+
+
+def keep(choice: "Choice", runs: "pd.DataFrame") -> None:
     """Let the UI show the contestants of `choice` as the board does; `runs` (tracking.runs' table) are those asked.
 
     What is there already is not written again, and a store that may only be read stays as it is.
@@ -53,9 +69,11 @@ def keep(choice: Choice, runs: pd.DataFrame) -> None:
         return
     client = MlflowClient()
     shown = runs[runs.run_id.isin({run.run_id for c in choice.contestants for run in c.runs})]
+    first = choice.contestants[0].scored
+    state = _state(first.metric, first.more, first.digest, _varied(shown)[:MOST])
     for number in shown.experiment_id.unique():
         with contextlib.suppress(MlflowException):
-            _write(client, client.get_experiment(number), choice, shown)
+            _write(client, client.get_experiment(number), choice.problem, state)
 
 
 def address(experiment: str, problem: str) -> str:
@@ -68,18 +86,18 @@ def _key(problem: str) -> str:
 
 
 def _write(
-    client: MlflowClient, experiment: Experiment, choice: Choice, shown: pd.DataFrame
+    client: MlflowClient, experiment: Experiment, problem: str, as_shown: dict[str, Any]
 ) -> None:
-    name, tags = VIEW + _key(choice.problem), experiment.tags
-    state, now = json.dumps(_state(choice, shown)), int(1000 * time.time())
+    name, tags = VIEW + _key(problem), experiment.tags
+    state, now = json.dumps(as_shown), int(1000 * time.time())
     known = _known(tags.get(name))
     if known.get("state") != state:
         times = {"createdAt": known.get("createdAt", now), "updatedAt": now}
-        view = {"name": NAME.format(problem=choice.problem), **times, "state": state}
+        view = {"name": NAME.format(problem=problem), **times, "state": state}
         client.set_experiment_tag(experiment.experiment_id, name, json.dumps(view))
-    where, note = address(experiment.experiment_id, choice.problem), tags.get(liveness.NOTE, "")
+    where, note = address(experiment.experiment_id, problem), tags.get(liveness.NOTE, "")
     if where not in note:
-        link = f"[{NAME.format(problem=choice.problem)}]({where})"
+        link = f"[{NAME.format(problem=problem)}]({where})"
         client.set_experiment_tag(experiment.experiment_id, liveness.NOTE, f"{note}\n\n{link}")
 
 
@@ -91,21 +109,25 @@ def _known(text: str | None) -> dict[str, Any]:
     return {}
 
 
-def _state(choice: Choice, shown: pd.DataFrame) -> dict[str, Any]:
-    """What the UI keeps of a view: the runs that were scored on the same rows, by the board's columns."""
-    first = choice.contestants[0].scored
-    columns = [f"metrics.`{name}`" for name in leaderboard.metrics(choice.metric)]
-    columns += [f"params.`{name}`" for name in _varied(shown)[:MOST]]
+def metrics(deciding: str) -> list[str]:
+    """The metrics of a run that the columns of the table are made of, the score first."""
+    return [f"{part}_{deciding}" for part in ("validation", "error", "gain")]
+
+
+def _state(metric: str, more: bool, digest: str, parameters: Sequence[str]) -> dict[str, Any]:
+    """What the UI keeps of a view: the runs that were scored on the rows of `digest`, by the board's columns."""
+    columns = [f"metrics.`{name}`" for name in metrics(metric)]
+    columns += [f"params.`{name}`" for name in parameters]
     return STATE | {
-        "searchFilter": f"attributes.status = 'FINISHED' and tags.`{TAG}` LIKE '%{first.digest}%'",
+        "searchFilter": f"attributes.status = 'FINISHED' and tags.`{TAG}` LIKE '%{digest}%'",
         "orderByKey": columns[0],
-        "orderByAsc": not first.more,
+        "orderByAsc": not more,
         "selectedColumns": columns,
         "columnOrder": columns,
     }
 
 
-def _varied(shown: pd.DataFrame) -> list[str]:
+def _varied(shown: "pd.DataFrame") -> list[str]:
     """The parameters that differ between the runs that are `shown`, the model first; always the rows."""
     names = [n for n in map(str, shown) if n.startswith("params.") and shown[n].notna().any()]
     varied = {n for n in names if shown[n].nunique(dropna=False) > 1} | {"params.rows"} & set(names)

@@ -85,6 +85,10 @@ def _none(choice: Choice) -> list[str]:
         return ["Take none: of no run that could be taken enough is known."]
     best = known[0].scored
     places = decimals([best.gain().reach()])
+    if not math.isfinite(best.baseline):
+        return [
+            "Take none: of no run is known what it gains, since the baseline could not be measured."
+        ]
     few = " So few rows cannot tell." if best.rows < FEW else ""
     return [
         f"Take none: nothing beats the baseline ({best.baseline:.{places}f}) by more than chance gives; the best gains "

@@ -60,7 +60,7 @@ def same_rows(problem: problems.Problem, count: int, days: bool) -> Rows:
 def drawn(
     random: np.random.Generator, frame: pd.DataFrame, gain: float, days: bool
 ) -> tuple[Answers, Answers]:
-    """The answers of a candidate better by `gain`, and those of the champion, for the rows of `frame` with their day."""
+    """What a candidate better by `gain`, and the champion, answer for the rows of `frame` with their day."""
     count, day = len(frame), frame.day.to_numpy()
     late = random.random(count) < POSITIVE
     shared, tables = random.normal(size=count), []

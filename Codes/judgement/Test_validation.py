@@ -172,6 +172,17 @@ def test_what_is_done_today_is_the_baseline_where_the_file_names_it(asked):
     assert found.scored.baseline == 0, "each shop sells the same each time"
 
 
+def test_a_baseline_that_the_deciding_metric_cannot_be_taken_of_is_refused(asked):
+    y = np.resize(["no", "yes", "no"], 3000)
+    frame = pd.DataFrame({"x": np.arange(3000.0), "shop": "a", "today": y, "y": y})
+    given = {"task": "classification", "metric": "{name: log_loss, direction: minimize}"}
+    with pytest.raises(WorkbookError, match="'baseline: last_of' gives labels"):
+        asked(frame, more="baseline: {last_of: shop}\npositive: 'yes'", **given)
+    labels = asked(frame, more="baseline: {column: today}\npositive: 'yes'", **given)
+    with pytest.raises(WorkbookError, match="'today' holds no probabilities, and log_loss"):
+        scored(labels)
+
+
 def test_a_column_of_labels_or_of_probabilities_is_a_baseline(asked):
     chance = np.random.default_rng(0)
     y = chance.choice(["no", "yes"], 3000)

@@ -16,7 +16,7 @@ from Codes.ground.errors import WorkbookError
 from Codes.judgement import resampling
 from Codes.modeling import evaluation
 from Codes.problems import data
-from Codes.problems.problem import Problem
+from Codes.problems.problem import OF_PROBABILITIES, Problem
 
 BY_LABEL = ("accuracy", "balanced_accuracy", "f1", "cost")
 BY_MEDIAN = ("mae", "median_ae")
@@ -84,7 +84,14 @@ class Baseline:
             given = frame[rule.last_of].astype(object).map(self._last(rule.last_of))
         else:
             given = frame[rule.column]
-        return self._given(table, given, constant)
+        found = self._given(table, given, constant)
+        deciding, exact = self.problem.metric.name, found.filter(regex="^probability of ").size
+        if metric in ("", deciding) and deciding in OF_PROBABILITIES and not exact:
+            raise WorkbookError(
+                f"{self.problem.name}: baseline: '{given.name}' holds no probabilities, and {deciding} is taken from "
+                "these: let another metric decide, such as roc_auc, or name another column."
+            )
+        return found
 
     def _last(self, group: str) -> pd.Series:
         """The last target of each value of the column `group` among the training rows."""

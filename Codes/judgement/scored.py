@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 TAG = "mlflow.workbook.validation"  # of a run: its Scored, as text
 HOLD_OUT, FOLDS = "hold-out", "cross-validation"
@@ -30,6 +29,8 @@ class Estimate(NamedTuple):
 
     def reach(self, level: float = 0.95) -> float:
         """How far the two-sided interval reaches to each side."""
+        from scipy import stats  # half a second, which who only reads a tag need not wait
+
         return float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
 
     @property

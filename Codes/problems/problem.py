@@ -94,6 +94,12 @@ def suggest(name: object, known: Iterable[str]) -> str:
     return nearest(name, known, ", did you mean '{}'?")
 
 
+OF_PROBABILITIES = (
+    "log_loss",
+    "brier",
+)  # metrics of a classification that labels alone do not have
+
+
 class _Part(pydantic.BaseModel):
     """A part of the file: frozen, and strict about types and keys."""
 
@@ -346,6 +352,11 @@ class Problem(_Part):
                 yield f"{key}: '{each}' is not measured{hint}; there are {', '.join(known)}"
         if name in known and self.metric.direction != known[name]:
             yield f"metric: '{name}' must be one to {known[name]}"
+        if self.baseline and self.baseline.last_of and name in OF_PROBABILITIES:
+            yield (
+                f"metric: '{name}' is taken from probabilities, and 'baseline: last_of' gives labels: let another "
+                "decide, such as roc_auc, or name a column of probabilities"
+            )
 
 
 def names() -> list[str]:

@@ -34,6 +34,7 @@ from papermill.engines import Engine, NotebookExecutionManager
 from papermill.iorw import LocalHandler, papermill_io
 from papermill.log import logger
 
+from Codes.comparison import saved_view
 from Codes.fingerprints import fingerprint
 from Codes.ground import files, labels, manifest
 from Codes.ground.errors import WorkbookError, first_line
@@ -443,6 +444,8 @@ def close_run(run_id: str, manager: Manager, outcome: execution.Outcome) -> None
         liveness.set_status(client, run_id, outcome.status, name)
         # it may have been stopped (SIGSTOP) between the two lines above
         liveness.forget(client, refuse_if_closed(client, run_id))
+        if outcome.status == "FINISHED":
+            saved_view.begin(client, run)
     except MlflowException as error:
         refuse_if_deleted(client, run_id)
         outcome.fail("StoreUnreachable", "")

@@ -62,6 +62,14 @@ def odd(asked, name):
     return "; ".join(found.loc[found["column"].str.contains(name), "what"])
 
 
+def test_a_group_that_is_a_feature_is_odd_since_no_new_one_can_be_asked_about(asked):
+    kind = ("kind: stratified", "kind: group, group: shop")
+    frame = table(shop=[f"shop {i // 2}" for i in range(N)])
+    assert "tells the groups apart" in odd(asked(frame, replace=kind), "shop")
+    excluded = asked(frame, "exclude: {shop: tells the groups apart}\n", replace=kind)
+    assert not odd(excluded, "shop")
+
+
 @pytest.mark.parametrize(
     "columns, extra, says",
     [

@@ -96,6 +96,11 @@ def of(table: pa.Table, problem: "Problem", odd: bool = True) -> list[Trouble]:
         for name in left_out:
             what = "is the index of a data frame, or empty"
             troubles.append(Trouble(f"column '{name or reader.UNNAMED}'", what, "it is left out"))
+        group = problem.split.group
+        if group in features and not cell_values.is_number(table[group].type):
+            what = "tells the groups apart and is a feature: training has seen no group of those to validate or to test"
+            do = f"exclude it, else a request of a new one is refused: exclude: {{{group}: tells the groups apart}}"
+            troubles.append(Trouble(f"column '{group}'", what, do))
     for name in features:
         troubles += _feature(name, table[name], problem, odd)
     return sorted(troubles, key=lambda each: not each.refused)
