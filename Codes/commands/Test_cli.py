@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from Codes.commands import cli
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
+from Codes.networks import torch_net
 from Codes.problems import problem as problems
 from Codes.running import runner
 
@@ -60,6 +61,20 @@ def refused(place, *arguments):
 
 
 # Parameters
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("run", "02_train_torch"),
+        ("run", "02_train", "-p", "model=torch"),
+        ("sweep", "02_train_torch", "-v", "seed=0,1"),
+        ("sweep", "02_train", "-v", "model=linear,torch"),
+    ],
+)
+def test_a_model_whose_extra_is_missing_is_refused_before_anything_runs(place, monkeypatch, typed):
+    monkeypatch.setattr(torch_net.TorchClassifier, "LIBRARY", ("no_such_framework", "torch"))
+    assert 'make install EXTRAS="torch"' in refused(place, *typed)
 
 
 @pytest.mark.parametrize(

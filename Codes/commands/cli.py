@@ -159,14 +159,15 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
         raise WorkbookError(
             "--output names one notebook's copy; give the notebook too: workbook run 02_train -o FILE."
         )
-    steps = runner.plan(notebook, given)
+    left_out: list[str] = []
+    steps = runner.plan(notebook, given, left_out.append)
     asked = [problem_of(*step) for step in steps if step[0].parent == NOTEBOOKS]
     solved = {name for name in asked if name is not None}
     for problem in solved:
         problems_.require_table(problems_.load(problem))  # refused before a kernel starts
     for path, values in steps:
         check_models(path, [values])
-    for missing in [] if notebook else runner.left_out():
+    for missing in left_out:
         click.echo(missing, err=True)
     warm_up(kernel, flags["cold"])
     record = project.leave_default() if project.RUN_ID in os.environ else None
@@ -499,7 +500,7 @@ def check_models(path: Path, several: Iterable[Mapping[str, Any]]) -> None:
     known = short_models()
     for chosen in ({**defaults, **values} for values in several):
         model, given = chosen["model"], chosen["hyperparameters"]
-        is_due = bool(given) or model not in known
+        is_due = bool(given) or not known.get(str(model), "").startswith("sklearn.")
         if is_due and not parameters.references(given) and is_installed(model):
             from Codes.modeling import models
 
@@ -511,8 +512,8 @@ def builds_model(path: Path, names: Iterable[str]) -> bool:
     return MODEL <= set(names) and "models.build(" in Path(path).read_text("utf-8")
 
 
-def short_models() -> list[str]:
-    """The short names in Codes/modeling/models.py, read without importing it, which takes seconds."""
+def short_models() -> dict[str, str]:
+    """{short name: its classifier} of Codes/modeling/models.py, read without importing it, which takes seconds."""
     tree = ast.parse((ROOT / "Codes" / "modeling" / "models.py").read_text("utf-8"))
     (table,) = [
         node.value
@@ -520,7 +521,7 @@ def short_models() -> list[str]:
         if isinstance(node, ast.Assign) and "SHORT" in ast.unparse(node.targets[0])
     ]
     assert isinstance(table, ast.Dict)
-    return [ast.literal_eval(key) for key in table.keys if key]
+    return {name: by_task["classification"][0] for name, by_task in ast.literal_eval(table).items()}
 
 
 def is_installed(model: str) -> bool:

@@ -9,7 +9,8 @@ from threadpoolctl import threadpool_limits
 from Codes.ground.errors import WorkbookError
 from Codes.judgement import baseline, validation
 from Codes.judgement.scored import Scored, TAG
-from Codes.modeling import models
+from Codes.modeling import models, training
+from Codes.networks import network
 from Codes.problems import data, problem as problems
 from Codes.testing.testbed import fresh_store
 
@@ -211,6 +212,32 @@ def test_groups_stay_together_in_folds_and_in_the_error(asked):
     many = asked(sales(9000), split="{kind: group, group: shop, test_share: 0.2}")
     found = scored(many)
     assert "groups" in found.how and found.scored.how == "hold-out"
+
+
+class Noting(network.Regressor):  # pylint: disable=abstract-method
+    """A network that answers by the mean, and notes by which rows it would have stopped."""
+
+    sides: list = []
+
+    def fit(self, X, y, watch=None):
+        self.sides.append([set(X[side, 0]) for side in (watch.held(), ~watch.held())])
+        self.mean_ = y.mean()  # pylint: disable=attribute-defined-outside-init
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.mean_)
+
+
+def test_in_folds_too_a_network_stops_by_whole_groups(asked):
+    frame = sales(600).assign(shop=np.arange(600) // 6, x=np.arange(600.0) // 6)
+    which = asked(frame, split="{kind: group, group: shop, test_share: 0.2}")
+    loaded = data.load(which)
+    pipeline = models.build(which, data.features(loaded, which), f"{__name__}.Noting")
+    Noting.sides.clear()
+    training.fitted(which, pipeline, loaded)
+    validation.score(which, pipeline, loaded)
+    assert len(Noting.sides) == 1 + validation.TIMES * validation.PARTS
+    assert all(held and not held & others for held, others in Noting.sides)
 
 
 def test_the_metrics_begin_with_the_deciding_one_and_what_is_kept_is_logged(

@@ -23,7 +23,7 @@ from Codes.judgement import baseline, decision as decisions
 from Codes.judgement.decision import Decision
 from Codes.judgement.paired import Answers, Rows
 from Codes.judgement.scored import FOLDS, TAG, Scored
-from Codes.modeling import evaluation
+from Codes.modeling import evaluation, training
 from Codes.problems import data, rows
 from Codes.problems.problem import Problem
 from Codes.saved_models import trust
@@ -254,7 +254,7 @@ def _one_fold(
     problem: Problem, model: Pipeline, learned: pd.DataFrame, held: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """(the predictions, the baseline's metrics) of one fold; without any where one side has too few classes."""
-    X, y = _sides(problem, learned)
+    y = data.target(learned, problem)
     if problem.task == "classification" and (
         y.nunique() < 2 or not set(held[problem.target]) <= set(y)
     ):
@@ -262,7 +262,7 @@ def _one_fold(
     # one thread: OpenMP's would wait for each other by spinning, longer than so few rows take
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # the model itself, on all rows, has said it before
-        table = _predicted(problem, model.fit(X, y), held)
+        table = _predicted(problem, training.fitted(problem, model, learned), held)
         return table, baseline.of(problem, learned).measure(held)
 
 

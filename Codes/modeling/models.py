@@ -139,14 +139,6 @@ def columns(problem: Problem, X: pd.DataFrame) -> tuple[list[str], list[str], li
     return numeric, categorical, date
 
 
-def fit(pipeline: Pipeline, X: pd.DataFrame, y: pd.Series) -> Pipeline:
-    """Fit `pipeline`, and log the seconds that it took (fit_seconds) to the active run."""
-    began = time.perf_counter()
-    pipeline.fit(X, y)
-    mlflow.log_metric(SECONDS, time.perf_counter() - began)
-    return pipeline
-
-
 def log(
     pipeline: Pipeline, X: pd.DataFrame, name: str = "model", trusted: Collection[str] = ()
 ) -> ModelInfo:

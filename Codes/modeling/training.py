@@ -1,4 +1,7 @@
-"""A network that learns before your eyes: each epoch is logged and kept, and one that was killed goes on from there."""
+"""Models learn: any of them in a line, its seconds logged; a network epoch by epoch, each logged and kept.
+
+A network sees when to stop by rows that belong together: the last ones by time, or whole groups.
+"""
 
 import contextlib
 import hashlib
@@ -24,6 +27,28 @@ from Codes.saved_models import trust
 RESUMED = "mlflow.workbook.resumed"  # a run's tag: the last epoch that a killed one had left
 
 
+def learn(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> Pipeline:
+    """Fit `pipeline` on the rows `train`, and log the seconds that it took (fit_seconds) to the active run."""
+    began = time.perf_counter()
+    fitted(problem, pipeline, train)
+    mlflow.log_metric(models.SECONDS, time.perf_counter() - began)
+    return pipeline
+
+
+def fitted(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> Pipeline:
+    """`pipeline`, fitted on the rows `train` without a word."""
+    X, y, learner = data.features(train, problem), data.target(train, problem), pipeline[-1]
+    if not isinstance(learner, network.Network):
+        return pipeline.fit(X, y)
+    watch = _Held(held_rows(problem, train, int(learner.random_state or 0)))
+    return pipeline.fit(X, y, **_watched(pipeline, watch))
+
+
+def _watched(pipeline: Pipeline, watch: network.Watch) -> dict[str, network.Watch]:
+    """What `pipeline.fit` is told, so that the network at its end has `watch`."""
+    return {f"{pipeline.steps[-1][0]}__watch": watch}
+
+
 def fit(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> pd.DataFrame:
     """Let the network in `pipeline` learn from the rows `train`, each epoch logged as metrics with steps.
 
@@ -37,14 +62,14 @@ def fit(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> pd.DataFra
     if not isinstance(learner, network.Network):
         raise WorkbookError(
             f"{models.name_of(pipeline)} is no network, it has no epochs: train it by 02_train, or choose one of "
-            "torch, or a class of yours that is derived from such a one."
+            "torch and tensorflow, or a class of yours that is derived from such a one."
         )
     X, y = data.features(train, problem), data.target(train, problem)
     held = held_rows(problem, train, int(learner.random_state or 0))
     began = time.perf_counter()
     with _kept(_key(pipeline, X, y, held)) as file:
         watch = _Watch(problem, y, held, file)
-        pipeline.fit(X, y, **{f"{pipeline.steps[-1][0]}__watch": watch})
+        pipeline.fit(X, y, **_watched(pipeline, watch))
     seconds = time.perf_counter() - began + watch.earlier()
     course = pd.DataFrame(watch.course).rename_axis("epoch")
     course.index += 1
@@ -68,19 +93,41 @@ def held_rows(problem: Problem, train: pd.DataFrame, seed: int) -> np.ndarray:
     return mask if 0 < mask.sum() < len(mask) else network.drawn(len(mask), seed)
 
 
-class _Watch:
-    """A network.Watch that logs to the active run, and keeps checkpoints in `file` (None: nowhere)."""
+class _Held:
+    """A network.Watch that says which rows are held, and keeps silent."""
 
-    def __init__(self, problem: Problem, y: pd.Series, held: np.ndarray, file: Path | None) -> None:
-        self.problem, self.mask, self.file = problem, held, file
-        self.actual = y.to_numpy()[held]
-        self.labels = np.unique(y).tolist() if problem.task == "classification" else None
-        self.course: list[dict[str, float]] = []
-        self.resumed = 0
+    def __init__(self, held: np.ndarray) -> None:
+        self.mask = held
 
     def held(self) -> np.ndarray:
         """The mask."""
         return self.mask
+
+    def measure(self, answers: np.ndarray) -> dict[str, float]:  # pylint: disable=unused-argument
+        """No further figures."""
+        return {}
+
+    def report(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def load(self) -> bytes | None:
+        """Nothing is kept."""
+        return None
+
+    def save(self, checkpoint: bytes) -> None:
+        """Nothing is kept."""
+
+
+class _Watch(_Held):
+    """One that logs to the active run, and keeps checkpoints in `file` (None: nowhere)."""
+
+    def __init__(self, problem: Problem, y: pd.Series, held: np.ndarray, file: Path | None) -> None:
+        super().__init__(held)
+        self.problem, self.file = problem, file
+        self.actual = y.to_numpy()[held]
+        self.labels = np.unique(y).tolist() if problem.task == "classification" else None
+        self.course: list[dict[str, float]] = []
+        self.resumed = 0
 
     def measure(self, answers: np.ndarray) -> dict[str, float]:
         """The deciding metric, where it can be taken."""

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import os
 import secrets as random_names
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
@@ -81,17 +81,21 @@ def _lifecycle(path: Path) -> tuple[list[dict[str, Any]], str]:
     return sets, str(extra)
 
 
-def plan(name: str | None, given: Mapping[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
+def plan(
+    name: str | None, given: Mapping[str, Any], tell: Callable[[str], object] = print
+) -> list[tuple[Path, dict[str, Any]]]:
     """[(path, values)] of what `workbook run` runs: `name` with `given`, or without a name the whole lifecycle.
 
-    In the lifecycle each notebook takes those of `given` that it declares; one that none declares is refused.
+    In the lifecycle each notebook takes those of `given` that it declares; one that none declares is refused. `tell`
+    gets a line on each that is left out, since its extra is not installed.
     """
     if name is not None:
         path = find(name)
         return [(path, _checked(path, declared(path), given))]
     steps, declared_names = [], set()
     for path in notebooks():
-        if missing_extra(path):
+        if extra := missing_extra(path):
+            tell(f'{path.stem} is left out: it needs make install EXTRAS="{extra}"')
             continue
         here = declared(path)
         names = {p.name for p in here}
@@ -103,16 +107,6 @@ def plan(name: str | None, given: Mapping[str, Any]) -> list[tuple[Path, dict[st
             f"no notebook takes {', '.join(sorted(unknown))}; they take {', '.join(sorted(declared_names))}."
         )
     return steps
-
-
-def left_out() -> list[str]:
-    """A line on each notebook of the lifecycle that is not run, since its extra is not installed."""
-    missing = {path.stem: missing_extra(path) for path in notebooks()}
-    return [
-        f'{name} is left out: it needs make install EXTRAS="{extra}"'
-        for name, extra in missing.items()
-        if extra
-    ]
 
 
 def _checked(path: Path, here: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
