@@ -9,7 +9,7 @@ import pytest
 
 from Codes.serving.client import free_port
 from Codes.testing.testbed import Server, Store, fresh_store
-from Codes.warm import channel, command_client
+from Codes.forks import channel, command_client
 
 LONGEST = ("Test_sweep_load", "Test_sweep_kills", "Test_sweep", "Test_cluster")  # minutes each
 AT_ONCE = 3  # executions side by side: starting a kernel is half waiting

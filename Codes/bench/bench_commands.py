@@ -11,7 +11,7 @@ from Codes.bench.bench_report import row, say
 from Codes.bench.bench_sweep import printed
 from Codes.bench.bench_ways import NOTEBOOK
 from Codes.testing.testbed import wait_for
-from Codes.warm import command_client
+from Codes.forks import command_client
 
 WORKBOOK = str(Path(sys.executable).with_name("workbook"))
 PROBLEM = "breast_cancer"  # of which a model is registered first: an empty registry is no measure

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from Codes.testing.testbed import wait_for
-from Codes.warm import channel, command_client, templates
+from Codes.forks import channel, command_client
+from Codes.warm import templates
 from Codes.warm.Test_warm import is_gone, workbook_copy
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm commands need Linux")
@@ -50,7 +51,7 @@ def warm_copy(patch):
     with workbook_copy(patch) as tree:
         (tree / "Codes/commands/problem_commands.py").write_text(PROBE)
         client = (
-            tree / "Codes/warm/command_client.py"
+            tree / "Codes/forks/command_client.py"
         )  # it may wait for as long as a busy machine takes
         assert "PATIENCE = 2.0" in (text := client.read_text("utf-8"))
         client.write_text(text.replace("PATIENCE = 2.0", "PATIENCE = 100.0"), "utf-8")

@@ -18,7 +18,7 @@ from Codes.commands import model_commands, problem_commands, run_commands
 from Codes.ground.errors import NOTE, WorkbookError, first_line
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.ground.variables import FOR_ALL, OWNED
-from Codes.warm import channel
+from Codes.forks import channel
 
 if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
     from mlflow.entities import Run

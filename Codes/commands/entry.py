@@ -1,8 +1,9 @@
 """What the shell calls as `workbook`: the command in a fork of a process that has imported all, else in this one."""
 
+import os
 import sys
 
-from Codes.warm import command_client
+from Codes.forks import command_client
 
 COMMAND = "Codes.commands.cli"
 # those that take seconds of imports; the others are quick, or run for long
@@ -21,4 +22,4 @@ def main() -> None:
         cli.main()
     finally:
         if is_quick:
-            command_client.start()
+            command_client.start(os.environ)

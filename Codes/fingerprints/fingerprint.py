@@ -37,7 +37,7 @@ from Codes.notebook_files import cells, languages, notebook_file, parameters
 from Codes.runs import identity, tracking
 from Codes.stores.store import all_runs
 from Codes.warm import preload
-from Codes.warm.channel import SPEC
+from Codes.forks.channel import SPEC
 
 TAG = "mlflow.workbook.fingerprint"
 PARTS = "mlflow.workbook.fingerprint.parts"

@@ -7,7 +7,6 @@ A small model is in production, and a constant is to take its place. Prints one 
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from Codes.forks import apart
 from Codes.gate.report import Report
-from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 from Codes.problems import problem as problems
 from Codes.stores import temporary
@@ -38,15 +37,7 @@ class Shown:
 def play(problem: str) -> Shown:
     """Show it on the problem of that name or path; where that cannot be, `refusal` says why."""
     environ = {name: v for name, v in os.environ.items() if not name.startswith(FOREIGN)}
-    command = [
-        sys.executable,
-        "-m",
-        "Codes.model_registry.demonstration",
-        problems.lasting(problem),
-    ]
-    done = subprocess.run(
-        command, cwd=paths.ROOT, env=environ, capture_output=True, text=True, check=False
-    )
+    done = apart.run("Codes.model_registry.demonstration", [problems.lasting(problem)], environ)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
         return Shown(
@@ -123,9 +114,14 @@ def finished_run(  # pylint: disable=too-many-arguments,too-many-locals
     return run.info.run_id
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Be the process that shows it."""
     try:
         with temporary.own_store():
             print(json.dumps(act(sys.argv[1])))
     except WorkbookError as error:
         sys.exit(error.message)
+
+
+if __name__ == "__main__":
+    main()

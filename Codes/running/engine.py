@@ -43,7 +43,7 @@ from Codes.running import execution, interruption, recording
 from Codes.runs import identity, kernel_values, liveness, tracking
 from Codes.runs.nested_runs import FOR_ALL, OWNED, STORE
 from Codes.stores.store import all_runs
-from Codes.warm.channel import QUIET
+from Codes.forks.channel import QUIET
 
 # papermill reads the notebook before it asks us, and warns of what it then puts right
 for each in MissingIDFieldWarning, DuplicateCellId:

@@ -28,7 +28,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from Codes.ground.errors import WorkbookError
 from Codes.runs import liveness
-from Codes.warm.channel import CRASH_LOG, NO_HISTORY
+from Codes.forks.channel import CRASH_LOG, NO_HISTORY
 
 if TYPE_CHECKING:
     from papermill.engines import NotebookExecutionManager

@@ -17,7 +17,7 @@ from Codes.ground.errors import WorkbookError, nearest
 from Codes.ground.paths import NOTEBOOKS, RESOURCES
 from Codes.notebook_files import notebook_file, parameters
 from Codes.notebook_files.parameters import Parameter
-from Codes.warm import channel
+from Codes.forks import channel
 
 LIFECYCLE = RESOURCES / "lifecycle"
 LONGEST = 200  # bytes of an output's name: file systems allow 255, and the part file's is longer

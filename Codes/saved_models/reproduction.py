@@ -17,6 +17,7 @@ import click
 import numpy as np
 import pandas as pd
 
+from Codes.forks import apart
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 from Codes.saved_models import trust
@@ -41,20 +42,26 @@ class Reproduced(TypedDict, total=False):
 def ask(loaded: trust.Loaded, timed: bool = False) -> tuple[Reproduced, str]:
     """(what `main` prints of the model `loaded`, the words for where it ran); {"error": a line} where it failed."""
     python, where = environment(loaded.folder, loaded.trusted)
-    command = [python, "-m", "Codes.saved_models.reproduction", str(loaded.folder), loaded.digest]
-    command += [str(int(timed)), *loaded.trusted]
-    # one row gives threads nothing to share; on a busy machine they would spin for each other
-    environ = variables(python) | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    module = "Codes.saved_models.reproduction"
+    arguments = [str(loaded.folder), loaded.digest, str(int(timed)), *loaded.trusted]
+    environ = variables(python)
+    if (
+        timed
+    ):  # one row gives threads nothing to share; on a busy machine they would spin for each other
+        environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(
-            command,
-            env=environ,
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            timeout=LOADING,
-            check=False,
-        )
+        if python == sys.executable and not timed:
+            done = apart.run(module, arguments, environ, LOADING)
+        else:
+            done = subprocess.run(
+                [python, "-m", module, *arguments],
+                env=environ,
+                cwd=paths.ROOT,
+                capture_output=True,
+                text=True,
+                timeout=LOADING,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return {"error": f"not loaded after {LOADING:g} s"}, where
     if done.returncode:
@@ -132,7 +139,15 @@ def _built(pins: Sequence[str]) -> Path:
         return python
 
 
-def main(folder: str, digest: str, timed: str, *trusted: str) -> None:
+def main() -> None:
+    """Be the process: its arguments are those of `printed`."""
+    try:
+        printed(*sys.argv[1:])
+    except WorkbookError as error:
+        sys.exit(error.message)
+
+
+def printed(folder: str, digest: str, timed: str, *trusted: str) -> None:
     """Print one JSON object: the answers for the model's example, seconds to load, where `timed` p95_ms of one row."""
     started = time.perf_counter()
     loaded = trust.load(folder, trusted, digest)
@@ -158,7 +173,4 @@ def _late(loaded: trust.Loaded, one: pd.DataFrame) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except WorkbookError as error:
-        sys.exit(error.message)
+    main()

@@ -2,10 +2,10 @@
 
 import contextlib
 import json
+import os
 import secrets
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from typing import Any, Self
 import pandas as pd
 import requests
 
+from Codes.forks import apart
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 
@@ -29,22 +30,11 @@ class Server:
     def __init__(self, spec: str, *options: str) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = [
-            sys.executable,
-            "-m",
-            "Codes.commands.cli",
-            "serve",
-            spec,
-            "--port",
-            str(port),
-            *options,
-        ]
+        arguments = ["serve", spec, "--port", str(port), *options]
         paths.EXECUTED.mkdir(exist_ok=True)
         self.log = paths.EXECUTED / f"serve-{port}.log"
         with open(self.log, "wb") as sink:
-            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                command, cwd=paths.ROOT, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
-            )
+            self.process = apart.start("Codes.commands.cli", arguments, os.environ, sink, sink)
         try:
             wait(self.process, self.url, self.log)
         except WorkbookError:
@@ -72,7 +62,7 @@ class Nobody:
         """There is nothing to end."""
 
 
-def wait(process: subprocess.Popen, url: str, log: Path) -> None:
+def wait(process: "apart.Fork | subprocess.Popen", url: str, log: Path) -> None:
     """Wait until the server `process` answers at `url`; a WorkbookError tells the last line of the file `log`."""
     end = time.monotonic() + STARTING
     while time.monotonic() < end and process.poll() is None:

@@ -17,7 +17,7 @@ from grimp import ImportGraph, Route
 ROOMS = """
 tools bench testing commands sweeps trial_workers running fingerprints warm
 scoring serving fast_answers model_registry gate figures comparison judgement
-runs stores modeling saved_models networks problems tables notebook_files ground
+runs stores modeling saved_models networks problems tables notebook_files forks ground
 """.split()
 FREE = ROOMS[:4]  # left out of the picture: they import nearly all others
 # what handles tables and models knows no runs, and what keeps runs knows no models

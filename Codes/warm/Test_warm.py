@@ -26,7 +26,8 @@ from Codes.ground.paths import ROOT
 from Codes.stores.store import ARTIFACT_ROOT, URI
 from Codes.testing.cases import sampled
 from Codes.testing.testbed import wait_for, write_notebook
-from Codes.warm import channel, provisioner, templates
+from Codes.forks import channel
+from Codes.warm import provisioner, templates
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm kernels need Linux")
 NOBODY = 65534
@@ -537,7 +538,8 @@ def walked(self):
 kind.__iter__ = walked
 kind.__getitem__ = lambda self, name: (seen.add(name), get(self, name))[1]
 kind.__contains__ = lambda self, name: (seen.add(name), self.encodekey(name) in self._data)[1]
-from Codes.warm import channel, command_template, preload
+from Codes.forks import channel
+from Codes.warm import command_template, preload
 made = {"kernels": preload, "commands": command_template}[sys.argv[1]].Preloaded()
 threads = len(os.listdir("/proc/self/task"))
 print("read:", *sorted(n for n in seen if isinstance(n, str) and not channel.AT_LOAD.match(n)))

@@ -21,7 +21,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from Codes.warm import templates
-from Codes.warm.channel import QUIET
+from Codes.forks.channel import QUIET
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm kernels need Linux")
 COLD, WARM = "python3", "workbook"

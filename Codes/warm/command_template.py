@@ -1,7 +1,7 @@
 """The template of commands: has imported what the `workbook` command needs, and forks a process that becomes one.
 
 A template of its own beside that of kernels: many libraries decide as they are imported whether they are in a notebook
-or at a terminal. Its client is command_client.py, which starts it once a command has ended that found none.
+or at a terminal. Its clients are forks.command_client and forks.apart, which start it where they found none.
 """
 
 import contextlib

@@ -206,6 +206,8 @@ def run_to_end(body: Callable[[], None]) -> NoReturn:
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        if isinstance(leaving.code, str):
+            print(leaving.code, file=sys.stderr)
     except BaseException as error:  # pylint: disable=broad-exception-caught
         sys.excepthook(type(error), error, error.__traceback__)
     # pyrefly: ignore[missing-attribute]

@@ -26,7 +26,8 @@ from typing import Any, TypeAlias
 from Codes import WORDS
 from Codes.ground import paths
 from Codes.notebook_files import cells
-from Codes.warm import channel, forked
+from Codes.forks import channel
+from Codes.warm import forked
 from Codes.warm.kernel_look import Guise
 
 Settings: TypeAlias = types.SimpleNamespace  # see DEFAULTS

@@ -23,8 +23,8 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
 from Codes.ground.paths import ROOT
-from Codes.warm import channel
-from Codes.warm.channel import Unavailable
+from Codes.forks import channel
+from Codes.forks.channel import Unavailable
 from Codes.warm.forked import Request
 
 Stream: TypeAlias = int | IO[Any] | None  # as subprocess.Popen takes it

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from Codes.warm import channel, forked
+from Codes.forks import channel
+from Codes.warm import forked
 from Codes.warm.forked import Request
 from Codes.warm.preload import CONFIGURATION, Preloaded, thread_count
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from Codes.warm import channel
+from Codes.forks import channel
 
 
 @dataclass(frozen=True)

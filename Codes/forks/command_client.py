@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from Codes.ground.paths import ROOT
-from Codes.warm import channel
+from Codes.forks import channel
 
 COLD = "WORKBOOK_COLD_COMMANDS"  # commands in the ordinary way; kernels may be warm
 PATIENCE = 2.0  # seconds for a template that is there; then the command starts in the ordinary way
@@ -35,7 +35,7 @@ def execute(module: str) -> int | None:
     """
     with Signals() as signals:
         try:
-            if not (connection := channel.connection_to(_socket(), PATIENCE)):
+            if not (connection := channel.connection_to(address(os.environ), PATIENCE)):
                 return None
             with connection:
                 channel.check_peer(connection)
@@ -139,15 +139,16 @@ def is_off() -> bool:
     return own or channel.is_off(os.environ) or sys.platform != "linux"
 
 
-def _socket() -> Path:
-    name = channel.name(sys.executable, dict(os.environ))
-    return channel.folder() / f"{name}.commands.sock"
+def address(environment: channel.Environment) -> Path:
+    """Where the template of commands with `environment` listens."""
+    told = {name: v for name, v in environment.items() if channel.QUIET.get(name) != v}
+    return channel.folder() / f"{channel.name(sys.executable, told)}.commands.sock"
 
 
-def start() -> None:
-    """Begin to start the template for the next command, unless there is one, one starts, or the last one failed."""
+def start(environment: channel.Environment) -> None:
+    """Begin to start the template for the next one, unless there is one, one starts, or the last one failed."""
     with contextlib.suppress(OSError, channel.Unavailable):
-        path = _socket()
+        path = address(environment)
         failed = path.with_suffix(".failed")
         if failed.exists() and time.time() - failed.stat().st_mtime < RETRY:
             return
@@ -155,18 +156,17 @@ def start() -> None:
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _start(path, lock)
+            _start(path, lock, environment)
         finally:
             os.close(lock)
 
 
-def _start(path: Path, lock: int) -> None:
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true"}  # it would send from a thread
+def _start(path: Path, lock: int, environment: channel.Environment) -> None:
     command = [sys.executable, "-m", "Codes.warm.command_template", str(path), str(lock)]
     with open(path.with_suffix(".log"), "w", encoding="utf-8") as log:
         subprocess.Popen(  # pylint: disable=consider-using-with
             [*command, " " * channel.ROOM_FOR_ARGUMENTS],
-            env=quiet | channel.template_environment(dict(os.environ)),
+            env=channel.QUIET | channel.template_environment(environment),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=log,
