@@ -5,6 +5,7 @@ or from an earlier workbook, which called its tags otherwise.
 import contextlib
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,19 @@ def repair(database: Path, root: Path, old: Path) -> tuple[int, int]:
         connection.execute("COMMIT")
     connection.close()
     return changed, copied
+
+
+def settle_copy(database: Path, root: str) -> None:
+    """Let the `database`, a copy of an empty store, be one of its own, made now, whose files go to `root`."""
+    with sqlite3.connect(database) as connection:
+        origin = _origin(connection)
+        now = int(1000 * time.time())
+        connection.execute(
+            "UPDATE experiments SET creation_time = ?, last_update_time = ?", (now, now)
+        )
+    connection.close()
+    if origin:
+        repair(database, Path(root), Path(origin[0].removeprefix("file://")).parent)
 
 
 def _folders(connection: sqlite3.Connection, old: Path) -> Iterator[Path]:

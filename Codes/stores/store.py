@@ -4,16 +4,19 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 from filelock import FileLock, Timeout
 
+from Codes.ground import files
 from Codes.ground.errors import WorkbookError, counted
-from Codes.ground.paths import DATABASE
+from Codes.ground.paths import DATABASE, ROOT
 from Codes.stores import moved
 
 if TYPE_CHECKING:
@@ -87,7 +90,7 @@ def _open_sqlite(uri: str, wait: float) -> None:
         else:
             with FileLock(_lock(path), timeout=wait):
                 if not _is_ready(path, wait):
-                    _create(uri, path)
+                    _create(path)
 
 
 def _lock(path: Path) -> str:
@@ -184,9 +187,7 @@ def _silent(name: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _create(uri: str, path: Path) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
+def _create(path: Path) -> None:
     filesystem = _filesystem(path)
     if filesystem in NETWORK:
         raise WorkbookError(
@@ -196,15 +197,37 @@ def _create(uri: str, path: Path) -> None:
     # built beside and renamed: a creator that is killed leaves no half store behind
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)
-    with _silent(
-        "mlflow.store.db.utils"
-    ):  # by hand it would be the first output of a first notebook, in red
-        SqlAlchemyStore(f"sqlite:///{part}", artifact_root(uri)).engine.dispose()
+    _build(part, _root_beside(path))
     # In WAL mode, which the file keeps, readers and a writer do not block each other.
     with sqlite3.connect(part) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
     os.replace(part, path)
+
+
+def _build(path: Path, root: str) -> None:
+    """Make an empty store at `path` whose files go to `root`: a copy of one that was made here once.
+
+    MLflow makes one by all its migrations since its first version, which takes seconds.
+    """
+    empty = ROOT / ".cache" / f"empty-store-{metadata.version('mlflow')}.db"
+    if empty.exists():
+        shutil.copyfile(empty, path)
+    else:
+        _migrate(path, root)
+        with contextlib.suppress(OSError):  # a checkout that cannot be written
+            empty.parent.mkdir(exist_ok=True)
+            files.write(empty, path.read_bytes())
+    moved.settle_copy(path, root)
+
+
+def _migrate(path: Path, root: str) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with _silent(
+        "mlflow.store.db.utils"
+    ):  # by hand it would be the first output of a first notebook, in red
+        SqlAlchemyStore(f"sqlite:///{path}", root).engine.dispose()
 
 
 def _filesystem(path: Path) -> str:
