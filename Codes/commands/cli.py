@@ -18,7 +18,7 @@ from Codes.commands import model_commands, problem_commands, run_commands
 from Codes.ground.errors import NOTE, WorkbookError, first_line
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.ground.variables import FOR_ALL, OWNED
-from Codes.forks import channel
+from Codes.forks import channel, command_client
 
 if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
     from mlflow.entities import Run
@@ -182,6 +182,8 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
         place = runner.output_path(path, output, force)
         told = functools.partial(say_run, record)
         execute(path, values, place, opened=told, kernel=kernel, progress=progress, **limits)
+        if number == 1 < len(steps) and not channel.is_off(os.environ):
+            command_client.start(os.environ)  # 04 and 05 fork from it; the kernels' own comes first
     show_table(set() if notebook else solved)
 
 

@@ -1,6 +1,8 @@
 """The store whatever it is called: names in filters, and folders with unusual characters."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 
@@ -98,10 +100,52 @@ def test_a_fresh_store_is_made_without_a_word(tmp_path):
     command = [
         sys.executable,
         "-c",
-        "import mlflow\nfrom Codes.stores import store\nstore.open_store()",
+        "import mlflow\nfrom pathlib import Path\nfrom Codes.stores import store\n"
+        f"store.ROOT = Path({str(tmp_path)!r})\nstore.open_store()",  # where none was made yet
     ]
     environment = os.environ | {store.URI: f"sqlite:///{tmp_path}/mlflow.db"}
     made = subprocess.run(
         command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert (made.stdout, made.stderr) == ("", "") and (tmp_path / "mlflow.db").exists()
+
+
+def test_a_store_that_was_deleted_leaves_nothing_in_the_one_made_in_its_place(
+    tmp_path, monkeypatch
+):
+    file, kept = tmp_path / "mlflow.db", tmp_path / "kept"
+    monkeypatch.setenv(store.URI, f"sqlite:///{file}")
+    store.open_store()
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE experiments SET name = 'of before'")
+        connection.commit()
+        shutil.copyfile(f"{file}-wal", kept)  # as one leaves it that was killed
+    connection.close()
+    file.unlink()
+    shutil.copyfile(kept, f"{file}-wal")
+    store.open_store()
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_each_new_store_has_its_own_place_and_time(is_kept, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        store, "ROOT", tmp_path / "checkout" if is_kept else tmp_path / "is no folder"
+    )
+    (tmp_path / "checkout").mkdir()
+    origins = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(store.URI, f"sqlite:///{tmp_path}/{name}/mlflow.db")
+        store.open_store()
+        with sqlite3.connect(tmp_path / name / "mlflow.db") as connection:
+            origins += connection.execute(
+                "SELECT artifact_location, creation_time FROM experiments"
+            ).fetchall()
+        connection.close()
+    assert [origin[0] for origin in origins] == [f"{tmp_path}/{n}/mlruns/0" for n in ("one", "two")]
+    assert origins[0][1] < origins[1][1]
+    assert len(list(tmp_path.glob("checkout/.cache/empty-store-*.db"))) == is_kept

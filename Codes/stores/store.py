@@ -202,6 +202,11 @@ def _create(path: Path) -> None:
     with sqlite3.connect(part) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
+    for orphan in (
+        "-wal",
+        "-shm",
+    ):  # of a file that was deleted: SQLite would write it into this one
+        Path(f"{path}{orphan}").unlink(missing_ok=True)
     os.replace(part, path)
 
 
