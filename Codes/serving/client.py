@@ -62,7 +62,7 @@ class Nobody:
         """There is nothing to end."""
 
 
-def wait(process: "apart.Fork | subprocess.Popen", url: str, log: Path) -> None:
+def wait(process: apart.Fork | subprocess.Popen[bytes], url: str, log: Path) -> None:
     """Wait until the server `process` answers at `url`; a WorkbookError tells the last line of the file `log`."""
     end = time.monotonic() + STARTING
     while time.monotonic() < end and process.poll() is None:

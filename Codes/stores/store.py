@@ -342,9 +342,9 @@ def description() -> Iterator[str]:
     uri = open_store()
     yield redacted(uri)
     if root := artifact_root(uri):
-        files = [file for file in Path(root).rglob("*") if file.is_file()]
-        size = sum(file.stat().st_size for file in files) + sqlite_file(uri).stat().st_size
-        yield f"{counted(len(files), 'file')} in {root}; {size / 1e6:,.1f} MB with the database"
+        kept = [file for file in Path(root).rglob("*") if file.is_file()]
+        size = sum(file.stat().st_size for file in kept) + sqlite_file(uri).stat().st_size
+        yield f"{counted(len(kept), 'file')} in {root}; {size / 1e6:,.1f} MB with the database"
         yield from _old_tags(sqlite_file(uri))
     client = MlflowClient(uri)
     for experiment in client.search_experiments():
