@@ -172,6 +172,24 @@ def test_it_sees_the_terminal_and_its_width(tree):
     os.close(slave)
 
 
+def test_own_code_is_there_already_until_a_file_of_it_is_edited(tree):
+    loaded = (
+        "import sys; print(sys.modules['Codes.stores.store'].__dict__.get('EDITED', 'as it was'))"
+    )
+    had = "import sys; print('Codes.stores.moved' in sys.modules)"
+    template = [each.pid for each in templates.found()]
+    assert run(had).stdout == "True\n" and run(loaded).stdout == "as it was\n"
+    file = tree / "Codes/stores/store.py"
+    text = file.read_text("utf-8")
+    try:
+        file.write_text(text + "\nEDITED = 'edited'\n", "utf-8")
+        edited = "from Codes.stores import store; print(store.EDITED)"
+        assert run(had).stdout == "False\n" and run(edited).stdout == "edited\n"
+        assert [each.pid for each in templates.found()] == template
+    finally:
+        file.write_text(text, "utf-8")
+
+
 def test_own_code_is_never_stale(tree):
     helper = tree / "Codes/commands/own_helper.py"
     for number in (1, 22):

@@ -40,6 +40,7 @@ PRELOAD = [
         "papermill.cli",
         "Codes.commands.cli",
         "nbconvert",
+        "black",
         "Codes.commands.sweep_commands",
         "optuna",
     ),

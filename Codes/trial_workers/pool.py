@@ -25,8 +25,8 @@ from Codes.ground.errors import WorkbookError, first_line
 from Codes.trial_workers import worker
 from Codes.trial_workers.worker import Facts, Task
 
-# imported once, in the server that the workers are forked from; papermill imports our engine
-PRELOAD = ["papermill.cli", "Codes.trial_workers.worker", "nbconvert"]
+# imported once, in the server that the workers are forked from; papermill imports our engine, and formats by black
+PRELOAD = ["papermill.cli", "Codes.trial_workers.worker", "nbconvert", "black"]
 DATABASE = "mlflow.store.tracking.sqlalchemy_store"  # which MLflow imports as it opens one
 THREADS = (
     "OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS NUMEXPR_NUM_THREADS LOKY_MAX_CPU_COUNT"

@@ -545,6 +545,9 @@ threads = len(os.listdir("/proc/self/task"))
 print("read:", *sorted(n for n in seen if isinstance(n, str) and not channel.AT_LOAD.match(n)))
 print("walked:", *walkers)
 print("threads:", threads, "user's own:", *made.foreign)
+own = [m for n, m in list(sys.modules.items()) if n.startswith("Codes.")]
+asked = [f for m in own for f in vars(m).values() if hasattr(f, "cache_info") and f.cache_info().currsize]
+print("remembered:", *asked)
 """
 # who looks at all variables as it loads, for those whose names begin so
 WALKERS = {"dask": "DASK_", "tqdm": "TQDM_"}
@@ -573,7 +576,8 @@ def test_what_libraries_read_as_they_load_is_in_a_templates_name_and_they_start_
         text=True,
         check=True,
     )
-    read, walkers, other = done.stdout.splitlines()[-3:]
+    read, walkers, other, remembered = done.stdout.splitlines()[-4:]
+    assert remembered == "remembered:"  # by functions of ours, which forks keep
     assert not " ".join(name for name in read.split()[1:] if not HARMLESS.fullmatch(name))
     assert set(walkers.split()[1:]) <= {"Codes", *WALKERS}
     assert all(channel.AT_LOAD.match(beginning) for beginning in WALKERS.values())

@@ -18,12 +18,23 @@ from Codes.ground import paths
 from Codes.warm import forked, preload, template
 from Codes.warm.forked import Request
 
-# modules of ours that the quick commands run; what they import is preloaded, they themselves are loaded by each command
+# modules of ours that the quick commands run, and what reads arguments
 RUN = """
 model_registry/promotion comparison/standings problems/overview stores/store running/runner running/engine
 running/recording fingerprints/fingerprint
 """.split()
-LATE = ["mlflow.store.model_registry.sqlalchemy_store", "nbconvert.exporters.html", "papermill"]
+READ = [
+    "Codes.commands.cli",
+    "Codes.saved_models.reproduction",
+    "Codes.model_registry.demonstration",
+]
+# papermill formats the parameters that it injects by black
+LATE = [
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "nbconvert.exporters.html",
+    "papermill",
+    "black",
+]
 COMMAND = template.PROCESS | {"arguments": list, "folder": str, "module": str}
 INTERRUPTED = 130
 
@@ -34,9 +45,33 @@ class Preloaded(preload.Preloaded):
     kind = "commands"
 
     def __init__(self) -> None:
+        self.before: dict[Path, preload.Stamp | None] = {}
         super().__init__()
-        # papermill holds our engine: each command loads the two anew
+        # papermill holds our engine: the two are loaded together
         self.foreign += [n for n in sys.modules if n.partition(".")[0] == "papermill"]
+        files = {getattr(sys.modules[name], "__file__", None) for name in self.foreign}
+        self.loaded = {path: self.before.get(path) for path in map(Path, filter(None, files))}
+
+    def own_modules(self) -> list[str]:
+        """The workbook's own modules that the commands run, with what they reach."""
+        folder = paths.ROOT / "Codes"
+        self.before = {path: preload.stamp_of(path) for path in folder.rglob("*.py")}
+        files = {name: paths.ROOT / f"{name.replace('.', '/')}.py" for name in self.wanted}
+        reached = [name for name, path in files.items() if path in self.before]
+        return [*READ, *sorted(reached)]
+
+    def to_load_anew(self) -> list[str]:
+        """The modules that a command must load anew: none where no file of ours was edited since; else all of ours."""
+        own = paths.ROOT / "Codes"
+        edited = [
+            p
+            for p, stamp in self.loaded.items()
+            if p.is_relative_to(own) and preload.stamp_of(p) != stamp
+        ]
+        if edited:
+            return self.foreign
+        ours = "Codes", "papermill"
+        return [name for name in self.foreign if name.partition(".")[0] not in ours]
 
     def surroundings(self) -> contextlib.AbstractContextManager[None]:
         """What the libraries see around them while they are imported: a plain process."""
@@ -64,13 +99,14 @@ def hand_over(
     streams: list[int],
     client: int,
     connection: socket.socket,
-    preloaded: preload.Preloaded,
+    preloaded: Preloaded,
 ) -> None:
     """In the child: become the command, once its client still wants it; else nothing was done."""
     os.setsid()
 
     def command() -> None:
         forked.become_own_process(request, streams, client, connection.fileno())
+        preloaded.foreign = preloaded.to_load_anew()
         forked.become_fresh_interpreter(preloaded)
         take_arguments(request)
         if not template.is_wanted(connection):

@@ -59,7 +59,9 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
         with self.surroundings():
             self.settings = self.read_settings()
             self.wanted = self.imports()
-            self.starters = preload(self.wanted, self.settings.also, self.settings.never)
+            self.starters = preload(
+                self.wanted, self.settings.also, self.settings.never, self.own_modules()
+            )
         # what libraries set as they load, such as scikit-learn for OpenMP
         self.environment = {k: v for k, v in os.environ.items() if before.get(k) != v}
         self.foreign = foreign_modules()
@@ -79,6 +81,10 @@ class Preloaded:  # pylint: disable=too-many-instance-attributes
     def sources(self) -> list[Path]:
         """The files whose imports, and those of the helpers that they reach, are preloaded: the notebooks."""
         return sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+
+    def own_modules(self) -> list[str]:
+        """The workbook's own modules to import as well: none, since a notebook's user edits them."""
+        return []
 
     def imports(self) -> set[str]:
         """The modules that the sources, and the helpers that they reach, import as they stand now."""
@@ -187,8 +193,12 @@ def kernel_modules() -> dict[str, types.ModuleType]:
     return dict(sys.modules)
 
 
-def preload(wanted: Collection[str], also: Sequence[str], never: Sequence[str]) -> list[str]:
+def preload(
+    wanted: Collection[str], also: Sequence[str], never: Sequence[str], own: Sequence[str] = ()
+) -> list[str]:
     """Import `wanted` and `also`, but for `never` and what is not installed here: the user's own code changes.
+
+    Then the modules `own`, of the workbook.
 
     Returns the names of the packages that have started threads.
     """
@@ -196,6 +206,8 @@ def preload(wanted: Collection[str], also: Sequence[str], never: Sequence[str]) 
     sys.meta_path[:0] = [refusing, watching]
     try:
         load(wanted, also, never)
+        for module in own:
+            load_one(module)
         watching.look()
     finally:
         sys.meta_path.remove(refusing)

@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from Codes.forks import channel
 from Codes.warm import forked
 from Codes.warm.forked import Request
 from Codes.warm.preload import CONFIGURATION, Preloaded, thread_count
 
+Kind = TypeVar("Kind", bound=Preloaded)
 Refusal: TypeAlias = Callable[[Request, Sequence[int]], str]
 Fork: TypeAlias = tuple[Request, list[int], int, socket.socket]  # what the forked child is given
 DATA = re.compile(r"--(IPKernelApp\.log_level|HistoryManager\.(hist_file|enabled))=[^\n]*")
@@ -227,7 +228,7 @@ def listener_at(path: str) -> socket.socket:
     return listener
 
 
-def prepared(make: Callable[[], Preloaded], path: str) -> Preloaded:
+def prepared(make: Callable[[], Kind], path: str) -> Kind:
     """What `make` preloads; a failure is noted beside `path`, so that nobody tries again at once."""
     failed = Path(path).with_suffix(".failed")
     try:
