@@ -175,7 +175,9 @@ def clean_environment(store: Path) -> dict[str, str]:
     Args:
         store: a temporary folder; the caller's runs are neither seen nor touched.
     """
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    # whose modules are compiled once, not by each of a thousand processes
+    left_out = ("MLFLOW_", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
     beside = str(Path(sys.executable).parent)
     return kept | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{store / 'mlflow.db'}",
