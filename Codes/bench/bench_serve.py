@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import statistics
+import os
 import subprocess
 import sys
 import time
@@ -158,11 +159,13 @@ def server(key, folder, environment):
     }
     url = f"http://127.0.0.1:{port}"
     log = Path(environment["TMPDIR"], f"{key}.log")
+    # mlflow starts `uvicorn` by its name, whether or not the environment is activated
+    beside = [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     with open(log, "wb") as sink:
         process = subprocess.Popen(  # pylint: disable=consider-using-with
             commands[key],
             cwd=environment["TMPDIR"],
-            env=environment | HERE,
+            env=environment | HERE | {"PATH": os.pathsep.join(beside)},
             stdout=sink,
             stderr=sink,
         )

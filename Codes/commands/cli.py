@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import click
 
-from Codes.commands import model_commands, problem_commands, run_commands
+from Codes.commands import deploy_commands, model_commands, problem_commands, run_commands
 from Codes.ground.errors import NOTE, WorkbookError, first_line
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.ground.variables import FOR_ALL, OWNED
@@ -640,7 +640,12 @@ def warm(start: bool, stop: bool) -> None:
         click.echo("there is no template; the next warm kernel starts one")
 
 
-for each in [*model_commands.COMMANDS, *run_commands.COMMANDS, problem_commands.problems]:
+for each in [
+    *model_commands.COMMANDS,
+    *deploy_commands.COMMANDS,
+    *run_commands.COMMANDS,
+    problem_commands.problems,
+]:
     main.add_command(each)
 
 if __name__ == "__main__":

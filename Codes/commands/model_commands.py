@@ -172,8 +172,9 @@ def history(name: str) -> None:
         click.echo(f"{name} was never promoted; do it: workbook promote {name} staging")
 
 
-@click.command()
-@click.argument("model")
+# an image gives the options as WORKBOOK_SERVE_PORT and the like
+@click.command(context_settings={"auto_envvar_prefix": "WORKBOOK_SERVE"})
+@click.argument("model", envvar="WORKBOOK_SERVE_MODEL")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", default=5001, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
@@ -181,7 +182,7 @@ def history(name: str) -> None:
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="By which clients may call it, beside localhost and addresses such as 10.0.0.7.",
+    help="By which clients may call it, beside localhost and addresses such as 10.0.0.7; * for any.",
 )
 @click.option(
     "--capture",
@@ -191,6 +192,7 @@ def history(name: str) -> None:
     type=click.FloatRange(0, 1),
     metavar="SHARE",
 )
+@click.option("--folder", metavar="DIR", help="Of what is captured; default: executed/served.")
 @click.option("--private", multiple=True, metavar="COLUMN", help="A column that is never captured.")
 @click.option(
     "--max-rows", default=10_000, show_default=True, type=click.IntRange(min=1), metavar="N"
@@ -206,14 +208,25 @@ def history(name: str) -> None:
     "--onnx", is_flag=True, help="Answer by ONNX Runtime where the model has such a form."
 )
 @contract_option
-def serve(model: str, max_rows: int, max_mb: float, max_seconds: float, **options: Any) -> None:
+def serve(
+    model: str,
+    max_rows: int,
+    max_mb: float,
+    max_seconds: float,
+    folder: str | None,
+    **options: Any,
+) -> None:
     """Serve MODEL (flights@production, which is followed, or flights/3) by MLflow's protocol.
+
+    MODEL may be the folder of one version, too, as `workbook image` makes it for a container. Each option may be
+    given as a variable, such as WORKBOOK_SERVE_PORT.
 
     It answers at /invocations, /ping, /version, /metrics (Prometheus) and describes itself at /openapi.json.
     """
     from Codes.serving import server
 
     limits = server.Limits(body=int(max_mb * 2**20), rows=max_rows, predict_seconds=max_seconds)
+    options |= {"folder": folder} if folder else {}
     server.serve(model, limits=limits, **options)
 
 

@@ -27,6 +27,7 @@ from Codes.serving.pool import Limits, Pool
 
 LOG = logging.getLogger(__name__)
 LOCAL = ("localhost",)
+ANY = "*"  # instead of the names: all, where a load balancer stands between
 FOREIGN = (
     "this Host is not served here; the server's --allowed-host NAME lets clients call it by a name."
 )
@@ -99,7 +100,7 @@ class Guard:
     def _is_allowed(self, host: bytes) -> bool:
         name, colon, port = host.decode("latin-1").lower().rpartition(":")
         name = name if colon and port.isdigit() else f"{name}{colon}{port}"
-        return name in self._hosts or _is_address(name)
+        return ANY in self._hosts or name in self._hosts or _is_address(name)
 
 
 def _is_address(name: str) -> bool:

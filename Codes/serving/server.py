@@ -25,7 +25,7 @@ from Codes.model_registry.registry import Version
 from Codes.modeling.answers import Answers
 from Codes.problems import problem
 from Codes.saved_models.trust import Loaded
-from Codes.serving import payload
+from Codes.serving import fixed, payload
 from Codes.serving.app import Metrics, app
 from Codes.serving.capture import Capture
 from Codes.serving.following import Following, Served
@@ -91,7 +91,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     """Serve the model `spec` until SIGTERM or Ctrl-C, which let requests under way be answered.
 
     Args:
-        spec: flights@production, whose changes it follows, or flights/3.
+        spec: flights@production, whose changes it follows; flights/3; or a folder that holds one version (see fixed).
         store: where models come from; Codes.model_registry.registry by default.
         folder: of captured requests and of the state, a folder for each spec in it.
         hosts: names beside localhost and addresses by which clients may call it.
@@ -107,7 +107,12 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         onnx_form.check_installed()
     from Codes.model_registry import registry
 
+    if store is None and fixed.is_folder(spec):
+        store = fixed.Folder(spec)
+        spec = store.spec
     store = store or registry
+    # the first process of a container ignores a signal that nothing handles
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     listening = _bound(host, port)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
