@@ -148,7 +148,7 @@ def test_an_extra_that_there_is_not_is_refused_with_those_that_there_are(checkou
     seen = call("make", "install", "EXTRAS=torhc", folder=checkout)
     assert (
         seen.returncode != 0
-        and "no extra 'torhc'; there are: cluster onnx guests torch" in seen.stderr
+        and "no extra 'torhc'; there are: cluster onnx sagemaker guests torch" in seen.stderr
     )
 
 

@@ -1,6 +1,7 @@
 """The part of the `workbook` command that brings a version out of the house: as an image, and to where it runs."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,4 +46,98 @@ def image(model: str, folder: str | None, base: str, name: str | None) -> None:
     click.echo(f"next: docker build -t {made.tag} {where}")
 
 
-COMMANDS = [image]
+target_option = click.option(
+    "--target", type=click.Choice(["sagemaker"]), default="sagemaker", show_default=True
+)
+name_option = click.option("--name", required=True, metavar="NAME", help="Of the endpoint.")
+config_option = click.option(
+    "--config", "file", required=True, metavar="FILE", help="deploy.yaml: region, role, image, …"
+)
+
+
+@click.command()
+@click.argument("model")
+@target_option
+@name_option
+@config_option
+@click.option("--no-wait", is_flag=True, help="Leave it on its way: `workbook deployments` tells.")
+def deploy(model: str, target: str, name: str, file: str, no_wait: bool) -> None:
+    """Let MODEL (flights@production or flights/3) answer at the endpoint NAME: create it, or exchange what it serves.
+
+    The same command again settles what a killed one has left, and does nothing where all is done.
+    """
+    # pylint: disable=unused-argument  # there is one target
+    from Codes.deployment import config, deployments
+
+    wanted = config.read(file)
+    done = deployments.deploy(
+        model, name, wanted, lambda line: click.echo(line, err=True), not no_wait
+    )
+    click.echo(f"{done}; {done.address}")
+
+
+@click.command("deployments")
+@click.option("--target", type=click.Choice(["sagemaker"]), default=None)
+def deployments_(target: str | None) -> None:
+    """List what runs where: which version, since when, by whom, and how it does as its target says now."""
+    from Codes.deployment import deployments
+
+    there = deployments.standing(target or "")
+    for each in there:
+        click.echo(
+            f"{each.place:20} {each.target} {each.region}  {each.model} version {each.version}  since {each.time[:16]} "
+            f"by {each.who} ({each.outcome})  {deployments.state(each)}"
+        )
+    if not there:
+        click.echo(
+            "nothing is deployed; do it: workbook deploy flights@production --name flights --config deploy.yaml"
+        )
+
+
+@click.command()
+@click.argument("name")
+@target_option
+@click.option(
+    "--file",
+    "body",
+    required=True,
+    type=click.File("rb"),
+    metavar="FILE",
+    help="A request as JSON.",
+)
+def ask(name: str, target: str, body: Any) -> None:
+    """Ask the deployment NAME for predictions, and print its answer."""
+    from Codes.deployment import deployments, sagemaker
+
+    there = deployments.named(name, target)
+    click.echo(sagemaker.SageMaker(there.region).ask(name, body.read()).decode("utf-8", "replace"))
+
+
+@click.command()
+@click.argument("name")
+@target_option
+def undeploy(name: str, target: str) -> None:
+    """Remove the deployment NAME, and all that was made for it."""
+    from Codes.deployment import deployments
+
+    click.echo(str(deployments.undeploy(name, lambda line: click.echo(line, err=True), target)))
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", metavar="S3_IN")
+@click.argument("goal", metavar="S3_OUT")
+@name_option
+@config_option
+def transform(model: str, source: str, goal: str, name: str, file: str) -> None:
+    """Score the CSV files under S3_IN (s3://…) into S3_OUT by MODEL, as a batch transform of SageMaker."""
+    from Codes.deployment import config, deployments
+
+    wanted = config.read(file)
+    done = deployments.transform(
+        model, name, wanted, source, goal, lambda line: click.echo(line, err=True)
+    )
+    click.echo(f"{done}; {done.address}")
+
+
+COMMANDS = [image, deploy, deployments_, ask, undeploy, transform]

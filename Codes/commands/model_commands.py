@@ -151,7 +151,8 @@ def models(name: str | None) -> None:
 @click.command()
 @click.argument("name")
 def history(name: str) -> None:
-    """Print who moved which version of the model NAME where, when, why, and what the gate said."""
+    """Print who moved which version of the model NAME where, when, why, what the gate said, and what was deployed."""
+    from Codes.deployment import deployments
     from Codes.model_registry import registry
 
     moves = registry.settled(name)
@@ -168,6 +169,8 @@ def history(name: str) -> None:
             click.echo(f"    {what}: {told}" if told else "", nl=bool(told))
         for told in why_not.split("; ") if why_not else ():
             click.echo(f"    {told}")
+    for each in deployments.of(name):
+        click.echo(f"{each.time[:19]}  {each.who}  {each}")
     if not moves:
         click.echo(f"{name} was never promoted; do it: workbook promote {name} staging")
 

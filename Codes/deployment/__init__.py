@@ -1,3 +1,4 @@
 """A version leaves the house: as an image, and to the places that run it; each deployment is written down.
 
-Front doors: context (an image's build context), building, config (deploy.yaml), deployments."""
+Front doors: context (an image's build context), building, config (deploy.yaml), deployments, sagemaker.
+"""

@@ -1,0 +1,303 @@
+"""SageMaker, by boto3 against moto's server on this machine, which is made to fail as AWS does.
+
+What moto lacks is added here, and marked so: `update_endpoint`, states on the way, refusals, and a prediction, for
+which the image's own command is asked. None of it has met the real cloud.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+
+# pylint: disable=protected-access  # moto is looked into, and added to
+import pytest
+import requests
+from click.testing import CliRunner
+from moto.core.exceptions import JsonRESTError
+from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
+from moto.sagemaker.responses import SageMakerResponse
+from moto.sagemakerruntime.models import SageMakerRuntimeBackend
+from moto.server import ThreadedMotoServer
+
+from Codes.commands import cli
+from Codes.deployment import config, deployments
+from Codes.deployment.conftest import NAME, started
+from Codes.ground.errors import WorkbookError
+from Codes.model_registry import registry
+from Codes.serving import client
+
+REGION = "eu-central-1"
+IMAGE = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/flights@sha256:{'0' * 64}"
+YAML = f"""\
+region: {REGION}
+role: arn:aws:iam::123456789012:role/sagemaker
+image: {IMAGE}
+instance_type: ml.m5.large
+tags: {{team: planes}}
+poll_seconds: 0.01
+wait_seconds: 60
+"""
+
+
+class Cloud:
+    """moto's SageMaker, and what it lacks: `states` that the next looks see, calls that it `refuses` so many times."""
+
+    def __init__(self):
+        self.states, self.refused, self.calls, self.container = [], {}, Counter(), ""
+
+    @property
+    def backend(self):
+        """What moto holds of SageMaker."""
+        return sagemaker_backends["123456789012"][REGION]
+
+    def refuse(self, action, code, message, times):
+        """Let the next calls of `action` fail, so many times."""
+        self.refused[action] = [JsonRESTError(code, message)] * times
+
+
+@pytest.fixture(name="cloud", scope="module")
+def _server():
+    cloud, look = Cloud(), SageMakerModelBackend.describe_endpoint
+
+    def describe_endpoint(self, endpoint_name):
+        found = dict(look(self, endpoint_name))
+        state = cloud.states.pop(0) if cloud.states else {}
+        return found | ({"EndpointStatus": state} if isinstance(state, str) else state)
+
+    def update_endpoint(self):
+        found = self.sagemaker_backend.endpoints[self._get_param("EndpointName")]
+        found.endpoint_config_name = self._get_param("EndpointConfigName")
+        return json.dumps({"EndpointArn": found.arn})
+
+    def invoke_endpoint(_, endpoint_name, unique_repr):
+        import base64
+
+        asked = base64.b64decode(json.loads(base64.b64decode(unique_repr))["Body"] or b"")
+        answer = requests.post(
+            f"{cloud.container}/invocations", asked, headers=client.JSON, timeout=60
+        )
+        return answer.text, "application/json", "all", endpoint_name
+
+    def counted(action, real):
+        def call(self):
+            cloud.calls[action] += 1
+            if cloud.refused.get(action):
+                raise cloud.refused[action].pop()
+            return real(self)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SageMakerModelBackend, "describe_endpoint", describe_endpoint)
+        patch.setattr(SageMakerResponse, "update_endpoint", update_endpoint, raising=False)
+        patch.setattr(SageMakerRuntimeBackend, "invoke_endpoint", invoke_endpoint)
+        for action in ("create_model", "create_endpoint", "update_endpoint", "describe_endpoint"):
+            patch.setattr(
+                SageMakerResponse, action, counted(action, getattr(SageMakerResponse, action))
+            )
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.get_host_and_port()[1]}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing-key")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield cloud
+        server.stop()
+
+
+@pytest.fixture(name="place")
+def _place(cloud, made, tmp_path):  # pylint: disable=unused-argument
+    """A function that runs a command of the deployment, and gives what it says; another exit than `code` fails."""
+    cloud.backend.reset()
+    cloud.states, cloud.refused = [], {}
+    (tmp_path / "deploy.yaml").write_text(YAML, "utf-8")
+
+    def call(*words, code=0):
+        told = CliRunner().invoke(cli.main, [str(word) for word in words])
+        error = getattr(told.exception, "message", "") or (
+            repr(told.exception) if told.exit_code else ""
+        )
+        assert told.exit_code == code, told.output + error
+        return told.output + error
+
+    def deploy(code=0):
+        words = "--name", "cells", "--config", tmp_path / "deploy.yaml"
+        return call("deploy", f"{NAME}/1", *words, code=code)
+
+    call.deploy, call.file = deploy, tmp_path / "deploy.yaml"
+    yield call
+    cloud.states, cloud.refused = [], {}
+
+
+def test_a_version_is_created_asked_exchanged_without_a_gap_and_removed(
+    cloud, place, made, tmp_path
+):
+    cloud.states = [{}, "Creating", "Creating", "InService"][1:]
+    said = place.deploy()
+    assert said.index("Creating") < said.index("InService")
+    model = cloud.backend.endpoints["cells"]
+    tags = {tag["Key"]: tag["Value"] for tag in model.tags}
+    run = registry.find(f"{NAME}/1").run_id
+    assert (
+        tags["workbook:run"] == run and tags["workbook:version"] == "1" and tags["team"] == "planes"
+    )
+    assert "serves it already" in place.deploy() and cloud.calls["create_endpoint"] == 1
+    listed = place("deployments")
+    assert f"{NAME} version 1" in listed and listed.rstrip().endswith("InService")
+    (tmp_path / "request.json").write_text(
+        client.body(registry.load(made.version).example), "utf-8"
+    )
+    with started(made, tmp_path) as (_, cloud.container):
+        answer = place("ask", "cells", "--file", tmp_path / "request.json")
+    expected = registry.load(made.version).predict(registry.load(made.version).example).tolist()
+    assert json.loads(answer)["predictions"] == expected
+    place.file.write_text(YAML.replace("ml.m5.large", "ml.m5.xlarge"), "utf-8")
+    place.deploy()
+    assert cloud.calls["update_endpoint"] == 1 and cloud.calls["create_endpoint"] == 1
+    assert len(cloud.backend.endpoint_configs) == 2, "what was there before can come back"
+    place("undeploy", "cells")
+    assert not cloud.backend.endpoints and not cloud.backend.endpoint_configs
+    assert not cloud.backend._models, "of the same tag"
+    assert "nothing is deployed" in place("deployments")
+    history = place("history", NAME)
+    assert history.count("deploy cells at sagemaker: version 1: done") == 4
+    place("undeploy", "cells", code=1)
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (
+            "instance_typ: ml.m5.large",
+            "instance_typ: there is no such key; did you mean 'instance_type'?",
+        ),
+        ("count: '2'", "count: Input should be a valid integer, not '2'"),
+        ("capture: {s3: here}", "capture.s3: String should match"),
+        ("variants: [{instance_type: ml.m5.large}]", "either 'instance_type' or 'variants'"),
+        ("vpc: {subnets: [a], groups: [b]}", "vpc.groups: there is no such key; there are subnets"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_before_anything_is_sent(tmp_path, change, says):
+    (tmp_path / "deploy.yaml").write_text(f"{YAML}{change}\n", "utf-8")
+    with pytest.raises(WorkbookError) as error:
+        config.read(tmp_path / "deploy.yaml")
+    assert says in error.value.message and "\n" not in error.value.message
+
+
+def test_variants_a_network_and_capture_reach_aws(cloud, place):
+    text = YAML.replace("instance_type: ml.m5.large\n", "") + (
+        "variants:\n- {name: a, instance_type: ml.m5.large, weight: 3}\n- {name: b, instance_type: ml.c5.large}\n"
+        "vpc: {subnets: [subnet-1], security_groups: [sg-1]}\ncapture: {s3: s3://kept/here, share: 0.1}\n"
+    )
+    place.file.write_text(text, "utf-8")
+    place.deploy()
+    (made,) = cloud.backend.endpoint_configs.values()
+    assert [v["InitialVariantWeight"] for v in made.production_variants] == [3, 1]
+    assert made.data_capture_config["InitialSamplingPercentage"] == 10
+    (model,) = cloud.backend._models.values()
+    assert model.vpc_config.response_object["Subnets"] == ["subnet-1"]
+
+
+@pytest.mark.parametrize(
+    "action, code, message, says",
+    [
+        ("create_model", "AccessDeniedException", "User is not authorized", "your role may not"),
+        ("create_endpoint", "ThrottlingException", "Rate exceeded", "AWS asks for patience"),
+        (
+            "create_endpoint",
+            "ResourceLimitExceeded",
+            "0 instances",
+            "refuses to create the endpoint",
+        ),
+    ],
+)
+def test_a_refusal_is_one_line_and_the_same_command_goes_on(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    cloud, place, monkeypatch, action, code, message, says
+):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    cloud.refuse(action, code, message, 1)
+    told = place.deploy(code=1)
+    assert (
+        says in told and message in told and "Traceback" not in told and "testing-key" not in told
+    )
+    assert says in place("deployments") and "failed" in place("deployments")
+    place.deploy()
+    assert cloud.backend.endpoints["cells"].endpoint_status == "InService"
+
+
+def test_a_moment_of_throttling_is_not_seen(cloud, place):
+    cloud.refuse("create_endpoint", "ThrottlingException", "Rate exceeded", 1)
+    assert "InService" in place.deploy()
+
+
+def test_without_credentials_one_line_says_so(place, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert "no credentials to" in place.deploy(code=1)
+
+
+def test_an_image_that_is_not_there_fails_with_sagemakers_reason_and_is_made_anew(cloud, place):
+    reason = "The image is not found in the registry"
+    cloud.states = ["Creating", {"EndpointStatus": "Failed", "FailureReason": reason}]
+    told = place.deploy(code=1)
+    assert reason in told and "The same command makes it anew" in told
+    cloud.states = [{"EndpointStatus": "Failed", "FailureReason": reason}]
+    again = place.deploy()
+    assert f"had failed ({reason}): it is made anew" in again and "InService" in again
+
+
+def test_a_rollback_by_sagemaker_is_told_and_what_was_there_serves(cloud, place):
+    place.deploy()
+    before = cloud.backend.endpoints["cells"].endpoint_config_name
+    place.file.write_text(YAML.replace("ml.m5.large", "ml.m5.xlarge"), "utf-8")
+    back = {"EndpointStatus": "InService", "EndpointConfigName": before, "FailureReason": "no ping"}
+    cloud.states = ["InService", "Updating", "RollingBack", back]
+    told = place.deploy(code=1)
+    assert "was rolled back by SageMaker" in told and "no ping" in told
+
+
+def test_what_takes_too_long_is_told_and_the_same_command_goes_on_waiting(cloud, place):
+    place.file.write_text(YAML.replace("wait_seconds: 60", "wait_seconds: 0.1"), "utf-8")
+    cloud.states = ["Creating"] * 1000
+    assert "is Creating after 0.1 s" in place.deploy(code=1)
+    cloud.states = ["Creating", "Creating"]
+    place.file.write_text(YAML, "utf-8")
+    told = place.deploy()
+    assert "is Creating from before" in told and "serves it already" in told
+
+
+def test_a_killed_deploy_is_settled_by_the_same_command(cloud, place):
+    cloud.states = ["Creating"] * 100_000
+    command = [sys.executable, "-m", "Codes.commands.cli", "deploy", f"{NAME}/1", "--name", "cells"]
+    with subprocess.Popen(
+        [*command, "--config", place.file], stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
+        assert any("cells: Creating" in line for line in process.stderr)
+        process.send_signal(signal.SIGKILL)
+    assert deployments.of(NAME)[-1].outcome == "begun"
+    cloud.states = ["Creating"]
+    assert "serves it already" in place.deploy()
+    assert [each.outcome for each in deployments.of(NAME)[-2:]] == [deployments.INTERRUPTED, "done"]
+
+
+def test_a_batch_is_transformed_once_and_its_failure_told(cloud, place):
+    words = (
+        "transform",
+        f"{NAME}/1",
+        "s3://in/rows",
+        "s3://out",
+        "--name",
+        "cells",
+        "--config",
+        place.file,
+    )
+    assert "begun" in place(*words)
+    (job,) = cloud.backend.transform_jobs.values()
+    assert job.transform_output["S3OutputPath"] == "s3://out"
+    assert "done" in place(*words) and len(cloud.backend.transform_jobs) == 1
+    job.transform_job_status, job.failure_reason = "Failed", "no such bucket"
+    assert "Failed" in place(*words, code=1)

@@ -1,0 +1,121 @@
+"""deploy.yaml: how a version runs at SageMaker, checked before anything is sent."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import pydantic
+
+from Codes.ground import plain_yaml
+from Codes.ground.errors import WorkbookError
+
+Count = Annotated[int, pydantic.Field(ge=1)]
+Bucket = Annotated[str, pydantic.Field(pattern=r"^s3://[^/]+(/.*)?$")]
+Instance = Annotated[str, pydantic.Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+Word = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$")]
+MOST = 50  # tags that AWS allows
+OURS = "workbook:"  # so begin the tags that we set
+
+
+class _Part(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Variant(_Part):
+    """Machines that answer a part of the requests: `weight` of the sum of all weights."""
+
+    name: Word = "all"
+    instance_type: Instance
+    count: Count = 1
+    weight: Annotated[float, pydantic.Field(ge=0, strict=False)] = 1.0
+
+
+class Vpc(_Part):
+    """The private network that the containers are in."""
+
+    subnets: Annotated[list[str], pydantic.Field(min_length=1)]
+    security_groups: Annotated[list[str], pydantic.Field(min_length=1)]
+
+
+class Capture(_Part):
+    """Where SageMaker keeps requests and answers, and the share of them."""
+
+    s3: Bucket
+    share: Annotated[float, pydantic.Field(gt=0, le=1, strict=False)] = 1.0
+
+
+class Config(_Part):
+    """What deploy.yaml says; either `instance_type` (and `count`) or `variants`.
+
+    `image` is the image's address in ECR, best by its digest; `wait_seconds` how long a command waits for the end.
+    """
+
+    region: Annotated[str, pydantic.Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    role: Annotated[str, pydantic.Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
+    image: Annotated[
+        str,
+        pydantic.Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/.+[:@].+$"),
+    ]
+    instance_type: Instance | None = None
+    count: Count = 1
+    variants: list[Variant] = []
+    vpc: Vpc | None = None
+    capture: Capture | None = None
+    tags: dict[str, str] = {}
+    wait_seconds: Annotated[float, pydantic.Field(gt=0, strict=False)] = 1800.0
+    poll_seconds: Annotated[float, pydantic.Field(gt=0, strict=False)] = 10.0
+
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.instance_type is None) == (not self.variants):
+            raise ValueError("either 'instance_type' or 'variants' is needed, and not both")
+        named = [each.name for each in self.variants]
+        if len(set(named)) < len(named):
+            raise ValueError(f"two of the variants are called {max(named, key=named.count)!r}")
+        if wrong := next((tag for tag in self.tags if tag.startswith(("aws:", OURS))), None):
+            raise ValueError(f"the tag {wrong!r} begins as those of AWS or of the workbook do")
+        return self
+
+    @property
+    def machines(self) -> list[Variant]:
+        """The variants, where there is only one, too."""
+        if self.instance_type is None:
+            return self.variants
+        return [Variant(instance_type=self.instance_type, count=self.count)]
+
+
+def read(path: str | Path) -> Config:
+    """The Config in the file at `path`; a WorkbookError of one line tells each mistake in it."""
+    path = Path(path)
+    if not path.is_file():
+        raise WorkbookError(f"{path}: there is no such file; the README's Deploy shows one.")
+    fields = plain_yaml.read(path)
+    try:
+        return Config.model_validate(fields)
+    except pydantic.ValidationError as error:
+        raise WorkbookError(f"{path.name}: {'; '.join(_mistakes(error))}") from None
+
+
+def _mistakes(error: pydantic.ValidationError) -> Iterator[str]:
+    for each in error.errors():
+        key = ".".join(map(str, each["loc"]))
+        if each["type"] == "extra_forbidden":
+            known = _keys(each["loc"][:-1])
+            near = difflib.get_close_matches(str(each["loc"][-1]), known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+            yield f"{key}: there is no such key; {hint}"
+        elif each["type"] == "missing":
+            yield f"{key}: is needed"
+        else:
+            told = re.sub(r"^Value error, ", "", each["msg"])
+            given = "" if each["type"] == "value_error" else f", not {str(each['input'])[:80]!r}"
+            yield f"{key}: {told}{given}".removeprefix(": ")
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that there are at this `location`."""
+    parts: dict[Any, Any] = {"variants": Variant, "vpc": Vpc, "capture": Capture}
+    part = next((parts[each] for each in location if each in parts), Config)
+    return list(part.model_fields)
