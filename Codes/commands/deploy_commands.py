@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from Codes.ground.errors import WorkbookError
+
 
 @click.command()
 @click.argument("model")
@@ -46,8 +48,9 @@ def image(model: str, folder: str | None, base: str, name: str | None) -> None:
     click.echo(f"next: docker build -t {made.tag} {where}")
 
 
+TARGETS = ["sagemaker", "docker"]
 target_option = click.option(
-    "--target", type=click.Choice(["sagemaker"]), default="sagemaker", show_default=True
+    "--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True
 )
 name_option = click.option("--name", required=True, metavar="NAME", help="Of the endpoint.")
 config_option = click.option(
@@ -59,25 +62,41 @@ config_option = click.option(
 @click.argument("model")
 @target_option
 @name_option
-@config_option
+@click.option(
+    "--config", "file", metavar="FILE", help="For SageMaker, deploy.yaml: region, role, image, …"
+)
+@click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="For docker."
+)
 @click.option("--no-wait", is_flag=True, help="Leave it on its way: `workbook deployments` tells.")
-def deploy(model: str, target: str, name: str, file: str, no_wait: bool) -> None:
-    """Let MODEL (flights@production or flights/3) answer at the endpoint NAME: create it, or exchange what it serves.
+def deploy(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    model: str, target: str, name: str, file: str | None, port: int, no_wait: bool
+) -> None:
+    """Let MODEL (flights@production or flights/3) answer at the place NAME: make it, or exchange what it serves.
 
-    The same command again settles what a killed one has left, and does nothing where all is done.
+    At SageMaker that is an endpoint; by docker (or podman) a container of this machine, at 127.0.0.1. The same command
+    again settles what a killed one has left, and does nothing where all is done.
     """
-    # pylint: disable=unused-argument  # there is one target
     from Codes.deployment import config, deployments
 
-    wanted = config.read(file)
-    done = deployments.deploy(
-        model, name, wanted, lambda line: click.echo(line, err=True), not no_wait
-    )
+    if target == "docker":
+        done = deployments.deploy_here(model, name, port, told)
+    elif file is None:
+        raise WorkbookError(
+            "SageMaker needs --config deploy.yaml; Resources/deploy/deploy.yaml shows one."
+        )
+    else:
+        done = deployments.deploy(model, name, config.read(file), told, not no_wait)
     click.echo(f"{done}; {done.address}")
 
 
+def told(line: str) -> None:
+    """Tell a step on stderr."""
+    click.echo(line, err=True)
+
+
 @click.command("deployments")
-@click.option("--target", type=click.Choice(["sagemaker"]), default=None)
+@click.option("--target", type=click.Choice(TARGETS), default=None)
 def deployments_(target: str | None) -> None:
     """List what runs where: which version, since when, by whom, and how it does as its target says now."""
     from Codes.deployment import deployments
@@ -85,7 +104,7 @@ def deployments_(target: str | None) -> None:
     there = deployments.standing(target or "")
     for each in there:
         click.echo(
-            f"{each.place:20} {each.target} {each.region}  {each.model} version {each.version}  since {each.time[:16]} "
+            f"{each.place:20} {each.target} {each.region or 'here'}  {each.model} version {each.version}  since {each.time[:16]} "
             f"by {each.who} ({each.outcome})  {deployments.state(each)}"
         )
     if not there:
@@ -107,10 +126,9 @@ def deployments_(target: str | None) -> None:
 )
 def ask(name: str, target: str, body: Any) -> None:
     """Ask the deployment NAME for predictions, and print its answer."""
-    from Codes.deployment import deployments, sagemaker
+    from Codes.deployment import deployments
 
-    there = deployments.named(name, target)
-    click.echo(sagemaker.SageMaker(there.region).ask(name, body.read()).decode("utf-8", "replace"))
+    click.echo(deployments.ask(name, target, body.read()).decode("utf-8", "replace"))
 
 
 @click.command()
@@ -120,7 +138,7 @@ def undeploy(name: str, target: str) -> None:
     """Remove the deployment NAME, and all that was made for it."""
     from Codes.deployment import deployments
 
-    click.echo(str(deployments.undeploy(name, lambda line: click.echo(line, err=True), target)))
+    click.echo(str(deployments.undeploy(name, told, target)))
 
 
 @click.command()
@@ -134,9 +152,7 @@ def transform(model: str, source: str, goal: str, name: str, file: str) -> None:
     from Codes.deployment import config, deployments
 
     wanted = config.read(file)
-    done = deployments.transform(
-        model, name, wanted, source, goal, lambda line: click.echo(line, err=True)
-    )
+    done = deployments.transform(model, name, wanted, source, goal, told)
     click.echo(f"{done}; {done.address}")
 
 

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 
@@ -16,8 +16,12 @@ from Codes.model_registry import registry
 from Codes.model_registry.registry import BEGUN, DONE, Version
 from Codes.runs import identity
 
+if TYPE_CHECKING:
+    from Codes.deployment.container import Container
+
 TAG = "mlflow.workbook.deployment."  # + a time and a random ending; on the registered model
-TARGETS = ("sagemaker",)
+TARGETS = SAGEMAKER, DOCKER = "sagemaker", "docker"  # the second: of this machine, or podman
+Tell = Callable[[str], None]
 SENT = "sent, and not waited for"
 INTERRUPTED = "interrupted; the next command has settled it"
 
@@ -83,53 +87,86 @@ def named(place: str, target: str) -> Deployment:
 def state(each: Deployment) -> str:
     """How the place does, as its target says it now."""
     try:
+        if each.target == DOCKER:
+            return _engine().state(each.place)
         found = SageMaker(each.region).describe(each.place)
     except WorkbookError as error:
         return f"not known: {error.message}"
     return found["EndpointStatus"] if found else "gone"
 
 
-def deploy(
-    spec: str, name: str, config: Config, tell: Callable[[str], None], wait: bool = True
-) -> Deployment:
-    """Let the endpoint `name` serve the version `spec`, and write that down."""
-    check_name(name)
-    version = registry.find(spec)
-    registry.load(version)  # what does not load here leaves no house
-    place = SageMaker(config.region)
+def ask(name: str, target: str, body: bytes) -> bytes:
+    """The answer to a request (JSON) of what stands at the place `name`."""
+    there = named(name, target)
+    if target == DOCKER:
+        from Codes.deployment import container
 
-    def do(_: Deployment) -> str:
-        return place.deploy(name, version, config, _tags(name, version), tell, wait)
+        return container.ask(there.address, body)
+    return SageMaker(there.region).ask(name, body)
 
-    return _recorded(
-        "deploy", name, version, config.region, config.image, do, DONE if wait else SENT
-    )
+
+def deploy(spec: str, name: str, config: Config, tell: Tell, wait: bool = True) -> Deployment:
+    """Let the endpoint `name` at SageMaker serve the version `spec`, and write that down."""
+    version, place = _checked(spec, name), SageMaker(config.region)
+
+    def do(begun: Deployment) -> Deployment:
+        address = place.deploy(name, version, config, _tags(name, version), tell, wait)
+        return replace(begun, address=address, outcome=DONE if wait else SENT)
+
+    return _recorded(_begun("deploy", SAGEMAKER, name, version, config.region, config.image), do)
+
+
+def deploy_here(spec: str, name: str, port: int, tell: Tell) -> Deployment:
+    """Let a container `name` of this machine's engine serve the version `spec` at the `port`, and write that down."""
+    version, place = _checked(spec, name), _engine()
+
+    def do(begun: Deployment) -> Deployment:
+        image, address = place.deploy(name, f"{version.name}/{version.number}", port, tell)
+        return replace(begun, image=image, address=address, outcome=DONE)
+
+    return _recorded(_begun("deploy", DOCKER, name, version), do)
 
 
 def transform(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-    spec: str, name: str, config: Config, source: str, target: str, tell: Callable[[str], None]
+    spec: str, name: str, config: Config, source: str, target: str, tell: Tell
 ) -> Deployment:
     """Score what lies under `source` (s3://…) into `target` by the version `spec`, and write that down."""
-    check_name(name)
-    version = registry.find(spec)
-    place = SageMaker(config.region)
+    version, place = _checked(spec, name), SageMaker(config.region)
 
-    def do(_: Deployment) -> str:
-        return place.transform(name, version, config, source, target, _tags(name, version), tell)
+    def do(begun: Deployment) -> Deployment:
+        job = place.transform(name, version, config, source, target, _tags(name, version), tell)
+        return replace(begun, address=job, outcome=DONE)
 
-    return _recorded("transform", name, version, config.region, config.image, do)
+    return _recorded(_begun("transform", SAGEMAKER, name, version, config.region, config.image), do)
 
 
-def undeploy(name: str, tell: Callable[[str], None], target: str = "sagemaker") -> Deployment:
+def undeploy(name: str, tell: Tell, target: str = "sagemaker") -> Deployment:
     """Remove what stands at the place `name`, and write that down."""
     there = named(name, target)
     version = registry.find(f"{there.model}/{there.version}")
 
-    def do(_: Deployment) -> str:
-        SageMaker(there.region).delete(name, tell)
-        return there.address
+    def do(begun: Deployment) -> Deployment:
+        if target == DOCKER:
+            _engine().delete(name, tell)
+        else:
+            SageMaker(there.region).delete(name, tell)
+        return replace(begun, address=there.address, outcome=DONE)
 
-    return _recorded("undeploy", name, version, there.region, there.image, do)
+    return _recorded(_begun("undeploy", target, name, version, there.region, there.image), do)
+
+
+def _engine() -> "Container":
+    from Codes.deployment import container  # pandas: a second that no history needs
+
+    return container.Container()
+
+
+def _checked(spec: str, name: str) -> Version:
+    """The version `spec`, which loads here: what does not leaves no house; refuses a wrong `name` of its place."""
+    check_name(name)
+    version = registry.find(spec)
+    registry.load(version)
+    return version
 
 
 def _tags(name: str, version: Version) -> dict[str, str]:
@@ -146,31 +183,17 @@ def _tags(name: str, version: Version) -> dict[str, str]:
     return {f"{OURS}{key}": value for key, value in facts.items() if value}
 
 
-def _recorded(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-    kind: str,
-    name: str,
-    version: Version,
-    region: str,
-    image: str,
-    do: Callable[[Deployment], str],
-    ended: str = DONE,
+def _begun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    kind: str, target: str, name: str, version: Version, region: str = "", image: str = ""
 ) -> Deployment:
-    """Do it between two entries: that it has begun, and how it ended. Those of killed commands are ended first."""
-    for each in of(version.name):
-        if (each.target, each.region, each.place, each.outcome) == (
-            "sagemaker",
-            region,
-            name,
-            BEGUN,
-        ):
-            _write(replace(each, outcome=INTERRUPTED))
+    """A Deployment of the `version` that begins now."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    made = Deployment(
+    return Deployment(
         key=f"{TAG}{now[:19]}-{secrets.token_hex(4)}".replace(":", ""),
         time=now,
         who=identity.user(),
         kind=kind,
-        target="sagemaker",
+        target=target,
         place=name,
         region=region,
         model=version.name,
@@ -178,14 +201,22 @@ def _recorded(  # pylint: disable=too-many-arguments,too-many-positional-argumen
         run=version.run_id,
         image=image,
     )
-    _write(made)
+
+
+def _recorded(begun: Deployment, do: Callable[[Deployment], Deployment]) -> Deployment:
+    """Do it between two entries: that it has begun, and how it ended. Those of killed commands are ended first."""
+    where = begun.target, begun.region, begun.place
+    for each in of(begun.model):
+        if (each.target, each.region, each.place) == where and each.outcome == BEGUN:
+            _write(replace(each, outcome=INTERRUPTED))
+    _write(begun)
     try:
-        made = replace(made, address=do(made), outcome=ended)
+        ended = do(begun)
     except Exception as error:
-        _write(replace(made, outcome=f"failed: {first_line(error)}"[:1000]))
+        _write(replace(begun, outcome=f"failed: {first_line(error)}"[:1000]))
         raise
-    _write(made)
-    return made
+    _write(ended)
+    return ended
 
 
 def _write(each: Deployment) -> None:

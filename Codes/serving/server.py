@@ -111,8 +111,6 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         store = fixed.Folder(spec)
         spec = store.spec
     store = store or registry
-    # the first process of a container ignores a signal that nothing handles
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     listening = _bound(host, port)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, stream=sys.stderr)
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
