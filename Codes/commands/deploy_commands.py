@@ -104,8 +104,8 @@ def deployments_(target: str | None) -> None:
     there = deployments.standing(target or "")
     for each in there:
         click.echo(
-            f"{each.place:20} {each.target} {each.region or 'here'}  {each.model} version {each.version}  since {each.time[:16]} "
-            f"by {each.who} ({each.outcome})  {deployments.state(each)}"
+            f"{each.place:20} {each.target} {each.region or 'here'}  {each.model} version {each.version}  "
+            f"since {each.time[:16]} by {each.who} ({each.outcome})  {deployments.state(each)}"
         )
     if not there:
         click.echo(

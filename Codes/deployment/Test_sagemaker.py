@@ -196,7 +196,7 @@ def test_variants_a_network_and_capture_reach_aws(cloud, place):
     assert [v["InitialVariantWeight"] for v in made.production_variants] == [3, 1]
     assert made.data_capture_config["InitialSamplingPercentage"] == 10
     (model,) = cloud.backend._models.values()
-    assert model.vpc_config.response_object["Subnets"] == ["subnet-1"]
+    assert model.vpc_config["Subnets"] == ["subnet-1"]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_variants_a_network_and_capture_reach_aws(cloud, place):
         ),
     ],
 )
-def test_a_refusal_is_one_line_and_the_same_command_goes_on(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+def test_a_refusal_is_one_line_and_the_same_command_goes_on(  # pylint: disable=R0913,R0917
     cloud, place, monkeypatch, action, code, message, says
 ):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
