@@ -59,12 +59,7 @@ lab: install ## open JupyterLab on 127.0.0.1; LAB="--no-browser" adds options of
 
 .PHONY: ui
 ui: install ## show the runs in the MLflow UI on 127.0.0.1; PORT=5001 chooses the port
-	@case "$$MLFLOW_TRACKING_URI" in http*) \
-	    echo "the runs are on the server at $$MLFLOW_TRACKING_URI: open that address"; exit 0;; esac; \
-	echo "MLflow UI: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"; \
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false exec $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) \
-	    --workers 1 --backend-store-uri "$$MLFLOW_TRACKING_URI" \
-	    --no-serve-artifacts --default-artifact-root "$(CURDIR)/mlruns"
+	@exec $(BIN)/workbook ui --port $(PORT)
 
 .PHONY: serve
 serve: install ## serve the model in production on 127.0.0.1; MODEL=flights@staging PORT=5001 ARGS="--capture 0"

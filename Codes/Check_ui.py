@@ -10,7 +10,6 @@ Expected output:
     runs        02_train FINISHED score=0.9
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -37,13 +36,9 @@ def fill():
 
 
 def start(port: int) -> subprocess.Popen:
-    """`mlflow server` as `make ui` starts it."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"]]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    """`workbook ui`, as `make ui` starts it."""
+    command = [sys.executable, "-m", "Codes.commands.cli", "ui", "--port", str(port)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def answers(url: str) -> str:

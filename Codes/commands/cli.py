@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import click
 
-from Codes.commands import deploy_commands, model_commands, problem_commands, run_commands
+from Codes.commands import (
+    deploy_commands,
+    model_commands,
+    problem_commands,
+    run_commands,
+    ui_command,
+)
 from Codes.ground.errors import NOTE, WorkbookError, first_line
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.ground.variables import FOR_ALL, OWNED
@@ -645,6 +651,7 @@ for each in [
     *deploy_commands.COMMANDS,
     *run_commands.COMMANDS,
     problem_commands.problems,
+    ui_command.ui,
 ]:
     main.add_command(each)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
 VIEW = "mlflow.sharedViewState."  # before the view's key, as the UI reads it
 NAME = "{problem}: scored runs, the best first"
 MOST = 12  # parameters
+EXPERIMENTS = "#/experiments?workflowType=machine_learning"  # where the UI lists them
 STATE = {
     "startTime": "ALL",
     "lifecycleFilter": "Active",
@@ -79,6 +80,21 @@ def keep(choice: "Choice", runs: "pd.DataFrame") -> None:
 def address(experiment: str, problem: str) -> str:
     """Where the view of `problem` in the experiment of that id is, behind the UI's own address."""
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={quote(_key(problem))}"
+
+
+def newest(client: MlflowClient, problem: str = "") -> str:
+    """Where the view is that was written last, of `problem` where it is named; '' where there is none."""
+    views = [
+        (
+            _known(text).get("updatedAt", 0),
+            experiment.experiment_id,
+            name.removeprefix(VIEW + _key("")),
+        )
+        for experiment in client.search_experiments()
+        for name, text in experiment.tags.items()
+        if name.startswith(VIEW + _key(problem)) and (not problem or name == VIEW + _key(problem))
+    ]
+    return address(*max(views)[1:]) if views else ""
 
 
 def _key(problem: str) -> str:

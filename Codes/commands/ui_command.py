@@ -1,0 +1,137 @@
+"""The part of the `workbook` command that shows the runs: MLflow's UI on this store, opened where the runs are."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from Codes.ground import paths
+from Codes.ground.errors import WorkbookError
+
+STARTING = 120.0  # seconds until the server answers; it imports much
+ENDING = 30.0
+SCREENS = (
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "BROWSER",
+)  # where none is set, a browser would take the terminal
+# its UI needs none of its jobs, which are 14 processes
+QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@click.command()
+@click.argument("problem", default="")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option(
+    "--open/--no-open",
+    "opens",
+    default=None,
+    help="In a browser; by default where there is a screen.",
+)
+def ui(problem: str, port: int, opens: bool | None) -> None:
+    """Show the runs in MLflow's UI on 127.0.0.1, those of PROBLEM (or the last scored) first, until Ctrl-C.
+
+    \b
+    For example:
+      workbook ui
+      workbook ui diabetes --port 5001
+    """
+    from Codes.stores import store
+
+    uri = store.open_store()
+    if uri.startswith("http"):
+        click.echo(f"the runs are on a server: {uri}/{landing(problem)}")
+        return
+    _require_free(port)
+    url = f"http://127.0.0.1:{port}"
+    paths.EXECUTED.mkdir(exist_ok=True)
+    log = paths.EXECUTED / f"ui-{port}.log"
+    for number in (signal.SIGTERM, signal.SIGHUP):  # they end it in order, too
+        signal.signal(number, signal.default_int_handler)
+    with _server(uri, port, log) as server:
+        _wait(server, url, log)
+        address = f"{url}/{landing(problem)}"
+        click.echo(f"MLflow UI: {address}\n(Ctrl-C ends it; what it logs: {os.path.relpath(log)})")
+        if opens or (opens is None and sys.stdout.isatty() and _has_screen()):
+            webbrowser.open(address)
+        if server.wait():
+            raise WorkbookError(f"the UI's server ended: {_last_line(log)}")
+
+
+def landing(problem: str) -> str:
+    """Behind the UI's address: the view of the scored runs on `problem`, or of those written last; else all runs."""
+    from mlflow import MlflowClient
+
+    from Codes.comparison import saved_view
+
+    return saved_view.newest(MlflowClient(), Path(problem).stem) or saved_view.EXPERIMENTS
+
+
+def _require_free(port: int) -> None:
+    """A WorkbookError where somebody listens on `port` already."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
+        raise WorkbookError(
+            f"port {port} is taken, perhaps by a UI that runs already (http://127.0.0.1:{port}); "
+            f"choose another: make ui PORT={port + 1}"
+        )
+
+
+@contextlib.contextmanager
+def _server(uri: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of MLflow's server on the store at `uri`, which ends with the block; Ctrl-C is such an end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", uri, "--no-serve-artifacts"]
+    from Codes.stores import store
+
+    command += ["--default-artifact-root", store.artifact_root(uri) or str(paths.ROOT / "mlruns")]
+    environment = os.environ | QUIET
+    with open(log, "wb") as sink:
+        process = subprocess.Popen(  # pylint: disable=consider-using-with
+            command,
+            env=environment,
+            cwd=paths.ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,  # Ctrl-C is for this one, which ends it in order
+        )
+    try:
+        yield process
+    except KeyboardInterrupt:
+        click.echo("the UI is closed", err=True)
+    finally:
+        process.terminate()
+        try:
+            process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Wait until the `server` answers at `url`; a WorkbookError with the last line of its `log` where it does not."""
+    import requests
+
+    end = time.monotonic() + STARTING
+    while time.monotonic() < end and server.poll() is None:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{url}/health", timeout=5).ok:
+                return
+        time.sleep(0.1)
+    raise WorkbookError(f"the UI's server did not start: {_last_line(log)}")
+
+
+def _has_screen() -> bool:
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in SCREENS)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return f"{lines[-1][:200]} ({log})" if lines else f"no word ({log})"
