@@ -1,6 +1,7 @@
 """The bench: its arithmetic, and one tiny real run; never how fast anything is."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from Codes.bench import bench, bench_costs, bench_report, bench_sweep, bench_ways
+from Codes.bench import bench, bench_costs, bench_gpu, bench_report, bench_sweep, bench_ways
 from Codes.bench.bench_report import row
 from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import ROOT
@@ -50,6 +51,13 @@ def test_the_metrics_name_each_thing_that_was_measured_once():
     rows += [row("lab", "python3", "first cell, kernel python3", 1, [1.0])]
     found = bench_report.metrics(pd.DataFrame(rows))
     assert list(found) == ["runs/a_2", "stages/total", "lab/python3"]
+
+
+def test_without_a_graphics_card_there_is_nothing_to_measure_which_is_refused_where_it_was_asked():
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    assert not bench_gpu.measure(1, environment, asked=False)
+    with pytest.raises(WorkbookError, match="sees a graphics card"):
+        bench_gpu.measure(1, environment, asked=True)
 
 
 def test_sweeps_are_compared_with_papermill_in_a_loop_and_their_costs_with_their_goals():

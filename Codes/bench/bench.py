@@ -5,6 +5,7 @@
     make bench SECTIONS=sweep TRIALS=50 GROWTH=1000     sweeps: so many trials, and how they slow down as they grow
     make bench SECTIONS=commands                        what is typed: by the template of commands, and without it
     make bench SECTIONS=serve                           a served model's answers, against MLflow's own server
+    make bench SECTIONS=gpu                             networks on a graphics card, where there is one
     make bench SECTIONS=gate                            how often the gate errs, on models whose difference is known
 
 Prints a table, the ratios and the goals, and keeps them with a picture as an MLflow run of the experiment `bench`. The
@@ -32,6 +33,7 @@ from Codes.bench import (
     bench_gate,
     bench_lab,
     bench_report,
+    bench_gpu,
     bench_serve,
     bench_sweep,
     bench_ways,
@@ -48,7 +50,7 @@ WAYS = {
     "e": "a function in a loop",
 }
 SLOW = ("a", "b")  # seconds a run: fewer of them
-SECTIONS = ("runs", "stages", "commands", "lab", "sweep", "serve", "gate")
+SECTIONS = ("runs", "stages", "commands", "lab", "sweep", "serve", "gpu", "gate")
 PARTS = 3  # rounds of what takes longer
 
 
@@ -110,6 +112,9 @@ def measured(sections, ways, rounds, sizes):
             rows += bench_sweep.measure(ways, again, environment, sizes["trials"]) + costs
         if "serve" in sections:
             rows += bench_serve.measure(min(rounds, PARTS), environment)
+        if "gpu" in sections:
+            asked = "gpu" in os.environ.get("SECTIONS", "").split()
+            rows += bench_gpu.measure(min(rounds, PARTS), environment, asked)
         if "gate" in sections:
             rows += bench_gate.measure(rounds, environment)
     return pd.DataFrame(rows)

@@ -36,6 +36,7 @@ TITLES = {
     "serve": "A served model: an answer to one row",
     "forms": "A served model: predicting one row, in process, again and again",
     "serve_many": "A served model: an answer to 1,000 rows",
+    "gpu": "A network's training on the processor and on a graphics card",
     "gate": "How often the gate errs, on models whose difference is known",
 }
 UNITS = {"gate": "share"}  # of what is not measured in seconds

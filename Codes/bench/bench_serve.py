@@ -26,6 +26,10 @@ from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import RESOURCES, ROOT
 from Codes.serving import client
 
+NETWORKS = {
+    "torch": "PyTorch",
+    "tensorflow": "TensorFlow",
+}  # each served as well where it is installed
 NAMES = {
     "ours": "workbook serve, all captured",
     "quiet": "workbook serve, nothing captured",
@@ -33,6 +37,7 @@ NAMES = {
     "mlflow": "mlflow models serve",
     "bare": "a function behind FastAPI, nothing checked",
 }
+NAMES |= {key: f"a network of {called}, nothing captured" for key, called in NETWORKS.items()}
 SIZES = {"serve": 1, "serve_many": 1000}  # rows of a request
 CLIENTS = (1, 16)
 SECONDS = 4.0  # of each measurement
@@ -42,9 +47,10 @@ FORMS = {"pipeline": "the pipeline", "quick": "its quick way", "onnx": "its form
 def measure(rounds, environment):
     """The rows of each server, by size of the request and number of clients: seconds of wall time an answer."""
     folder = trained(environment)
+    networks = {key: network(key, environment) for key in NETWORKS if importlib.util.find_spec(key)}
     found = {}
     for number in range(1, rounds + 1):
-        for key in NAMES:
+        for key in (key for key in NAMES if key in networks or key not in NETWORKS):
             with server(key, folder, environment) as url:
                 for section, size in SIZES.items():
                     text = body(size)
@@ -56,7 +62,7 @@ def measure(rounds, environment):
                         found.setdefault((section, key, clients), []).append((each, taken))
                         say(section, number, rounds, f"{key}, {clients} clients,", each)
     rows = [_row(*name, measured) for name, measured in found.items()]
-    return rows + forms(rounds, environment, folder)
+    return rows + forms(rounds, environment, networks | {"hgb": folder})
 
 
 def _row(section, key, clients, measured):
@@ -65,13 +71,14 @@ def _row(section, key, clients, measured):
     return row(section, key, f"{NAMES[key]}: {late}", clients, [each for each, _ in measured])
 
 
-def forms(rounds, environment, hgb):
-    """The rows of what predicting one row takes in this process, by the forms of each model; `hgb` is a folder."""
-    others = ("linear", "forest", *(["torch"] if importlib.util.find_spec("torch") else []))
-    folders = {model: _trained(model, environment) for model in others}
+def forms(rounds, environment, known):
+    """The rows of what predicting one row takes in this process, by the forms of each model; `known` are folders."""
+    folders = {
+        model: _trained(environment, "02_train", model=model) for model in ("linear", "forest")
+    }
     calls = {
         (model, form): call
-        for model, folder in (folders | {"hgb": hgb}).items()
+        for model, folder in (folders | known).items()
         for form, call in _calls(folder).items()
     }
     found = {key: [] for key in calls}
@@ -90,12 +97,24 @@ def _form_row(model, form, found):
     return row("forms", f"{model}_{form}", told, 1, found[model, form])
 
 
-def _trained(model, environment):
-    printed(
-        [*WORKBOOK, "run", "02_train", "-p", "model", model, "--no-progress"], environment | HERE
-    )
-    code = "print(mlflow.search_logged_models(output_format='list')[0].artifact_location)"
+def _trained(environment, notebook, **values):
+    given = [word for name, value in values.items() for word in ("-p", name, str(value))]
+    printed([*WORKBOOK, "run", notebook, *given, "--no-progress"], environment | HERE)
+    return _newest(environment, "artifact_location")
+
+
+def _newest(environment, fact):
+    """This `fact` of the model that was logged last."""
+    code = f"print(mlflow.search_logged_models(output_format='list')[0].{fact})"
     return printed([sys.executable, "-c", f"import mlflow; {code}"], environment | HERE).strip()
+
+
+def network(key, environment):
+    """The folder of a network of the framework `key`, registered as version 1 of a name of its own."""
+    folder = _trained(environment, f"02_train_{key}", rows=5000, epochs=4)
+    run = _newest(environment, "source_run_id")
+    printed([*WORKBOOK, "register", run, "--name", f"flights_{key}"], environment | HERE)
+    return folder
 
 
 def _calls(folder):
@@ -156,6 +175,7 @@ def server(key, folder, environment):
             *served,
         ],
         "bare": [*python, __name__, folder, str(port)],
+        **{k: [*WORKBOOK, "serve", f"flights_{k}/1", "--capture=0", *served] for k in NETWORKS},
     }
     url = f"http://127.0.0.1:{port}"
     log = Path(environment["TMPDIR"], f"{key}.log")

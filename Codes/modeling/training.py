@@ -30,18 +30,26 @@ RESUMED = "mlflow.workbook.resumed"  # a run's tag: the last epoch that a killed
 def learn(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> Pipeline:
     """Fit `pipeline` on the rows `train`, and log the seconds that it took (fit_seconds) to the active run."""
     began = time.perf_counter()
-    fitted(problem, pipeline, train)
-    mlflow.log_metric(models.SECONDS, time.perf_counter() - began)
+    watch = _fit(problem, pipeline, train)
+    mlflow.log_metric(models.SECONDS, watch.seconds() if watch else time.perf_counter() - began)
     return pipeline
 
 
 def fitted(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> Pipeline:
     """`pipeline`, fitted on the rows `train` without a word."""
+    _fit(problem, pipeline, train)
+    return pipeline
+
+
+def _fit(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> "_Held | None":
+    """Fit `pipeline` on the rows `train`; of a network what watched it."""
     X, y, learner = data.features(train, problem), data.target(train, problem), pipeline[-1]
     if not isinstance(learner, network.Network):
-        return pipeline.fit(X, y)
+        pipeline.fit(X, y)
+        return None
     watch = _Held(held_rows(problem, train, int(learner.random_state or 0)))
-    return pipeline.fit(X, y, **_watched(pipeline, watch))
+    pipeline.fit(X, y, **_watched(pipeline, watch))
+    return watch
 
 
 def _watched(pipeline: Pipeline, watch: network.Watch) -> dict[str, network.Watch]:
@@ -66,16 +74,14 @@ def fit(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> pd.DataFra
         )
     X, y = data.features(train, problem), data.target(train, problem)
     held = held_rows(problem, train, int(learner.random_state or 0))
-    began = time.perf_counter()
     with _kept(_key(pipeline, X, y, held)) as file:
         watch = _Watch(problem, y, held, file)
         pipeline.fit(X, y, **_watched(pipeline, watch))
-    seconds = time.perf_counter() - began + watch.earlier()
     course = pd.DataFrame(watch.course).rename_axis("epoch")
     course.index += 1
     course.attrs["best"] = int(course.loss.idxmin())
-    figures = {"epochs": len(course), "best_epoch": course.attrs["best"], models.SECONDS: seconds}
-    mlflow.log_metrics(figures)
+    figures = {"epochs": len(course), "best_epoch": course.attrs["best"]}
+    mlflow.log_metrics(figures | {models.SECONDS: watch.seconds()})
     return course
 
 
@@ -98,6 +104,7 @@ class _Held:
 
     def __init__(self, held: np.ndarray) -> None:
         self.mask = held
+        self.course: list[dict[str, float]] = []
 
     def held(self) -> np.ndarray:
         """The mask."""
@@ -108,7 +115,12 @@ class _Held:
         return {}
 
     def report(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Keep the figures of an epoch."""
+        self.course.append(dict(figures))
+
+    def seconds(self) -> float:
+        """What all epochs took, those before a kill, too; the import of the framework does not count."""
+        return sum(figures["seconds"] for figures in self.course)
 
     def load(self) -> bytes | None:
         """Nothing is kept."""
@@ -126,8 +138,6 @@ class _Watch(_Held):
         self.problem, self.file = problem, file
         self.actual = y.to_numpy()[held]
         self.labels = np.unique(y).tolist() if problem.task == "classification" else None
-        self.course: list[dict[str, float]] = []
-        self.resumed = 0
 
     def measure(self, answers: np.ndarray) -> dict[str, float]:
         """The deciding metric, where it can be taken."""
@@ -143,7 +153,7 @@ class _Watch(_Held):
 
     def report(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Log the figures of an epoch."""
-        self.course.append(dict(figures))
+        super().report(epoch, figures)
         mlflow.log_metrics({f"epoch_{k}": v for k, v in figures.items()}, step=epoch)
 
     def load(self) -> bytes | None:
@@ -151,14 +161,10 @@ class _Watch(_Held):
         if self.file is None or not self.file.exists():
             return None
         content = self.file.read_bytes()
-        self.resumed = network.epochs_of(content)
-        mlflow.set_tag(RESUMED, self.resumed)
-        print(f"going on after epoch {self.resumed}, where an earlier process was ended")
+        epoch = network.epochs_of(content)
+        mlflow.set_tag(RESUMED, epoch)
+        print(f"going on after epoch {epoch}, where an earlier process was ended")
         return content
-
-    def earlier(self) -> float:
-        """The seconds of the epochs that a process that was killed has learned."""
-        return sum(figures["seconds"] for figures in self.course[: self.resumed])
 
     def save(self, checkpoint: bytes) -> None:
         """Keep a checkpoint."""

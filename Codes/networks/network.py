@@ -172,6 +172,10 @@ class Network(BaseEstimator):  # pylint: disable=too-many-instance-attributes
 
     # the same for all
 
+    def _is_half(self, device: str) -> bool:
+        """Whether it learns in half precision (bfloat16) on `device`: on a graphics card."""
+        return "cpu" not in device.lower()
+
     def fit(self, X: Any, y: Any, watch: Watch | None = None) -> Self:
         """Learn from the matrix `X` and the targets `y`, until the held rows say that it is enough."""
         # pylint: disable=attribute-defined-outside-init

@@ -100,7 +100,7 @@ class _TensorFlow(Network):
         keras, tensorflow = _libraries()
         device = self._device()
         with tensorflow.device(device):
-            network = self._made(seed, "mixed_bfloat16" if "GPU" in device else "float32")
+            network = self._made(seed, "mixed_bfloat16" if self._is_half(device) else "float32")
             optimizer = keras.optimizers.AdamW(self.learning_rate, weight_decay=self.weight_decay)
             optimizer.build(network.trainable_variables)
         # pylint: disable-next=attribute-defined-outside-init

@@ -114,7 +114,7 @@ class _Torch(Network):
         with _seeded(seed):
             for batch in batches:
                 chosen = torch.from_numpy(batch).to(device)
-                with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                with torch.autocast(device, torch.bfloat16, enabled=self._is_half(device)):
                     said = self.forward(layers, *(part[chosen] for part in rows))
                 loss = self._criterion(said.float(), targets[chosen])
                 optimizer.zero_grad()

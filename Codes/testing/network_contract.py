@@ -24,6 +24,7 @@ from Codes.fast_answers import quick
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 from Codes.modeling import answers, models, rehearsal, training
+from Codes.networks import network
 from Codes.problems import data, problem as problems
 from Codes.saved_models import reproduction, trust
 from Codes.serving import payload
@@ -86,7 +87,9 @@ def trained(model, folder, last=99, end=lambda: os.kill(os.getpid(), signal.SIGK
         try:
             with mlflow.start_run() as run:
                 course = training.fit(CANCER, pipeline, train)
-            told = mlflow.get_run(run.info.run_id).data.tags.get(training.RESUMED, "")
+            logged = mlflow.get_run(run.info.run_id).data
+            told = logged.tags.get(training.RESUMED, "")
+            assert np.isclose(logged.metrics["fit_seconds"], course.seconds.sum())
             steps = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch_loss")
         finally:
             mlflow.set_tracking_uri(None)
@@ -174,6 +177,18 @@ class Contract:
         )
         np.testing.assert_array_equal(one, same)
         assert not np.allclose(one, other)
+
+    def test_in_half_precision_as_on_a_card_it_learns_alike_and_its_weights_are_whole(
+        self, monkeypatch
+    ):
+        X, y = mixed(600)
+        hp = SMALL | {"epochs": 10, "device": "cpu"}
+        whole = models.build(CANCER, X, self.MODEL, hp, 1).fit(X, y).predict_proba(X)[:, 0]
+        monkeypatch.setattr(network.Network, "_is_half", lambda self, device: True)
+        fitted = models.build(CANCER, X, self.MODEL, hp, 1).fit(X, y)
+        half = fitted.predict_proba(X)[:, 0]
+        assert 0 < np.abs(half - whole).max() and np.corrcoef(half, whole)[0, 1] > 0.95
+        assert {str(values.dtype) for values in fitted[-1].weights_.values()} == {"float32"}
 
     def test_amounts_and_several_classes_are_learned(self):
         X = pd.DataFrame({"x": np.linspace(-2, 2, 400)})
