@@ -61,8 +61,9 @@ def measure(rounds, environment):
                         each = (time.perf_counter() - started) / max(1, len(taken))
                         found.setdefault((section, key, clients), []).append((each, taken))
                         say(section, number, rounds, f"{key}, {clients} clients,", each)
-    rows = [_row(*name, measured) for name, measured in found.items()]
-    return rows + forms(rounds, environment, networks | {"hgb": folder})
+    return [_row(*name, m) for name, m in found.items()] + forms(
+        rounds, environment, networks | {"hgb": folder}
+    )
 
 
 def _row(section, key, clients, measured):

@@ -114,6 +114,7 @@ class _Held:
         """No further figures."""
         return {}
 
+    # pylint: disable-next=unused-argument
     def report(self, epoch: int, figures: Mapping[str, float]) -> None:
         """Keep the figures of an epoch."""
         self.course.append(dict(figures))

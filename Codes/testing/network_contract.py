@@ -69,14 +69,13 @@ def trained(model, folder, last=99, end=lambda: os.kill(os.getpid(), signal.SIGK
 
     It ends by `end` after the epoch `last`.
     """
-    frame = data.load(CANCER)
-    train = data.to_train(frame, CANCER)
+    train = data.to_train(data.load(CANCER), CANCER)
     X = data.features(train, CANCER)
     pipeline = models.build(CANCER, X, model, {"epochs": 6, "width": 16})
-    kept = training._Watch.report
+    usual = training._Watch.report
 
     def report(self, epoch, figures):
-        kept(self, epoch, figures)
+        usual(self, epoch, figures)
         if epoch == last:
             end()
 
@@ -87,12 +86,12 @@ def trained(model, folder, last=99, end=lambda: os.kill(os.getpid(), signal.SIGK
         try:
             with mlflow.start_run() as run:
                 course = training.fit(CANCER, pipeline, train)
-            logged = mlflow.get_run(run.info.run_id).data
-            told = logged.tags.get(training.RESUMED, "")
-            assert np.isclose(logged.metrics["fit_seconds"], course.seconds.sum())
+            kept = mlflow.get_run(run.info.run_id).data
+            assert np.isclose(kept.metrics["fit_seconds"], course.seconds.sum())
             steps = mlflow.MlflowClient().get_metric_history(run.info.run_id, "epoch_loss")
         finally:
             mlflow.set_tracking_uri(None)
+    told = kept.tags.get(training.RESUMED, "")
     return course.loss.tolist(), pipeline.predict_proba(X)[:, 0].tolist(), len(steps), told
 
 
