@@ -65,6 +65,10 @@ ui: install ## show the runs in the MLflow UI on 127.0.0.1; PORT=5001 chooses th
 serve: install ## serve the model in production on 127.0.0.1; MODEL=flights@staging PORT=5001 ARGS="--capture 0"
 	@exec $(BIN)/workbook serve "$${MODEL:-flights@production}" --port $(if $(filter file,$(origin PORT)),5001,$(PORT)) $$ARGS
 
+.PHONY: monitor
+monitor: install ## watch the model in production, window by window; MODEL=flights ARGS="--window 2013-12"
+	@exec $(BIN)/workbook monitor "$${MODEL:-flights}" $$ARGS
+
 .PHONY: format
 format: install ## format code and notebooks, strip outputs; CHECK=1 only checks
 	@exec $(BIN)/python -m Codes.tools.stages $(if $(filter-out 0,$(CHECK)),format-check,format)

@@ -17,6 +17,7 @@ import click
 from Codes.commands import (
     deploy_commands,
     model_commands,
+    monitor_commands,
     problem_commands,
     run_commands,
     ui_command,
@@ -347,8 +348,7 @@ def objectives(space: "Space", metrics: Sequence[str]) -> list[tuple[str, str]]:
 
     defaults = {p.name: p.default for p in space.declared if p.is_plain} | space.fixed
     own = str(defaults.get("problem"))
-    is_file = Path(own).suffix in (".yaml", ".yml")
-    deciding = problems_.load(own).metric if is_file or own in problems_.names() else None
+    deciding = problems_.load(own).metric if problems_.is_known(own) else None
     known = {f"validation_{deciding.name}": deciding.direction} if deciding else {}
     found = []
     for text in metrics or list(known):
@@ -649,6 +649,7 @@ def warm(start: bool, stop: bool) -> None:
 for each in [
     *model_commands.COMMANDS,
     *deploy_commands.COMMANDS,
+    *monitor_commands.COMMANDS,
     *run_commands.COMMANDS,
     problem_commands.problems,
     ui_command.ui,

@@ -383,7 +383,10 @@ def _named(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     return [
         place.resolve()
         for text in texts
-        for place in (Path(text), folder / text, paths.PROBLEMS / f"{text}.yaml")
+        for name in dict.fromkeys(
+            (text, text.rpartition("@")[0] or text)
+        )  # a problem may have a day behind it
+        for place in (Path(name), folder / name, paths.PROBLEMS / f"{name}.yaml")
         if _is_there(place)
     ]
 

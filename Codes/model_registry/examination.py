@@ -87,10 +87,28 @@ def _opponent(table: data.Table, name: str, current: int | None) -> tuple[trust.
         return None, ""
     try:
         champion = registry.find(f"{name}/{current}")
-        checks.training_rows(table, trained_on(MlflowClient().get_run(champion.run_id)))
+        _has_not_seen(table, champion)
         return registry.load(champion), f"version {current}"
     except (WorkbookError, MlflowException) as error:  # it must not stay there for ever
         return None, f"version {current}: {first_line(error).rstrip('.')}"
+
+
+def _has_not_seen(table: data.Table, champion: Version) -> None:
+    """Refuse a `champion` that may have learned from test rows of `table`.
+
+    One of an earlier day of the problem (see problem.load) learned from the rows before its own validation.
+    """
+    own = problems.load(champion.problem)
+    other_day = own.split != table.problem.split and own.source == table.problem.source
+    trained = checks.training_rows(
+        data.Table.of(own) if other_day else table,
+        trained_on(MlflowClient().get_run(champion.run_id)),
+    )
+    time = table.problem.time
+    if other_day and not trained[time].max() < table.test()[time].min():
+        raise WorkbookError(
+            "it learned from rows that are the test's here: name a later day behind the problem's name"
+        )
 
 
 def trained_on(run: Run) -> checks.Trained:

@@ -132,7 +132,8 @@ def _with_fingerprint_of(run: Run, versions: Iterable[Version]) -> Iterator[Vers
 def _check_free(name: str, solved: str) -> None:
     """Refuse the model's `name`, taken of the problem `solved`, where its versions solve a problem of another file."""
     versions = registry.versions(name) if name in registry.names() else []
-    if others := {v.tags.get(PROBLEM, solved) for v in versions} - {solved}:
+    base = problems.dated(solved)[0]
+    if others := {problems.dated(v.tags.get(PROBLEM, base))[0] for v in versions} - {base}:
         raise WorkbookError(
             f"the model {name} is of the problem {min(others)}, not of {solved}: name another one by --name "
             f"(or --name {name}, where the two are the same), or call the problem's file otherwise."
@@ -143,7 +144,7 @@ def _card(problem: problems.Problem, run: Run, loaded: trust.Loaded) -> str:
     trained, table = trained_on(run), data.Table.of(problem)
     checks.training_rows(table, trained)  # refused where test rows may be among them
     slices = None
-    if problem.gate.slices and (kept := _artifact(run.info.run_id, validation.FILE)):
+    if problem.gate.slices and (kept := artifact(run.info.run_id, validation.FILE)):
         frame = table.load(trained.rows, trained.seed)
         held, answers = validation.predicted(problem, frame, pd.read_parquet(io.BytesIO(kept)))
         seen = paired.Rows(problem, held, data.blocks(held, problem))
@@ -151,7 +152,7 @@ def _card(problem: problems.Problem, run: Run, loaded: trust.Loaded) -> str:
     return card.write(problem, run, loaded, slices)
 
 
-def _artifact(run_id: str, name: str) -> bytes | None:
+def artifact(run_id: str, name: str) -> bytes | None:
     """The content of the run's artifact `name`; None where there is none. MLflow's progress bar stays away."""
     before = PROGRESS_BAR.get_raw()
     PROGRESS_BAR.set(False)
@@ -283,7 +284,7 @@ def attempt(version: Version | None, alias: str) -> tuple[Report | None, str]:
 def _refused_before(version: Version) -> tuple[Report | None, str]:
     """(the report of the gate's last refusal of `version`, None where it is gone; a sentence on it)."""
     run_id = version.tags[GATE]
-    kept = _artifact(run_id, "gate.json")
+    kept = artifact(run_id, "gate.json")
     report = Report.from_json(kept.decode("utf-8")) if kept else None
     again = (
         f"To ask it again: workbook promote {version.name} production --version {version.number}."

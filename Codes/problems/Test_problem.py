@@ -118,6 +118,13 @@ MISTAKES = {
         "contract: {a: {type: time, min: 2013-10-02, max: 2013-10-01 12:00:00Z}}\ntarget:",
         "contract.a: min 2013-10-02 is over max 2013-10-01 12:00:00",
     ),
+    "part that may be left out": (
+        "target:",
+        "monitoring: {labels: {path: b.csv, keys: [a]}}\ntarget:",
+        "monitoring.labels: unknown key 'keys', did you mean 'key'?",
+    ),
+    "window": ("target:", "monitoring: {window: week}\ntarget:", "7d, 12h or 1000 rows"),
+    "rule": ("target:", "monitoring: {rule: 3 of 2}\ntarget:", "'2 of 3' is the form"),
     "nothing allowed": (
         "target:",
         "contract: {a: {type: text, allowed: []}}\ntarget:",
@@ -147,3 +154,14 @@ def test_bad_bytes_are_named(tmp_path):
 
 def test_ten_thousand_brackets_are_refused(tmp_path):
     assert refusal(tmp_path, "title: " + "[" * 10_000) == "too deeply nested"
+
+
+def test_a_problem_with_a_day_is_as_it_was_known_that_morning():
+    split = problem.load("flights@2013-05-27").split
+    days = split.validation_cutoff, split.cutoff, split.end
+    assert [str(day) for day in days] == ["2013-04-01", "2013-04-29", "2013-05-27"]
+    assert problem.lasting("flights@2013-05-27") == "flights@2013-05-27"
+    with pytest.raises(WorkbookError, match="only a problem that is split by time"):
+        problem.load("diabetes@2013-05-27")
+    with pytest.raises(WorkbookError, match="no problem 'flights@2013-13-01'"):
+        problem.load("flights@2013-13-01")

@@ -175,7 +175,8 @@ def _with_target(problem: Problem) -> tuple[pa.Table, np.ndarray]:
     """(the Arrow table of `problem`, the numbers of the rows that have a target)."""
     table = _table(problem)
     _named(table, problem)
-    return table, np.flatnonzero(~table[problem.target].is_null(nan_is_null=True).to_numpy())
+    kept = ~table[problem.target].is_null(nan_is_null=True).to_numpy()
+    return table, np.flatnonzero(kept & rows_.is_known(table, problem))
 
 
 def _table(problem: Problem) -> pa.Table:
@@ -201,6 +202,7 @@ def _named(table: pa.Table, problem: Problem) -> None:
     for part in ("exclude", "roles", "contract", "private"):
         named |= dict.fromkeys(getattr(problem, part), part)
     named |= dict.fromkeys(problem.gate.slices, "gate.slices")
+    named |= dict.fromkeys(problem.monitoring.leave_out, "monitoring.leave_out")
     wrong = []
     for column, part in named.items():
         if not (column is None or column in columns or column in left_out and part == "exclude"):

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -153,8 +154,9 @@ class Split(_Part):
 
     By chance (`random`, `stratified`, `group`) `test_share` and `validation_share` of all rows are held out; for `time`
     the test begins at `cutoff`, and the validation before it at `validation_cutoff`, or with the last
-    `validation_share` of the rows before the cutoff. `group` names the column whose equal values stay together (all
-    rows of a patient, a customer, a day); `key` the columns by which a row is known, by default all.
+    `validation_share` of the rows before the cutoff; rows from `end` on are not known yet, and left out. `group`
+    names the column whose equal values stay together (all rows of a patient, a customer, a day); `key` the columns by
+    which a row is known, by default all.
     """
 
     kind: Literal["random", "stratified", "group", "time"]
@@ -162,6 +164,7 @@ class Split(_Part):
     validation_share: Share = 0.2
     cutoff: Bound | None = None
     validation_cutoff: Bound | None = None
+    end: Bound | None = None
     group: str | None = None
     key: list[str] = []
 
@@ -172,7 +175,7 @@ class Split(_Part):
 
     @pydantic.model_validator(mode="after")
     def _enough(self) -> Self:
-        for key in ("cutoff", "validation_cutoff"):
+        for key in ("cutoff", "validation_cutoff", "end"):
             if getattr(self, key) is not None and self.kind != "time":
                 raise ValueError(f"'{key}' belongs to the kind 'time'")
         if (self.cutoff is not None) + (self.test_share is not None) != 1:
@@ -291,6 +294,52 @@ class Gate(_Part):
     latency_ms: Annotated[float, pydantic.Field(gt=0, strict=False)] | None = None
 
 
+def _window(value: str) -> str:
+    """How long a window is: '7d', '12h' or '1000 rows'."""
+    if not re.fullmatch(r"[1-9]\d{0,3}[dh]|[1-9]\d{1,8} rows", value):
+        raise ValueError(f"7d, 12h or 1000 rows is the form, not {value!r}")
+    return value
+
+
+def _rule(value: str) -> str:
+    """When windows make an alarm: '2 of 3'."""
+    found = re.fullmatch(r"(\d{1,2}) of (\d{1,2})", value)
+    if not found or not 1 <= int(found[1]) <= int(found[2]) <= 10:
+        raise ValueError(f"'2 of 3' is the form, of 10 windows at most, not {value!r}")
+    return value
+
+
+class Labels(_Part):
+    """A table that holds the truth where it comes later: its `path` (relative to the YAML file), and the `key` columns
+    that tell which row a truth belongs to."""
+
+    path: Path = pydantic.Field(strict=False)
+    key: Annotated[list[str], pydantic.Field(min_length=1)]
+
+
+class Monitoring(_Part):
+    """How a model in use is watched, and what an alarm does: see Codes/monitoring.
+
+    `window`: a day is '1d'; by default a week, which holds each weekday once, or 1,000 rows where there is no time.
+    `budget`: one false alarm in so many windows (104 weeks are two years). `rule`: an alarm where so many of the last
+    windows are strange: 2 of 3 forgives one strange week. `minimum_effect`: the share of rows that has to have moved.
+    `tolerated_loss`: how much the loss may rise over that at promotion (by default by a tenth of it). `leave_out`:
+    columns that move by their nature, such as a season. `recent`: so many last days test a model that is trained again,
+    and as many before them validate it. `labels`: where the truth comes from, if not from the table.
+    `webhook`: 'env:NAME', a variable with an address that alarms are sent to.
+    """
+
+    window: Annotated[str, pydantic.AfterValidator(_window)] | None = None
+    budget: Annotated[int, pydantic.Field(ge=2, le=100_000)] = 104
+    rule: Annotated[str, pydantic.AfterValidator(_rule)] = "2 of 3"
+    minimum_effect: Annotated[float, pydantic.Field(gt=0, lt=1)] = 0.02
+    tolerated_loss: Annotated[float, pydantic.Field(ge=0, strict=False)] | None = None
+    recent: Annotated[int, pydantic.Field(ge=1, le=3660)] = 28
+    leave_out: list[str] = []
+    labels: Labels | None = None
+    webhook: Annotated[str, pydantic.Field(pattern="^env:[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+
+
 class Problem(_Part):
     """A prediction problem: see Resources/problems/flights.yaml for one with every key."""
 
@@ -313,6 +362,7 @@ class Problem(_Part):
     contract: dict[str, Rule] = {}
     private: list[str] = []  # columns whose values are not kept of requests
     gate: Gate = Gate()
+    monitoring: Monitoring = Monitoring()
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -377,15 +427,51 @@ def _find(name: str | Path) -> Path:
 
 def lasting(name: str | Path) -> str:
     """`name` so that it means the same from any folder: a path whole, a name as it is."""
-    return str(Path(name).resolve()) if Path(name).suffix in (".yaml", ".yml") else str(name)
+    base, day = dated(name)
+    base = str(Path(base).resolve()) if Path(base).suffix in (".yaml", ".yml") else base
+    return f"{base}@{day}" if day else base
+
+
+def is_known(name: object) -> bool:
+    """Whether `name` is that of a problem, or the path of a .yaml file, with or without a day."""
+    base = dated(str(name))[0]
+    return Path(base).suffix in (".yaml", ".yml") or base in names()
+
+
+def dated(name: str | Path) -> tuple[str, datetime.date | None]:
+    """(the problem, the day) that 'flights@2013-05-27' names: the problem as it was known that morning; else None."""
+    base, at, day = str(name).rpartition("@")
+    try:
+        return (base, datetime.date.fromisoformat(day)) if at else (str(name), None)
+    except ValueError:
+        return str(name), None
 
 
 def load(name: str | Path) -> Problem:
     """The Problem called `name` (from Resources/problems), or described by the .yaml at that path.
 
+    With a day behind it (flights@2013-05-27) rows from that day on are not known; the last `monitoring: recent` days
+    before it are the test's, and as many before them the validation's.
+
     Raises:
         WorkbookError: one line, 'file.yaml: key: what is wrong'.
     """
+    base, day = dated(name)
+    problem = _load(base)
+    return _as_of(problem, day) if day else problem
+
+
+def _as_of(problem: Problem, day: datetime.date) -> Problem:
+    """`problem` as it was known in the morning of the `day`."""
+    if problem.split.kind != "time":
+        raise WorkbookError(f"{problem.name}@{day}: only a problem that is split by time has days")
+    recent = datetime.timedelta(days=problem.monitoring.recent)
+    moved = {"end": day, "cutoff": day - recent, "validation_cutoff": day - 2 * recent}
+    split = problem.split.model_copy(update=moved | {"test_share": None})
+    return problem.model_copy(update={"split": split})
+
+
+def _load(name: str) -> Problem:
     path = _find(name)
     fields = plain_yaml.read(path)
     if "name" in fields:
@@ -418,6 +504,8 @@ def _keys(loc: Iterable[str | int]) -> list[str]:
     for key in loc:
         if hasattr(part, "model_fields"):
             part = part.model_fields[key].annotation  # pylint: disable=unsubscriptable-object
+            if type(None) in typing.get_args(part):  # a part that may be left out
+                part = typing.get_args(part)[0]
         else:
             part = typing.get_args(part)[1]
     return [key for key in part.model_fields if part is not Problem or key != "name"]
@@ -448,8 +536,12 @@ def _sentence(error: "ErrorDetails") -> str:
 
 
 def _located(problem: Problem, folder: Path) -> Problem:
-    """`problem` with the path of its source made absolute, seen from `folder`."""
-    if problem.source.path is None:
-        return problem
-    source = problem.source.model_copy(update={"path": (folder / problem.source.path).resolve()})
-    return problem.model_copy(update={"source": source})
+    """`problem` with the paths of its tables made absolute, seen from `folder`."""
+    changed: dict[str, Any] = {}
+    if problem.source.path is not None:
+        path = (folder / problem.source.path).resolve()
+        changed["source"] = problem.source.model_copy(update={"path": path})
+    if labels := problem.monitoring.labels:
+        there = labels.model_copy(update={"path": (folder / labels.path).resolve()})
+        changed["monitoring"] = problem.monitoring.model_copy(update={"labels": there})
+    return problem.model_copy(update=changed)

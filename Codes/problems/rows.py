@@ -79,6 +79,17 @@ def assigned(table: pa.Table, problem: Problem) -> np.ndarray:
     return sides
 
 
+def is_known(table: pa.Table, problem: Problem) -> np.ndarray:
+    """A mask of the rows of the Arrow `table` that come before the split's end, where it has one."""
+    if (end := problem.split.end) is None:
+        return np.ones(len(table), bool)
+    times = table[problem.time].to_pandas()
+    try:
+        return (times < comparable(end, times)).to_numpy()
+    except TypeError:
+        raise WorkbookError(f"{problem.name}: split: end {end} and {times.dtype} differ") from None
+
+
 def _spread(sides: np.ndarray, unit: np.ndarray, classes: np.ndarray, rule: Split) -> None:
     """Move rows so that each class is in training and test, and of three rows and more in the validation, too.
 

@@ -62,7 +62,7 @@ class Rules:
 
     def check(self, part: Part, table: CsvTable | ParquetTable) -> Part:
         """Give a `part` of `table` the model's columns in their types, its good rows, and why others are not."""
-        part.typed = pa.table({column.name: column.typed(part, table) for column in self.columns})
+        part.typed = pa.table({column.name: column.typed(part, table.is_text) for column in self.columns})
         part.good = np.setdiff1d(np.arange(part.rows.num_rows), list(part.reasons))
         return part
 
@@ -97,10 +97,10 @@ class _Column:  # pylint: disable=too-many-instance-attributes
             return types.is_boolean(given) and self.kind != pa.int64()
         return types.is_integer(given) or types.is_floating(given) or types.is_decimal(given)
 
-    def typed(self, part: Part, table: CsvTable | ParquetTable) -> Any:
-        """This column of `part` as an array of `kind`, null where there is no such value."""
+    def typed(self, part: Part, is_text: bool) -> Any:
+        """This column of `part` as an array of `kind`, null where there is no such value; `is_text`: not yet typed."""
         given = part.rows[self.name].combine_chunks()
-        if table.is_text:
+        if is_text:
             typed, wrong = cell_values.convert(given, self.kind, self.reading, self.yes_no)
         else:
             typed, wrong = _converted(given, self.kind, self.reading)

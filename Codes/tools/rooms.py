@@ -15,8 +15,8 @@ import grimp
 from grimp import ImportGraph, Route
 
 ROOMS = """
-tools bench testing commands sweeps trial_workers running fingerprints warm deployment
-scoring serving fast_answers model_registry gate figures comparison judgement
+tools bench testing commands retraining sweeps trial_workers running fingerprints warm deployment
+monitoring scoring serving fast_answers model_registry gate figures comparison judgement
 runs stores modeling saved_models networks problems tables notebook_files forks ground
 """.split()
 FREE = ROOMS[:4]  # left out of the picture: they import nearly all others

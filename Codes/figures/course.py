@@ -1,0 +1,130 @@
+"""A model's course, window by window: is its input strange, is its loss tolerated, does it still rank?"""
+
+from collections.abc import Collection, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from Codes.figures import panels
+from Codes.figures.panels import styled
+from Codes.ground.labels import drawn, first
+
+MOST = 4  # columns of one figure
+COLORS = {
+    "quiet": panels.GREEN,
+    "pending": panels.GREY,
+    "drift": panels.ORANGE,
+    "harm": panels.RED,
+    "contract": panels.INK,
+}
+
+
+@styled
+def course(table: pd.DataFrame, level: float, bound: float, metric: str, loss: str) -> Figure:
+    """The windows of `table`: name, status, p, loss, score, low, high (NaN where it is not known).
+
+    Args:
+        level: at or below which p counts as strange.
+        bound: what the `loss` (in words) may be.
+    """
+    if table.empty:
+        return panels.nothing("no window has been judged")
+    figure, (top, middle, below) = plt.subplots(3, 1, figsize=(9, 6.4), sharex=True)
+    places, colors = np.arange(len(table)), [COLORS[s] for s in table.status]
+    top.scatter(places, table.p, c=colors, s=26, zorder=3)
+    top.axhline(level, color=panels.INK, linewidth=1, linestyle="--")
+    top.set(yscale="log", ylabel="p of the window", title="Is it like the reference?")
+    middle.plot(places, table.loss, color=panels.GREY, linewidth=1)
+    middle.scatter(places, table.loss, c=colors, s=26, zorder=3)
+    middle.axhline(bound, color=panels.INK, linewidth=1, linestyle="--")
+    middle.set(
+        ylabel=drawn(loss, 30), title="Is it as good as it was promised? (dashed: tolerated)"
+    )
+    reach = np.abs(table[["low", "high"]].to_numpy(float).T - table.score.to_numpy(float))
+    below.errorbar(places, table.score, reach, fmt="none", ecolor=panels.GREY, elinewidth=1)
+    below.scatter(places, table.score, c=colors, s=26, zorder=3)
+    below.set(ylabel=drawn(metric, 30), title="The metric, with its 95 % interval")
+    step = max(1, len(table) // 12)
+    below.set_xticks(
+        places[::step], [drawn(n, 12) for n in table.name[::step]], rotation=45, ha="right"
+    )
+    seen = [status for status in COLORS if status in set(table.status)]
+    handles = [plt.Line2D([], [], marker="o", linestyle="", color=COLORS[s], label=s) for s in seen]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(seen))
+    return figure
+
+
+@styled
+def moved(
+    reference: pd.DataFrame, window: pd.DataFrame, columns: Sequence[str], words: Collection[str]
+) -> Figure:
+    """A panel for each of `columns`: its values in the `reference` and in the `window`; `words` hold categories."""
+    shown = [name for name in dict.fromkeys(columns) if name in reference and name in window][:MOST]
+    if not shown or window.empty:
+        return panels.nothing("no column has moved" if len(window) else "no rows to draw")
+    wide = min(4, len(shown))
+    rows = -(-len(shown) // wide)
+    figure, grid = plt.subplots(
+        rows, wide, figsize=(max(2.8 * wide, 4), 2.4 * rows + 0.5), squeeze=False
+    )
+    parts = (("reference", reference, panels.GREY), ("this window", window, panels.HIT))
+    for axes, column in zip(grid.flat, shown):
+        _panel(
+            axes, column, [(label, frame[column], color) for label, frame, color in parts], words
+        )
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    colors = [(label, frame.iloc[:, 0], color) for label, frame, color in parts]
+    figure.legend(handles=panels.handles(colors), loc="outside upper right", ncols=2)
+    figure.supylabel(f"share of the rows{first(len(shown), len(set(columns)))}", fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, column: str, parts: list[panels.Part], words: Collection[str]) -> None:
+    if column in words:
+        panels.bars(axes, [(label, values.astype(object), color) for label, values, color in parts])
+    else:
+        panels.histogram(axes, parts)
+    axes.set_title(drawn(column, 28), fontsize=9)
+
+
+@styled
+def replay(  # pylint: disable=too-many-locals
+    windows: pd.DataFrame, policies: pd.DataFrame, metric: str, loss: str
+) -> Figure:
+    """The course of each policy (`windows`: window, policy, trained, loss, score) and what they cost (`policies`)."""
+    if windows.empty:
+        return panels.nothing("no window was replayed")
+    figure, (top, middle, below) = plt.subplots(3, 1, figsize=(9, 7.6), height_ratios=[3, 3, 2])
+    never = windows[windows.policy == "never"].loss.to_numpy()
+    names = list(dict.fromkeys(windows.window))
+    for (policy, rows), color in zip(windows.groupby("policy", sort=False), panels.CYCLE):
+        places = np.arange(len(rows))
+        top.plot(places, rows.score, color=color, linewidth=1.2, label=drawn(policy, 20))
+        middle.plot(places, np.cumsum(never - rows.loss.to_numpy()), color=color, linewidth=1.4)
+        begun = rows.trained.to_numpy(bool)
+        if policy != "every window":
+            top.scatter(places[begun], rows.score[begun], color=color, s=30, zorder=3)
+    top.set(title="The metric (dots: a new model)", ylabel=drawn(metric, 30))
+    middle.set(title="Loss saved so far, compared with never", ylabel=drawn(loss, 30))
+    step = max(1, len(names) // 12)
+    for axes in (top, middle):
+        axes.set_xticks(
+            range(0, len(names), step),
+            [drawn(n, 12) for n in names[::step]],
+            rotation=30,
+            ha="right",
+        )
+    places = np.arange(len(policies))
+    reach = np.abs(policies[["low", "high"]].to_numpy(float).T - policies.gain.to_numpy(float))
+    below.errorbar(policies.gain, places, xerr=reach, fmt="o", color=panels.INK, capsize=3)
+    below.axvline(0, color=panels.GREY, linewidth=1)
+    texts = [f"{row.policy} ({row.trainings} trained)" for row in policies.itertuples()]
+    panels.name_ticks(below.yaxis, places, texts)
+    below.set(title="Saved a window, trainings paid (95 %)")
+    below.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=len(policies))
+    return figure

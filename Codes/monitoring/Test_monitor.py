@@ -1,0 +1,282 @@
+"""A model watched over three streams, real registry and store: quiet, moved without harm, harmed without a move."""
+
+# pylint: disable=missing-function-docstring,protected-access
+
+import os
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from Codes.commands import cli
+from Codes.ground.errors import WorkbookError
+from Codes.model_registry import demonstration, promotion, registry
+from Codes.monitoring import backtest, judge, monitor, record
+from Codes.problems import problem as problems
+from Codes.runs import tracking
+from Codes.testing.testbed import fresh_store
+
+DAYS, ROWS = 120, 100  # to train, to validate and to test on; rows of a day
+FILE = """
+title: Does it sell?
+task: classification
+source: {path: shop.parquet}
+target: sold
+positive: true
+time: day
+split: {kind: time, validation_cutoff: 2020-04-10, cutoff: 2020-04-20}
+metric: {name: roc_auc, direction: maximize}
+gate: {slices: [shop]}
+contract:
+  price: {type: number, min: -50, max: 50, missing_share: 0.2}
+monitoring: {window: 1d, budget: 52}
+"""
+
+
+def stream(days, seed=0, start="2020-01-01", turned=1.0):
+    """Rows whose price has a season of a week and good and bad days; `turned` is what a high price means."""
+    random = np.random.default_rng(seed)
+    day = np.repeat(np.arange(days), ROWS)
+    price = (
+        random.normal(size=len(day))
+        + 0.4 * np.sin(day * 2 * np.pi / 7)
+        + random.normal(0, 0.2, days)[day]
+    )
+    chance = 1 / (1 + np.exp(-3 * turned * price))
+    return pd.DataFrame(
+        {
+            "day": pd.Timestamp(start)
+            + pd.to_timedelta(day, "D")
+            + pd.to_timedelta(random.integers(0, 24, len(day)), "h"),
+            "price": price,
+            "weight": random.normal(size=len(day)),
+            "shop": random.choice(["a", "b", "c"], len(day)),
+            "sold": random.random(len(day)) < chance,
+        }
+    )
+
+
+@pytest.fixture(name="shop", scope="module")
+def fixture_shop(tmp_path_factory):
+    """The folder of a problem whose model is in staging, in a store of its own."""
+    folder = tmp_path_factory.mktemp("shop")
+    os.environ.setdefault("WORKBOOK_TESTBED", str(tmp_path_factory.mktemp("testbed")))
+    stream(DAYS).to_parquet(folder / "shop.parquet")
+    (folder / "shop.yaml").write_text(FILE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path_factory.mktemp("store")))
+        tracking.use_store()
+        run = demonstration.finished_run(
+            str(folder / "shop.yaml"), "linear", is_scored=True, rows=2000
+        )
+        version = promotion.register(run)
+        registry.move("shop", "staging", version.number, None)
+        yield folder
+    mlflow.set_tracking_uri(None)
+
+
+def watched(shop, name, frame):
+    """The Monitored of the rows of `frame`, as a table of its own."""
+    frame.to_parquet(shop / f"{name}.parquet")
+    return monitor.monitor("shop", table=shop / f"{name}.parquet")
+
+
+def statuses(done):
+    return [each.judged.status for each in done.kept]
+
+
+def later(days, seed=1, **how):
+    return stream(days, seed, "2020-06-01", **how)
+
+
+def test_a_quiet_stream_with_a_season_is_quiet_and_each_window_is_a_run(shop):
+    done = watched(shop, "quiet", later(12))
+    assert not done.profile.notes
+    assert statuses(done).count("quiet") >= 11 and len(done.kept) == 12
+    run = MlflowClient().get_run(done.kept[0].run_id)
+    assert run.info.status == "FINISHED" and run.info.run_name == "shop/1 2020-06-01 quiet"
+    assert run.data.metrics["metric/roc_auc"] == done.kept[0].judged.score[0]
+    assert {f.path for f in MlflowClient().list_artifacts(run.info.run_id)} >= {
+        "window.html",
+        "columns.csv",
+    }
+
+
+def test_the_same_window_again_is_the_same_run_and_no_news(shop):
+    first, again = (watched(shop, "again", later(4, seed=7)) for _ in range(2))
+    assert [k.run_id for k in first.kept] == [k.run_id for k in again.kept]
+    assert not any(k.is_new for k in again.kept)
+    assert len(again.told) == 1
+
+
+def test_a_drift_without_harm_names_its_column(shop):
+    moved = later(10, seed=2).assign(weight=lambda f: f.weight + 0.6)
+    done = watched(shop, "moved", moved)
+    assert statuses(done)[1:] == ["drift"] * 9
+    named = [set(k.judged.drift.named(done.policy.level, 0.05).column) for k in done.kept]
+    assert all("weight" in each for each in named)
+    assert (
+        sum(each == {"weight"} for each in named) >= 7
+    )  # the others by chance, at the level of a window
+    assert monitor.status(done) == "drift"
+
+
+def test_a_turned_target_is_invisible_to_drift_and_found_by_harm(shop):
+    done = watched(shop, "turned", later(12, seed=3, turned=-1.0))
+    assert "harm" in statuses(done) and "drift" not in statuses(done)
+    harmed = next(k for k in done.kept if k.judged.status == "harm")
+    assert "tolerated are" in harmed.judged.sentence
+
+
+def test_without_labels_a_window_is_pending_and_late_ones_update_its_run(shop):
+    rows = later(3, seed=4)
+    early = watched(shop, "late", rows.drop(columns="sold"))
+    assert statuses(early) == ["pending"] * 3
+    late = watched(shop, "late", rows)
+    assert statuses(late) == ["quiet"] * 3
+    assert [k.run_id for k in early.kept] == [k.run_id for k in late.kept]
+    assert all(k.is_new and k.before == "pending" for k in late.kept)
+    note = MlflowClient().get_run(late.kept[0].run_id).data.tags["mlflow.note.content"]
+    assert "before, with other labels or rows: pending" in note
+
+
+STRANGE = {
+    "eight rows": (lambda f: f.groupby(f.day.dt.date).head(8), "pending", "8 rows: too few"),
+    "a column vanished": (
+        lambda f: f.drop(columns="price"),
+        "contract",
+        "column price is not there",
+    ),
+    "a column of text": (lambda f: f.assign(price="cheap"), "contract", "price is not a number"),
+    "all gaps": (lambda f: f.assign(price=np.nan), "contract", "100.00% missing"),
+    "constant": (lambda f: f.assign(weight=0.0), "drift", "weight"),
+    "never seen": (lambda f: f.assign(shop="z"), "drift", "shop (new categories, 100%"),
+    "a new column": (lambda f: f.assign(colour="red"), "quiet", "like the reference"),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_strange_tables_are_a_sentence_and_never_a_silent_fine(shop, case):
+    change, status, said = STRANGE[case]
+    done = watched(shop, "strange", change(later(3, seed=5)))
+    assert done.kept[-1].judged.status == status
+    assert said in done.kept[-1].judged.sentence
+
+
+def test_an_empty_window_and_a_clock_that_jumps_are_told(shop):
+    rows = later(5, seed=6)
+    rows = rows[rows.day.dt.day != 3]
+    rows.loc[rows.index[:2], "day"] = [pd.Timestamp("1970-01-01"), pd.NaT]
+    done = watched(shop, "jumped", rows)
+    assert statuses(done)[2] == "pending" and "no rows" in done.kept[2].judged.sentence
+    assert any("a clock has jumped: 1 row of about 1970-01-01" in note for note in done.notes)
+    assert any("1 row without a time" in note for note in done.notes)
+
+
+def test_the_command_ends_with_the_gravest_status_and_speaks_json(shop):
+    later(3, seed=8).assign(price=99.0).to_parquet(shop / "command.parquet")
+    table = ["--table", str(shop / "command.parquet")]
+    told = CliRunner().invoke(cli.main, ["monitor", "shop", *table])
+    assert told.exit_code == judge.EXIT["contract"] and "contract: price needs" in told.stdout
+    asked = CliRunner().invoke(
+        cli.main, ["monitor", "shop", *table, "--window", "2020-06-02", "--json"]
+    )
+    assert asked.exit_code == 12 and '"window": "2020-06-02"' in asked.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--table", "nowhere.parquet"], "there is no such table"),
+        (["--window", "1999"], "no window begins in '1999'"),
+        (["--captured"], "no request to shop version 1 is captured"),
+    ],
+)
+def test_what_cannot_be_watched_is_one_line(shop, arguments, said):
+    later(2).to_parquet(shop / "some.parquet")
+    more = (
+        []
+        if "--table" in arguments or "--captured" in arguments
+        else ["--table", str(shop / "some.parquet")]
+    )
+    told = CliRunner().invoke(cli.main, ["monitor", "shop", *arguments, *more])
+    assert told.exit_code == 1 and said in told.output
+
+
+@pytest.mark.usefixtures("shop")
+def test_what_came_after_the_training_is_watched_where_no_table_is_named():
+    done = monitor.monitor("shop")
+    assert (done.kept[0].judged.window.name, len(done.kept)) == ("2020-04-10", 20)
+    assert "quiet" in statuses(done)
+
+
+def test_labels_come_by_a_key_from_a_table_of_their_own(shop):
+    rows = later(3, seed=9).assign(order=lambda f: np.arange(len(f)))
+    (shop / "keyed.yaml").write_text(
+        FILE.replace("monitoring: {", "monitoring: {labels: {path: labels.csv, key: [order]}, ")
+    )
+    known = rows[["order", "sold"]]
+    twisted = pd.concat([known, known.iloc[:1].assign(sold=lambda f: ~f.sold), known.iloc[5:6]])
+    twisted.to_csv(shop / "labels.csv", index=False)
+    from Codes.monitoring import watched as watching
+
+    problem = problems.load(str(shop / "keyed.yaml"))
+    rows.drop(columns="sold").to_parquet(shop / "keyed.parquet")
+    table = watching.reader.read(shop / "keyed.parquet")
+    truth, told = watching._truth(table, problem)
+    assert truth.isna().sum() == 1 and list(truth[1:]) == list(rows.sold[1:])
+    assert told == ["1 key with labels that contradict each other: left out"]
+    with pytest.raises(WorkbookError, match="the watched rows has no column 'order'"):
+        watching._truth(table.drop_columns(["order"]), problem)
+
+
+def test_the_table_of_windows_has_a_row_each(shop):
+    done = watched(shop, "table", later(2, seed=10))
+    assert list(record.as_table(done.judged).name) == ["2020-06-01", "2020-06-02"]
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_budget_is_kept_in_quiet_windows_and_shifts_are_found():
+    measured, run_id = monitor.calibrate("shop", streams=12)
+    rate, low, high = measured.false_alarms
+    assert low <= 100 / 52 and measured.is_kept, (rate, low, high)
+    table = measured.table().set_index("shift")
+    # a hundred rows a day: 0.5 standard deviations are 0.2 of the rows, their luck is 0.08
+    assert (
+        table.loc["a sensor stuck", "ours"] == 1 and table.loc["one column by 0.5 sd", "ours"] > 0.6
+    )
+    assert table.loc["none (quiet)", "any column p < 0.05"] > table.loc["none (quiet)", "ours"]
+    run = MlflowClient().get_run(run_id)
+    assert run.info.status == "FINISHED" and run.data.metrics["false_alarms_in_100"] == rate
+
+
+def test_a_replayed_history_says_that_training_again_pays_where_the_target_turned(shop):
+    before, after = stream(60, 11), stream(60, 12, "2020-03-01", turned=-1.0)
+    pd.concat([before, after]).to_parquet(shop / "turn.parquet")
+    (shop / "turn.yaml").write_text(
+        FILE.replace("shop.parquet", "turn.parquet").replace("1d", "3d")
+    )
+    problem = problems.load(str(shop / "turn.yaml"))
+    replayed = backtest.replay(
+        problem, model="linear", rows=2000, first="30d", sliding="21d", delay="3d"
+    )
+    table = replayed.table.set_index("policy")
+    assert table.loc["never", "trainings"] == 1 and table.loc["never", "gain"] == 0
+    assert 2 <= table.loc["by harm", "trainings"] <= 10 and table.loc["by harm", "pays"]
+    assert table.loc["at best", "cost"] == table.cost.min()
+    assert "it pays to train" in replayed.sentence()
+    run = MlflowClient().get_run(record.keep_backtest(replayed, {"problem": "turn"}))
+    assert {f.path for f in MlflowClient().list_artifacts(run.info.run_id)} >= {
+        "backtest.png",
+        "policies.csv",
+    }
+
+
+def test_a_history_that_is_too_short_is_one_line(shop):
+    with pytest.raises(WorkbookError, match="too few to replay"):
+        backtest.replay(problems.load(str(shop / "shop.yaml")), first="119d")
+    with pytest.raises(WorkbookError, match="only what is split by time"):
+        backtest.replay(problems.load("diabetes"))

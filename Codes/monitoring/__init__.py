@@ -1,0 +1,4 @@
+"""A model that is in use, watched window by window: has its input moved, has its answer, does it do harm?
+
+Front doors: monitor, judge (the verdict), record (its run), backtest (history replayed), quality (how often it errs).
+"""

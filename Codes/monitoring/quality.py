@@ -1,0 +1,252 @@
+"""How often the watch is wrong and what it misses, measured: false alarms in quiet windows, power at known shifts.
+
+A quiet stream is made of the reference itself: blocks of as many days as a window has, beginning at any day (a moving
+block bootstrap); the windows that stand for the reference are made in the same way, anew for each stream, and so
+nothing has changed. A shift is laid over such a window. Beside ours stand what others use, on the same windows.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from Codes.ground.errors import WorkbookError
+from Codes.monitoring import calibration
+from Codes.monitoring.effects import GAPS, Counts
+from Codes.monitoring.judge import Policy
+from Codes.monitoring.reference import Profile
+
+OURS = "ours"
+METHODS = (
+    OURS,
+    "any column p < 0.05",
+    "half of the columns p < 0.05",
+    "any PSI > 0.2",
+    "any mean ± 3 sd",
+)
+COLUMNS = 6  # of numbers, and of categories, that shifts are laid over
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """What was measured.
+
+    Args:
+        streams: of so many `windows` each.
+        marks: per method the share of quiet windows that it finds strange, an array of 0 and 1 for each stream.
+        alarms: of ours: how many false alarms came in each stream, by the rule.
+        power: a row a shift: shift, how many windows, and by method the share that is found strange; delay of ours.
+    """
+
+    streams: int
+    windows: int
+    marks: dict[str, np.ndarray]
+    alarms: np.ndarray
+    power: pd.DataFrame
+    budget: int
+
+    @property
+    def false_alarms(self) -> tuple[float, float, float]:
+        """(false alarms in 100 quiet windows, low, high): with the exact 95 % interval (Clopper and Pearson)."""
+        count, total = int(self.alarms.sum()), self.streams * self.windows
+        interval = stats.binomtest(count, total).proportion_ci(0.95, "exact")
+        return 100 * count / total, 100 * interval.low, 100 * interval.high
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the budget is not refuted: the interval reaches down to it."""
+        return self.false_alarms[1] <= 100 / self.budget
+
+    def table(self) -> pd.DataFrame:
+        """A row a method: strange windows in 100 quiet ones, then in 100 of each shift."""
+        quiet = {"shift": "none (quiet)", **{m: float(self.marks[m].mean()) for m in METHODS}}
+        return pd.concat([pd.DataFrame([quiet]), self.power], ignore_index=True)
+
+    def sentence(self) -> str:
+        """The rate of false alarms beside the budget."""
+        rate, low, high = self.false_alarms
+        kept = "kept" if self.is_kept else "NOT kept"
+        return (
+            f"{rate:.2f} false alarms in 100 quiet windows (95 %: {low:.2f} to {high:.2f}; {self.streams} streams of "
+            f"{self.windows}); the budget is {100 / self.budget:.2f}: {kept}"
+        )
+
+
+def measure(  # pylint: disable=too-many-locals
+    profile: Profile, policy: Policy, streams: int = 40, windows: int = 50, seed: int = 0
+) -> Quality:
+    """The Quality of the watch with this `profile` and `policy`.
+
+    Raises:
+        WorkbookError: the reference is shorter than two windows.
+    """
+    random = np.random.default_rng(seed)
+    blocks = profile.reference.sliding() or [
+        profile.reference.drawn(profile.usual)[i] for i in range(200)
+    ]
+    if len(blocks) < 2:
+        raise WorkbookError("the reference is too short to draw quiet windows from it")
+    counts, shifted = profile.count(blocks), list(_shifts(profile, blocks))
+    references = max(len(profile.windows), calibration.needed(policy.level))
+    marks: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
+    alarms, found = [], {name: [] for name, _ in shifted}
+    for _ in range(streams):
+        drawn = random.integers(0, len(blocks), references + windows)
+        reference, stream = drawn[:references], drawn[references:]
+        held = _Held(profile, policy, [c[reference] for c in counts])
+        quiet = [held.strange([c[[i]] for c in counts]) for i in stream]
+        for method in METHODS:
+            marks[method].append(np.array([each[method] for each in quiet]))
+        rung = np.array(policy.rule.alarms(list(marks[OURS][-1])), bool)
+        alarms.append(int(rung[0]) + int((rung[1:] & ~rung[:-1]).sum()))
+        for name, change in shifted:
+            found[name].append(held.strange(change(int(stream[0]))))
+    power = pd.DataFrame(
+        [{"shift": n, **pd.DataFrame(f).mean().to_dict()} for n, f in _pooled(found)]
+    )
+    power["windows to an alarm"] = [_delay(policy, share) for share in power[OURS]]
+    return Quality(
+        streams,
+        windows,
+        {m: np.stack(v) for m, v in marks.items()},
+        np.array(alarms),
+        power,
+        policy.budget,
+    )
+
+
+def _delay(policy: Policy, share: float) -> float:
+    """After how many windows the alarm comes in the mean, where each is strange with the chance `share`."""
+    return policy.rule.until_alarm(share) if share > 0 else float("inf")
+
+
+def _pooled(found: dict[tuple[str, str], list]) -> Iterator[tuple[str, list]]:
+    """The findings by kind of shift, over all columns that it was laid over."""
+    for kind in dict.fromkeys(kind for kind, _ in found):
+        yield kind, [each for (k, _), several in found.items() if k == kind for each in several]
+
+
+class _Held:
+    """Windows of the reference, against which others are held by each method."""
+
+    def __init__(self, profile: Profile, policy: Policy, reference: Counts) -> None:
+        self.profile, self.policy, self.reference = profile, policy, reference
+        self.total = [c.sum(0, keepdims=True) for c in reference]
+        self.numbers = [each.cuts is not None for each in profile.bins.bins]
+        self.means = [self._means(c) for c in reference]
+
+    def strange(self, own: Counts) -> dict[str, bool]:
+        """By method whether the window with the counts `own` is strange."""
+        rest = [t + o - np.vstack([c, o]) for t, o, c in zip(self.total, own, self.reference)]
+        effects = self.profile.bins.effects(
+            [np.vstack([c, o]) for c, o in zip(self.reference, own)], rest
+        )
+        drift = calibration.of(effects, self.profile.bins.names, self.policy.least)
+        ps = np.array([self._p(o, t, n) for o, t, n in zip(own, self.total, self.numbers)])
+        psi = max((_psi(o[0], t[0]) for o, t in zip(own, self.total)), default=0.0)
+        return {
+            OURS: drift.is_strange(self.policy.level, self.policy.least),
+            METHODS[1]: bool((ps < 0.05).any()),
+            METHODS[2]: bool((ps < 0.05).mean() >= 0.5),
+            METHODS[3]: bool(psi > 0.2),
+            METHODS[4]: any(self._off(o, m) for o, m in zip(own, self.means)),
+        }
+
+    def _p(self, own: np.ndarray, total: np.ndarray, is_number: bool) -> float:
+        """The two-sample test of a column: Kolmogorov and Smirnov's of numbers, chi-square of categories."""
+        mine, others = own[0], total[0]
+        if is_number:
+            n, m = mine[:-2].sum(), others[:-2].sum()
+            if not n or not m:
+                return 1.0
+            distance = np.abs(mine[:-2].cumsum() / n - others[:-2].cumsum() / m).max()
+            return float(stats.kstwobign.sf(distance * np.sqrt(n * m / (n + m))))
+        kept = mine + others > 0
+        if kept.sum() < 2 or not mine.sum() or not others.sum():
+            return 1.0
+        return float(
+            stats.chi2_contingency(np.vstack([mine[kept], others[kept]]), correction=False)[1]
+        )
+
+    def _means(self, counts: np.ndarray) -> np.ndarray:
+        """The mean bin of each window: what stands for the mean of the column."""
+        values = counts[:, :-2]
+        return values @ np.arange(values.shape[1]) / np.maximum(values.sum(1), 1)
+
+    def _off(self, own: np.ndarray, means: np.ndarray) -> bool:
+        spread = means.std(ddof=1)
+        return bool(spread > 0 and abs(self._means(own)[0] - means.mean()) > 3 * spread)
+
+
+def _psi(own: np.ndarray, total: np.ndarray, bins: int = 10) -> float:
+    """The population stability index over ten bins of equal shares (of categories: over each), gaps as one more."""
+    order = total.cumsum() / max(total.sum(), 1)
+    group = (
+        np.minimum((order * bins).astype(int), bins - 1)
+        if len(total) > bins + 2
+        else np.arange(len(total))
+    )
+    mine, others = (np.bincount(group, c) + 0.5 for c in (own, total))
+    mine, others = mine / mine.sum(), others / others.sum()
+    return float(((mine - others) * np.log(mine / others)).sum())
+
+
+Change = Callable[[int], Counts]
+
+
+def _shifts(profile: Profile, blocks: list[np.ndarray]) -> Iterator[tuple[tuple[str, str], Change]]:
+    """((kind, column), the counts of a block with that shift); what the model would answer then is left as it is."""
+    reference, words = profile.reference.rows, profile.reference.words
+    numbers = [n for n in map(str, reference) if n not in words and reference[n].nunique() > 2]
+    for size in (0.1, 0.25, 0.5):
+        for name in numbers[:COLUMNS]:
+            yield (f"one column by {size} sd", name), _laid(
+                profile, blocks, name, _moved(size, reference[name])
+            )
+    for name in sorted(words)[:COLUMNS]:
+        yield ("a category lost", name), _laid(profile, blocks, name, _lost(reference[name]))
+    for name in numbers[:COLUMNS]:
+        yield ("5 % gaps", name), _laid(profile, blocks, name, _gaps)
+    for name in numbers[:COLUMNS]:
+        yield ("a sensor stuck", name), _laid(profile, blocks, name, _stuck(reference[name]))
+
+
+def _laid(
+    profile: Profile, blocks: list[np.ndarray], name: str, change: Callable[[pd.Series], pd.Series]
+) -> Change:
+    """A function that gives the counts of a block, of which the column `name` is changed."""
+    place = profile.bins.columns.index(name)
+
+    def counts(number: int) -> Counts:
+        rows = blocks[number]
+        changed = change(profile.reference.rows[name].iloc[rows])
+        codes = profile.codes[rows].copy()
+        codes[:, place] = profile.bins.bins[place].codes(changed.to_frame(name))
+        return profile.bins.counts(codes, np.zeros(len(rows), int), 1)
+
+    return counts
+
+
+def _moved(size: float, values: pd.Series) -> Callable[[pd.Series], pd.Series]:
+    spread = float(pd.to_numeric(values).std())
+    return lambda rows: pd.to_numeric(rows).astype(float) + size * spread
+
+
+def _lost(values: pd.Series) -> Callable[[pd.Series], pd.Series]:
+    """The commonest category comes as the next one: as where a code is not told apart any more."""
+    common = list(values.astype(object).value_counts().index[:2])
+    return lambda rows: rows.astype(object).replace({common[0]: common[-1]})
+
+
+def _gaps(rows: pd.Series) -> pd.Series:
+    return rows.astype(object).mask(np.arange(len(rows)) % 20 == 0)
+
+
+def _stuck(values: pd.Series) -> Callable[[pd.Series], pd.Series]:
+    middle = pd.to_numeric(values).median()
+    return lambda rows: pd.Series(middle, rows.index)
+
+
+__all__ = ["GAPS", "METHODS", "OURS", "Quality", "measure"]

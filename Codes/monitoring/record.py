@@ -1,0 +1,341 @@
+"""What is kept of each window: one MLflow run, the same again for the same window, below the course of its version."""
+
+import hashlib
+import html
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from Codes.figures import course
+from Codes.ground.labels import number
+from Codes.model_registry import registry
+from Codes.model_registry.registry import Version
+from Codes.monitoring import asked as asking, backtest
+from Codes.monitoring.backtest import Replayed
+from Codes.monitoring.judge import Judged, Policy
+from Codes.monitoring.quality import Quality
+from Codes.monitoring.reference import Profile
+from Codes.monitoring.watched import Watched
+from Codes.runs import identity, liveness, tracking
+from Codes.stores.store import all_runs
+
+VERSION = "mlflow.workbook.monitor.version"
+WINDOW = "mlflow.workbook.monitor.window"  # of a window's run: its name; of the course: COURSE
+STATUS = "mlflow.workbook.monitor.status"
+CONTENT = "mlflow.workbook.monitor.content"  # a digest of all that was found
+COURSE = "course"
+ROWS = 20  # of a table on the page
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A window's run, whether something in it is new, and what it said before (empty: there was none)."""
+
+    judged: Judged
+    run_id: str
+    is_new: bool
+    before: str
+
+
+class Keeper:  # pylint: disable=too-many-instance-attributes
+    """Writes what was found of the windows of a `version` into the experiment `<problem>-monitoring`."""
+
+    def __init__(
+        self, version: Version, profile: Profile, policy: Policy, watched: Watched
+    ) -> None:
+        self.version, self.profile, self.policy, self.watched = version, profile, policy, watched
+        self.client = MlflowClient()
+        problem = profile.reference.problem
+        self.problem, self.about = problem, f"{version.name}/{version.number}"
+        self.experiment = tracking.for_all() or tracking.ensure_experiment(
+            f"{problem.name}-monitoring"
+        )
+
+    def keep(self, judged: list[Judged]) -> list[Kept]:
+        """Keep what was found; a window that is as it was is left alone."""
+        runs = self._runs([COURSE, *(each.window.name for each in judged)])
+        parent = runs[COURSE]
+        kept = []
+        for step, each in enumerate(judged):
+            # pictures take a second: of an alarm's first window and of the last one
+            drawn = step == len(judged) - 1 or each.status != judged[step - 1].status
+            kept.append(self._window(each, runs[each.window.name], step, drawn))
+        if any(each.is_new for each in kept) or parent.info.status != "FINISHED":
+            self._course(judged, parent.info.run_id, [each.is_new for each in kept])
+        return kept
+
+    def _runs(self, names: list[str]) -> dict[str, Run]:
+        """{window: its run}, made where there is none; two commands at once make each once."""
+        with registry.locked(f"monitor-{self.version.name}"):
+            found = {
+                run.data.tags[WINDOW]: run
+                for run in all_runs(
+                    self.client, tags={VERSION: self._key()}, experiments=[self.experiment]
+                )
+                if WINDOW in run.data.tags
+            }
+            for name in names:
+                if name not in found:
+                    found[name] = self._create(name, found.get(COURSE))
+        return found
+
+    def _key(self) -> str:
+        return f"{self.about} {self.version.run_id}"
+
+    def _create(self, name: str, parent: Run | None) -> Run:
+        tags = liveness.claim() | {
+            VERSION: self._key(),
+            WINDOW: name,
+            "mlflow.user": identity.user(),
+        }
+        tags |= {"mlflow.parentRunId": parent.info.run_id} if parent else {}
+        title = f"{self.about} {name}"
+        return self.client.create_run(self.experiment, tags=tags, run_name=title)
+
+    def _window(self, each: Judged, run: Run, step: int, drawn: bool) -> Kept:
+        content, tags = _content(each), run.data.tags
+        run_id, before = run.info.run_id, tags.get(STATUS, "")
+        if run.info.status == "FINISHED" and tags.get(CONTENT) == content:
+            return Kept(each, run_id, False, before)
+        now = liveness.claim() | {STATUS: each.status, liveness.NOTE: self._note(each, before)}
+        self.client.log_batch(
+            run_id, metrics=list(_metrics(each, step)), tags=[RunTag(k, v) for k, v in now.items()]
+        )
+        self.client.log_text(run_id, self.page(each), "window.html")
+        self.client.log_text(run_id, each.drift.columns.to_csv(index=False), "columns.csv")
+        if len(each.slices):
+            self.client.log_text(run_id, each.slices.to_csv(index=False), "slices.csv")
+        if drawn and each.status not in ("quiet", "pending") and len(each.drift.columns):
+            reference = self.profile.reference
+            names = list(dict.fromkeys(each.drift.columns.column))[: course.MOST]
+            figure = course.moved(reference.rows, each.frame, names, reference.words)
+            self.client.log_figure(run_id, figure, "moved.png")
+        # last, so that what a kill left half done is done again
+        self.client.set_tag(run_id, CONTENT, content)
+        liveness.set_status(
+            self.client, run_id, "FINISHED", f"{self.about} {each.window.name} {each.status}"
+        )
+        liveness.forget(self.client, run)
+        return Kept(each, run_id, True, before)
+
+    def _note(self, each: Judged, before: str) -> str:
+        changed = before and before != each.status
+        told = f" (before, with other labels or rows: {before})" if changed else ""
+        lines = [f"**{each.status}**{told}", *(f"- {text}" for text in each.sentences)]
+        lines += [
+            f"{self.about}, {each.rows:,} rows of {self.watched.source}; the page: `window.html`"
+        ]
+        return "\n".join(lines)[:4900]
+
+    def _course(self, judged: list[Judged], run_id: str, new: list[bool]) -> None:
+        """The course of the version: metrics by window, which the UI draws, and a picture."""
+        points = [
+            Metric(f"course/{m.key}", m.value, _moment(each), step)
+            for step, (each, is_new) in enumerate(zip(judged, new))
+            if is_new
+            for m in _metrics(each, step)
+            if m.key in ("p", "loss", "evidence", "alarm", "score")
+        ]
+        for start in range(0, len(points), 900):
+            self.client.log_batch(run_id, metrics=points[start : start + 900])
+        self.client.log_figure(run_id, self.figure(judged), "course.png")
+        self.client.log_text(run_id, as_table(judged).to_csv(index=False), "windows.csv")
+        self.client.set_tag(
+            run_id, liveness.NOTE, "\n".join(f"- {j.sentence}" for j in judged[-12:])[:4900]
+        )
+        liveness.set_status(self.client, run_id, "FINISHED", f"{self.about} course")
+        liveness.forget(self.client, self.client.get_run(run_id))
+
+    def figure(self, judged: list[Judged]) -> "course.Figure":
+        """The course as a figure."""
+        reference = self.profile.reference
+        loss = asking.loss_name(self.problem, reference.scale)
+        table, metric = as_table(judged), self.problem.metric.name
+        return course.course(table, self.policy.level, reference.bound, metric, loss)
+
+    def page(self, each: Judged) -> str:
+        """A page for people: the verdict, why, which columns, the metrics, the slices."""
+        metrics = pd.DataFrame(sorted(each.metrics.items()), columns=["metric", "value"])
+        notes = [*self.profile.notes, *self.watched.notes]
+        parts = [
+            f"<h1>{html.escape(self.about)}, window {html.escape(each.window.name)}: {each.status}</h1>",
+            f"<p>{each.rows:,} rows of {html.escape(self.watched.source)}</p>",
+            _list(each.sentences),
+            _list(notes) if notes else "",
+            "<h2>Columns</h2><p>effect: the share of rows that has moved; usual, most: of reference windows</p>",
+            _table(each.drift.columns),
+            f"<h2>Metrics</h2>{_table(metrics)}" if len(metrics) else "",
+            f"<h2>Slices</h2>{_table(each.slices)}" if len(each.slices) else "",
+        ]
+        return f'<!doctype html><meta charset="utf-8"><style>{STYLE}</style>{"".join(parts)}'
+
+
+STYLE = (
+    "body{font:15px sans-serif;color:#2B2F33;max-width:60em;margin:2em auto}table{border-collapse:collapse}"
+    "td,th{padding:.2em .8em;border-bottom:1px solid #E6E8EA;text-align:left}"
+)
+
+
+def _list(texts: "list[str] | tuple[str, ...]") -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in texts)}</ul>"
+
+
+def _table(frame: pd.DataFrame) -> str:
+    return frame.head(ROWS).to_html(index=False, float_format=lambda v: number(float(v)), border=0)
+
+
+def _metrics(each: Judged, step: int) -> Iterator[Metric]:
+    """What is logged of a window, with its end as the time and its number as the step."""
+    found = {"rows": each.rows, "p": each.drift.p, "strange": each.strange, "alarm": each.alarm}
+    found |= {"labelled": each.labelled, "evidence": each.evidence, "breaches": len(each.breaches)}
+    found |= {
+        f"metric/{name}" if name != "loss" else name: value for name, value in each.metrics.items()
+    }
+    if each.score is not None:
+        found |= dict(zip(("score", "score_low", "score_high"), each.score))
+    found["largest_effect"] = each.drift.columns.effect.max() if len(each.drift.columns) else 0.0
+    for name, value in found.items():
+        yield Metric(name, float(value), _moment(each), step)
+
+
+def _moment(each: Judged) -> int:
+    """When the window ends, in milliseconds."""
+    return 0 if pd.isna(each.window.end) else int(each.window.end.timestamp() * 1000)
+
+
+def _content(each: Judged) -> str:
+    told = [
+        each.rows,
+        each.status,
+        each.sentences,
+        each.drift.p,
+        each.labelled,
+        sorted(each.metrics.items()),
+    ]
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
+
+
+def as_table(judged: list[Judged]) -> pd.DataFrame:
+    """A row a window: name, status, rows, p, loss, score with its interval, the verdict in words."""
+    nothing = (float("nan"),) * 3
+    rows = [
+        {
+            "name": each.window.name,
+            "status": each.status,
+            "rows": each.rows,
+            "p": each.drift.p,
+            "loss": each.metrics.get("loss", float("nan")),
+            **dict(zip(("score", "low", "high"), each.score or nothing)),
+            "evidence": each.evidence,
+            "sentence": "; ".join(each.sentences),
+        }
+        for each in judged
+    ]
+    columns = [
+        "name",
+        "status",
+        "rows",
+        "p",
+        "loss",
+        "score",
+        "low",
+        "high",
+        "evidence",
+        "sentence",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def as_dict(kept: list[Kept]) -> list[dict]:
+    """What was found, for programs."""
+    return [
+        {
+            "window": each.judged.window.name,
+            "status": each.judged.status,
+            "sentences": list(each.judged.sentences),
+            "rows": each.judged.rows,
+            "p": each.judged.drift.p,
+            "labelled": each.judged.labelled,
+            "metrics": each.judged.metrics,
+            "run_id": each.run_id,
+            "is_new": each.is_new,
+            "before": each.before,
+        }
+        for each in kept
+    ]
+
+
+def keep_quality(version: Version, profile: Profile, policy: Policy, measured: Quality) -> str:
+    """The id of a new run that keeps how often the watch over `version` errs."""
+    problem = profile.reference.problem
+    rate, low, high = measured.false_alarms
+    metrics = {
+        "false_alarms_in_100": rate,
+        "low": low,
+        "high": high,
+        "budget": 100 / measured.budget,
+    }
+    about = f"{version.name}/{version.number}"
+    params = {"version": about, "window": profile.reference.window, "rule": str(policy.rule)}
+    params |= {"level": policy.level, "streams": measured.streams, "windows": measured.windows}
+    files = {"quality.csv": measured.table()}
+    return _kept(
+        problem.name, f"calibration of {about}", measured.sentence(), params, metrics, files
+    )
+
+
+def keep_backtest(replayed: Replayed, params: dict[str, Any]) -> str:
+    """The id of a new run that keeps a replayed history: its course by policy, tables, picture."""
+    name = replayed.problem.name
+    files = {"policies.csv": replayed.table, "course.csv": replayed.course}
+    metrics = {
+        f"{row['policy'].replace(' ', '_')}/{key}": float(row[key])
+        for row in replayed.table.to_dict("records")
+        for key in ("loss", "score", "cost", "gain", "trainings")
+    }
+    run_id = _kept(name, f"backtest of {name}", replayed.sentence(), params, metrics, files)
+    client, number_of = MlflowClient(), {n: i for i, n in enumerate(replayed.windows)}
+    points = [
+        Metric(
+            f"course/{row['policy'].replace(' ', '_')}", row["score"], 0, number_of[row["window"]]
+        )
+        for row in replayed.course.to_dict("records")
+        if np.isfinite(row["score"])
+    ]
+    for start in range(0, len(points), 900):
+        client.log_batch(run_id, metrics=points[start : start + 900])
+    client.log_figure(run_id, backtest.as_figure(replayed), "backtest.png")
+    return run_id
+
+
+def _kept(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    problem: str,
+    name: str,
+    note: str,
+    params: dict[str, Any],
+    metrics: dict[str, float],
+    files: dict[str, pd.DataFrame],
+) -> str:
+    """The id of a new run in the problem's experiment of monitoring, with all this."""
+    client = MlflowClient()
+    tracking.use_store()
+    experiment = tracking.for_all() or tracking.ensure_experiment(f"{problem}-monitoring")
+    tags = {"mlflow.user": identity.user(), liveness.NOTE: note}
+    run = client.create_run(experiment, tags=liveness.claim() | tags, run_name=name)
+    run_id = run.info.run_id
+    client.log_batch(
+        run_id,
+        metrics=[Metric(k, float(v), 0, 0) for k, v in metrics.items() if np.isfinite(v)],
+        params=[Param(k, str(v)) for k, v in params.items()],
+    )
+    for file, table in files.items():
+        client.log_text(run_id, table.to_csv(index=False), file)
+    liveness.set_status(client, run_id, "FINISHED")
+    liveness.forget(client, run)
+    return run_id

@@ -1,0 +1,253 @@
+"""What a version is held against: rows like those it learned from, cut into windows, and its loss at promotion.
+
+Rows by time: all rows of the training period, but for those that the model itself was fitted on where enough others
+are left, since of these it knows the answer. Otherwise the validation rows, which it never saw.
+"""
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+
+from Codes.ground.errors import WorkbookError
+from Codes.judgement import validation
+from Codes.model_registry import examination, promotion
+from Codes.model_registry.registry import Version
+from Codes.monitoring import asked as asking, calibration, harm, windows
+from Codes.monitoring.effects import Bins, Counts
+from Codes.monitoring.windows import Moment
+from Codes.problems import data, problem as problems, rows
+from Codes.problems.problem import Problem
+from Codes.saved_models.trust import Loaded
+
+CAP = 5000  # rows of a window that are looked at; more would say the same, later
+FEWEST = 50  # rows of a window; fewer say nothing
+DRAWS = 300  # windows that are drawn from the reference where there is no time
+BLOCK = 25  # rows whose mean loss is one observation where there is no time
+TOLERATED = 0.1  # of the loss at promotion: how much it may rise by default
+TIME = "_time"  # the column of `rows` that holds the time, of WINDOW that of the window
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:  # pylint: disable=too-many-instance-attributes
+    """What windows of a version are held against.
+
+    Args:
+        rows: the watched columns, of all rows: features, and what the model answers.
+        times: of these rows in UTC; None where windows go by rows.
+        words: the columns that hold categories.
+        losses: the mean loss of each block at promotion.
+        scale: see asked.losses.
+        begin: when the time begins that is watched; NaT where there is none.
+        notes: what has to be known of it, a sentence each.
+    """
+
+    problem: Problem
+    rows: pd.DataFrame
+    times: pd.Series | None
+    words: frozenset[str]
+    losses: np.ndarray
+    scale: float
+    begin: Moment
+    notes: tuple[str, ...] = ()
+
+    @property
+    def window(self) -> str:
+        """How long a window is, by the problem's file, else by whether there is a time."""
+        return self.problem.monitoring.window or (
+            windows.ROWS if self.times is None else windows.WEEK
+        )
+
+    @property
+    def bound(self) -> float:
+        """What the mean loss of a block may be."""
+        tolerated = self.problem.monitoring.tolerated_loss
+        mean = float(np.mean(self.losses)) if len(self.losses) else np.nan
+        return harm.tolerable(self.losses, TOLERATED * mean if tolerated is None else tolerated)
+
+    def whole(self) -> list[np.ndarray]:
+        """The positions of the rows of each whole window, at most CAP of each, drawn by chance but always the same."""
+        if self.times is None:
+            return []
+        found, _ = windows.cut(len(self.rows), self.times, self.window)
+        sizes = [len(w.rows) for w in found if w.is_over]
+        usual = np.median(sizes) if sizes else 0
+        return [
+            rows.capped(w.rows, CAP)
+            for w in found
+            if w.is_over and len(w.rows) >= max(usual / 2, FEWEST)
+        ]
+
+    def sliding(self) -> list[np.ndarray]:
+        """As `whole`, of windows that begin at each day: more of them, which overlap."""
+        size = windows.length(self.window)
+        if self.times is None or isinstance(size, int):
+            return []
+        day = self.times.dt.floor("D")
+        starts = pd.date_range(day.min(), day.max() + pd.Timedelta("1D") - size, freq="D")
+        ordered = self.times.sort_values(kind="stable")
+        lows, highs = ordered.searchsorted(starts), ordered.searchsorted(starts + size)
+        found = [ordered.index[low:high].to_numpy() for low, high in zip(lows, highs)]
+        usual = np.median([len(f) for f in found]) if found else 0
+        return [rows.capped(np.sort(f), CAP) for f in found if len(f) >= max(usual / 2, FEWEST)]
+
+    def drawn(self, size: int) -> list[np.ndarray]:
+        """DRAWS windows of `size` rows, drawn by chance but always the same."""
+        random = np.random.default_rng(0)
+        count = len(self.rows)
+        return [random.choice(count, min(size, count), replace=False) for _ in range(DRAWS)]
+
+
+def of(version: Version, loaded: Loaded) -> Reference:  # pylint: disable=too-many-locals
+    """The Reference of `version`, whose model is `loaded`.
+
+    Raises:
+        WorkbookError: the rows that it was trained on cannot be known, or its run kept no score.
+    """
+    problem = problems.load(version.problem)
+    run = MlflowClient().get_run(version.run_id)
+    trained, table = examination.trained_on(run), data.Table.of(problem)
+    kept = promotion.artifact(version.run_id, validation.FILE)
+    if kept is None:
+        raise WorkbookError(
+            f"{version}: its run kept no {validation.FILE}, so that nobody knows its loss at promotion: score the "
+            "model by validation.score."
+        )
+    frame = table.load(trained.rows, trained.seed)
+    held, answers = validation.predicted(problem, frame, pd.read_parquet(io.BytesIO(kept)))
+    truth = data.target(held, problem)
+    scale = _scale(answers, truth) if loaded.labels is None else 1.0
+    losses = asking.losses(answers, truth, loaded.labels, scale)
+    by_time = problem.split.kind == "time" and pd.api.types.is_datetime64_any_dtype(
+        held[problem.time]
+    )
+    blocks = data.blocks(held, problem) if by_time else np.arange(len(held)) // BLOCK
+    found = Reference(
+        problem, held, None, frozenset(), losses.groupby(blocks).mean().to_numpy(), scale, pd.NaT
+    )
+    if by_time:
+        return _by_time(found, table, trained, loaded)
+    watched = data.features(held, problem)[list(loaded.kinds)].join(
+        asking.answer_columns(problem, answers, loaded.labels)
+    )
+    return _watched(replace(found, rows=watched.reset_index(drop=True)), loaded)
+
+
+def _by_time(  # pylint: disable=too-many-locals
+    found: Reference, table: data.Table, trained: Any, loaded: Loaded
+) -> Reference:
+    """The reference of a version that is split by time: the rows of its training period."""
+    problem = found.problem
+    positions = np.flatnonzero(table.part == rows.TRAIN)
+    others = positions[
+        ~np.isin(table.numbers[positions], table.parts(trained.rows, trained.seed).drawn)
+    ]
+    unseen = len(others) >= len(positions) / 2
+    positions = others if unseen else positions
+    times = windows.moments(table.table[problem.time].to_pandas())
+    end = problem.split.end or problem.split.validation_cutoff
+    begin = times[table.part != rows.TRAIN].min() if end is None else pd.Timestamp(end)
+    begin = begin.tz_localize("UTC") if begin.tzinfo is None else begin.tz_convert("UTC")
+    times = times.iloc[positions].reset_index(drop=True)
+    sparse = replace(found, rows=pd.DataFrame(index=times.index), times=times)
+    kept = np.unique(
+        np.concatenate([*sparse.whole(), *sparse.sliding(), np.zeros(0, int)]).astype(int)
+    )
+    if kept.size == 0:
+        raise WorkbookError(
+            f"{problem.name}: the training period holds no window of {found.window} with {FEWEST} rows: name a shorter "
+            "one in the problem's file: monitoring: {window: 1d}"
+        )
+    asked = asking.ask(loaded, table.table.take(positions[kept]))
+    watched, notes = asked.features, found.notes
+    if unseen:
+        watched = watched.join(asking.answer_columns(problem, asked.answers, loaded.labels))
+    else:
+        notes = (
+            "the model was fitted on most rows of its training period, whose answers it knows: the prediction is not "
+            "watched (train on fewer rows than there are to watch it)",
+        )
+    times = times.iloc[kept].reset_index(drop=True)
+    return _watched(replace(found, rows=watched, times=times, begin=begin, notes=notes), loaded)
+
+
+def _watched(found: Reference, loaded: Loaded) -> Reference:
+    """`found` without the columns that are left out or private, and with those that hold categories named."""
+    problem, kinds = found.problem, loaded.kinds
+    out = {*problem.monitoring.leave_out, *problem.private}
+    kept = found.rows[[name for name in found.rows if name not in out]]
+    words = {
+        name
+        for name in map(str, kept)
+        if kinds.get(name) in ("string", "boolean")
+        or problem.roles.get(name) == "categorical"
+        or name not in kinds
+        and not pd.api.types.is_numeric_dtype(kept[name])
+    }
+    return replace(found, rows=kept, words=frozenset(words))
+
+
+def _scale(answers: pd.DataFrame, truth: pd.Series) -> float:
+    """An error that is hardly ever exceeded: twice the 99th percentile."""
+    wrong = (answers.predicted.astype(float) - truth.astype(float)).abs()
+    return float(2 * wrong.quantile(0.99)) or 1.0
+
+
+class Profile:  # pylint: disable=too-many-instance-attributes
+    """A Reference made ready: its bins, its windows, and their counts.
+
+    Args:
+        level: the chance with which a quiet window may be strange, for which there must be windows enough.
+    """
+
+    def __init__(self, reference: Reference, level: float) -> None:
+        self.reference, self.notes = reference, list(reference.notes)
+        self.windows = reference.whole()
+        needed = calibration.needed(level)
+        if reference.times is not None and len(self.windows) < needed:
+            few, self.windows = len(self.windows), reference.sliding()
+            self.notes.append(
+                f"the reference has {few} windows of {reference.window}, the budget needs {needed}: those that begin "
+                f"at each day are taken ({len(self.windows)}, which overlap, so that false alarms may be more)"
+            )
+        sizes = [len(w) for w in self.windows]
+        self.usual = int(np.median(sizes)) if sizes else min(1000, max(len(reference.rows) // 4, 1))
+        self.bins = Bins(reference.rows, set(reference.words), self.usual)
+        self.codes = self.bins.codes(reference.rows)
+        self.inside = np.unique(np.concatenate([*self.windows, np.zeros(0, int)]).astype(int))
+        self._made: dict[int, tuple[Counts, Counts]] = {}
+
+    @property
+    def most(self) -> int:
+        """The most rows of a window that are looked at."""
+        return CAP if self.windows else max(len(self.reference.rows) // 4, 1)
+
+    def counts(self, size: int) -> tuple[Counts, Counts]:
+        """(counts of all rows of each window, those of at most `size` rows of each)."""
+        if size not in self._made:
+            chosen, random = self.windows or self.reference.drawn(size), np.random.default_rng(0)
+            few = [w if len(w) <= size else random.choice(w, size, replace=False) for w in chosen]
+            self._made[size] = self.count(chosen), self.count(few)
+        return self._made[size]
+
+    def count(self, chosen: list[np.ndarray]) -> Counts:
+        """How many rows of each of the `chosen` windows (positions of rows of the reference) are in each bin."""
+        positions = np.concatenate([*chosen, np.zeros(0, int)]).astype(int)
+        number = np.repeat(np.arange(len(chosen)), [len(w) for w in chosen])
+        return self.bins.counts(self.codes[positions], number, len(chosen))
+
+    def effects(self, frame: pd.DataFrame) -> np.ndarray:
+        """How far each window of the reference, and last the one of the rows `frame`, lies from all other rows."""
+        codes = self.bins.codes(frame)
+        codes = codes[rows.capped(np.arange(len(codes)), self.most)]
+        # windows are of one size, but for those that time makes a little larger or smaller
+        whole, few = self.counts(
+            CAP if len(codes) >= self.usual / 2 and self.windows else len(codes)
+        )
+        own = self.bins.counts(codes, np.zeros(len(codes), int), 1)
+        all_rows = self.count([self.inside if self.windows else np.arange(len(self.codes))])
+        rest = [t + o - np.vstack([w, o]) for t, o, w in zip(all_rows, own, whole)]
+        return self.bins.effects([np.vstack([f, o]) for f, o in zip(few, own)], rest)

@@ -1,0 +1,183 @@
+"""The rows that are watched: what came after the training, another table, or captured requests; and the truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from Codes.ground import paths
+from Codes.ground.errors import WorkbookError, counted, nearest
+from Codes.model_registry.registry import Version
+from Codes.monitoring import windows
+from Codes.monitoring.reference import Reference
+from Codes.monitoring.windows import Window
+from Codes.problems.problem import Labels, Problem
+from Codes.serving import capture
+from Codes.tables import reader
+
+TIME = "time"  # of a captured request
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A `table` cut into `windows`, and where it is from; `truth` of each row, None where it has not come."""
+
+    table: pa.Table
+    times: pd.Series | None
+    windows: list[Window]
+    truth: pd.Series
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def of(  # pylint: disable=too-many-locals
+    version: Version, reference: Reference, table: str | Path | None = None, captured: bool = False
+) -> Watched:
+    """The rows to watch `version` by: those of a `table`, the `captured` requests, else what came after its training.
+
+    Raises:
+        WorkbookError: there is no such table, it lacks the time, or nothing has come after the training.
+    """
+    problem = reference.problem
+    if captured or table is None and reference.times is None:
+        rows, source, notes = _captured(version)
+        column = TIME
+    else:
+        path = Path(table) if table else problem.source.path
+        if path is None or not path.exists():
+            raise WorkbookError(f"{path}: there is no such table.")
+        rows, source, notes = _read(path, problem), str(path), []
+        column = problem.time or ""
+    times = rows[column].to_pandas() if column in rows.column_names else None
+    if table is None and not captured and reference.times is not None:
+        rows, times = _after(rows, times, reference)
+    window = reference.window
+    cut, odd = windows.cut(rows.num_rows, times, window)
+    truth, told = _truth(rows, problem)
+    return Watched(rows, times, cut, truth, source, (*notes, *odd, *told))
+
+
+def _read(path: Path, problem: Problem) -> pa.Table:
+    source = problem.source
+    sha256 = source.sha256 if path == source.path else None
+    return reader.read(path, sha256, source.reading, problem.exclude)
+
+
+def _after(
+    rows: pa.Table, times: pd.Series | None, reference: Reference
+) -> tuple[pa.Table, pd.Series]:
+    """The `rows` from the first window on that begins after the training."""
+    problem = reference.problem
+    if times is None:
+        raise WorkbookError(f"{problem.name}: its table has no column '{problem.time}' any more.")
+    size = windows.length(reference.window)
+    begin = reference.begin
+    if not isinstance(size, int):
+        begin = windows.MONDAY + -((windows.MONDAY - begin) // size) * size
+    moments = windows.moments(times)
+    # rows without a time are told, wherever they belong
+    kept = np.flatnonzero((moments >= begin).to_numpy() | moments.isna().to_numpy())
+    if not (moments >= begin).any():
+        raise WorkbookError(
+            f"{problem.name}: its table has no row from {begin.date()} on, when the training was over: name another "
+            "table (--table FILE) or the captured requests (--captured)."
+        )
+    return rows.take(kept), times.iloc[kept].reset_index(drop=True)
+
+
+def _captured(version: Version) -> tuple[pa.Table, str, list[str]]:
+    """What `workbook serve` has captured of the `version`."""
+    folder, rows, unreadable = paths.EXECUTED / "served", [], 0
+    for each in sorted(
+        folder.glob(f"{version.name}[@-]*")
+    ):  # a folder for each spec that was served
+        some, cut = capture.read(each)
+        rows, unreadable = rows + some, unreadable + cut
+    own = [r for r in rows if _is_of(r, version)]
+    notes = [
+        f"{counted(unreadable, 'captured line')} could not be read: cut short, or of another kind"
+    ] * bool(unreadable)
+    if others := len(rows) - len(own):
+        notes.append(f"{counted(others, 'captured row')} of other versions: left out")
+    if not own:
+        raise WorkbookError(
+            f"{folder}: no request to {version} is captured there: workbook serve {version.name}@production, "
+            "or name a table: --table FILE."
+        )
+    frame = pd.DataFrame([r["columns"] for r in own])
+    frame[TIME] = pd.to_datetime(
+        [r["time"] for r in own], utc=True, errors="coerce", format="ISO8601"
+    )
+    return reader.plain(pa.Table.from_pandas(frame, preserve_index=False)), str(folder), notes
+
+
+def _is_of(row: dict, version: Version) -> bool:
+    return (
+        row["run_id"] == version.run_id
+        if row["run_id"]
+        else str(row["version"]) == str(version.number)
+    )
+
+
+def _truth(rows: pa.Table, problem: Problem) -> tuple[pd.Series, list[str]]:
+    """(the target of each row, None where it is not known; sentences on what is odd): from the table, or by a key."""
+    labels = problem.monitoring.labels
+    if labels is not None:
+        return _joined(rows, problem, labels)
+    if problem.target in rows.column_names:
+        values = rows[problem.target].to_pandas()
+        return values.astype(object).where(values.notna(), None), []
+    return pd.Series([None] * rows.num_rows, dtype=object), []
+
+
+def _joined(  # pylint: disable=too-many-locals
+    rows: pa.Table, problem: Problem, labels: Labels
+) -> tuple[pd.Series, list[str]]:
+    """The target by the key columns from the table of `labels`; keys with two truths have none."""
+    if not labels.path.exists():
+        nothing = pd.Series([None] * rows.num_rows, dtype=object)
+        return nothing, [f"{labels.path}: there is no such table of labels (yet)"]
+    table = reader.read(labels.path, None, problem.source.reading)
+    for which, names in (
+        ("table of labels", table.column_names),
+        ("watched rows", rows.column_names),
+    ):
+        needed = [*labels.key, problem.target] if which == "table of labels" else labels.key
+        if missing := [name for name in needed if name not in names]:
+            raise WorkbookError(
+                f"{problem.name}: monitoring.labels: the {which} has no column '{missing[0]}'"
+                f"{nearest(missing[0], names)}"
+            )
+    known = table.select([*labels.key, problem.target]).to_pandas()
+    known = known[known[problem.target].notna()].drop_duplicates()
+    twice = known.duplicated(labels.key, keep=False)
+    told = []
+    if twice.any():
+        count = len(known[twice].drop_duplicates(labels.key))
+        told.append(f"{counted(count, 'key')} with labels that contradict each other: left out")
+    found = known[~twice].set_axis(_keys(known[~twice], labels.key))[problem.target].astype(object)
+    wanted = _keys(rows.select(labels.key).to_pandas(), labels.key)
+    if repeated := int(pd.Series(wanted).duplicated().sum()):
+        told.append(
+            f"{counted(repeated, 'row')} with a key that an earlier row has: all get its label"
+        )
+    values = found.reindex(wanted)
+    return values.where(values.notna(), None).reset_index(drop=True), told
+
+
+def _keys(frame: pd.DataFrame, names: Sequence[str]) -> pd.Index:
+    """The values of the key columns of each row, as text that compares: 1 and 1.0 are one."""
+    texts = [
+        (
+            frame[n]
+            .map(lambda v: str(int(v)) if isinstance(v, float) and v == int(v) else str(v))
+            .astype(str)
+            if not pd.api.types.is_datetime64_any_dtype(frame[n])
+            else windows.moments(frame[n]).astype(str)
+        )
+        for n in names
+    ]
+    return pd.Index(["\x1f".join(parts) for parts in zip(*texts)], dtype=object)
