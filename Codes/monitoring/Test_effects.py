@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from Codes.monitoring.effects import GAPS, MOVED, NEW, Bins
+from Codes.monitoring.effects import GAPS, MOVED, NEW, STUCK, Bins
 
 
 def frame(rows=4000, seed=0):
@@ -37,7 +37,8 @@ def test_the_same_rows_have_moved_nowhere():
 def test_a_shift_is_the_share_of_rows_that_moved():
     shifted = effects(frame().assign(size=lambda f: f["size"] + 0.5))
     assert shifted["size", MOVED] == pytest.approx(0.197, abs=0.02)  # 2 Φ(0.25) - 1
-    assert sum(shifted.values()) == shifted["size", MOVED]
+    others = {name: effect for name, effect in shifted.items() if name[0] != "size"}
+    assert set(others.values()) == {0.0} and shifted["size", STUCK] < 0.35
 
 
 def test_gaps_and_categories_that_were_never_seen_are_told_on_their_own():
@@ -73,7 +74,8 @@ def test_a_column_without_a_number_is_all_gaps(changed):
 
 def test_a_sensor_that_is_stuck_has_moved_and_a_constant_that_stays_has_not():
     found = effects(frame().assign(size=0.0))
-    assert found["size", MOVED] == pytest.approx(0.5, abs=0.02) and found["still", MOVED] == 0
+    assert found["size", MOVED] == pytest.approx(0.5, abs=0.02) and found["size", STUCK] > 0.98
+    assert found["still", MOVED] == found["still", STUCK] == 0
 
 
 def test_rare_categories_are_taken_together_so_that_luck_does_not_count_them_one_by_one():

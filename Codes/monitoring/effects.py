@@ -1,7 +1,8 @@
 """How far a window of rows lies from others, a number a column: which share of the rows has moved.
 
 Numbers by the distance of Kolmogorov and Smirnov, categories by total variation with the rare ones taken together;
-the share of gaps, and that of categories that the reference never had, on their own. All are shares of rows, from 0
+the share of gaps, of categories that the reference never had, and of the one bin of numbers that holds most (of a
+sensor that is stuck: all), on their own. All are shares of rows, from 0
 (the same) to 1 (nothing in common), so that one least effect serves all columns.
 
 A column is cut into bins once, by the reference; from then on a window is its counts by bin, which are added and
@@ -20,12 +21,12 @@ CATEGORIES = 60  # of a column at most; the others are taken together
 RARE = (
     5  # rows of a category that a window has to be expected to hold, else it is taken with others
 )
-MOVED, GAPS, NEW = "moved", "gaps", "new categories"
+MOVED, GAPS, NEW, STUCK = "moved", "gaps", "new categories", "one value"
 Counts = list[np.ndarray]  # a column each: windows × bins, the last two never seen and missing
 
 
 class Name(NamedTuple):
-    """What an effect is of: a column, and what has happened to it (MOVED, GAPS or NEW)."""
+    """What an effect is of: a column, and what has happened to it (MOVED, GAPS, NEW or STUCK)."""
 
     column: str
     what: str
@@ -92,7 +93,7 @@ class Bins:
             for name in frame
         ]
         self.names = [Name(each.column, what) for each in self.bins for what in (MOVED, GAPS)]
-        self.names += [Name(each.column, NEW) for each in self.bins if each.cuts is None]
+        self.names += [Name(b.column, NEW if b.cuts is None else STUCK) for b in self.bins]
 
     def codes(self, frame: pd.DataFrame) -> np.ndarray:
         """The bin of each value of `frame` (rows × columns); of a column that is not there: as of gaps."""
@@ -112,12 +113,14 @@ class Bins:
 
     def effects(self, own: Counts, rest: Counts) -> np.ndarray:
         """How far each window, whose counts are `own`, lies from the `rest` of the same line: windows × names."""
-        moved, new = [], []
+        moved, alone = [], []
         for each, mine, others in zip(self.bins, own, rest):
             mine, others = (c / np.maximum(c.sum(1, keepdims=True), 1) for c in (mine, others))
             moved += [_distance(each, mine, others), np.abs(mine[:, -1] - others[:, -1])]
-            new += [mine[:, -2]] if each.cuts is None else []
-        return np.column_stack([*moved, *new]) if moved else np.zeros((0, 0))
+            # a sensor that is stuck may be so within what the weather does
+            most = np.maximum(mine[:, :-2].max(1) - others[:, :-2].max(1), 0.0)
+            alone.append(mine[:, -2] if each.cuts is None else most)
+        return np.column_stack([*moved, *alone]) if moved else np.zeros((0, 0))
 
     def effects_of_each(self, counts: Counts, subsample: Counts | None = None) -> np.ndarray:
         """How far each window lies from all others together: windows × names.
