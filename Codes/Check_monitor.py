@@ -66,6 +66,7 @@ def report(folder: Path) -> Iterator[str]:
         yield f"{name:8} the last of {len(done.kept)} windows is {last.status}{told}"
     both = [stream("2020-01-01", 60, 2), stream("2020-03-01", 40, 3, turned=-1)]
     pd.concat(both).to_parquet(folder / "shop.parquet")
+    (folder / "shop.yaml").write_text(FILE.replace("1d", "4d"))
     question = problems.load(problem)
     replayed = backtest.replay(question, model="linear", rows=2000, first="40d", sliding="20d")
     pays = replayed.table.set_index("policy").loc["by harm", "pays"]

@@ -16,10 +16,10 @@ def days(random, count, mean=0.17, rows=60):
 def test_the_interval_holds_at_all_times_at_once():
     random = np.random.default_rng(0)
     missed = 0
-    for _ in range(150):
+    for _ in range(60):
         low, high = harm.sequence(days(random, 120))
         missed += bool((low > 0.17).any() or (high < 0.17).any())
-    low, _ = stats.binomtest(missed, 150).proportion_ci(0.99, "exact")
+    low, _ = stats.binomtest(missed, 60).proportion_ci(0.99, "exact")
     assert low <= 0.05
 
 

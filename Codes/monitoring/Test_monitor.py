@@ -257,11 +257,11 @@ def test_a_replayed_history_says_that_training_again_pays_where_the_target_turne
     before, after = stream(60, 11), stream(60, 12, "2020-03-01", turned=-1.0)
     pd.concat([before, after]).to_parquet(shop / "turn.parquet")
     (shop / "turn.yaml").write_text(
-        FILE.replace("shop.parquet", "turn.parquet").replace("1d", "3d")
+        FILE.replace("shop.parquet", "turn.parquet").replace("1d", "5d")
     )
     problem = problems.load(str(shop / "turn.yaml"))
     replayed = backtest.replay(
-        problem, model="linear", rows=2000, first="30d", sliding="21d", delay="3d"
+        problem, model="linear", rows=2000, first="40d", sliding="21d", delay="3d"
     )
     table = replayed.table.set_index("policy")
     assert table.loc["never", "trainings"] == 1 and table.loc["never", "gain"] == 0
