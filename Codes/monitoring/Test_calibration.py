@@ -62,11 +62,6 @@ def test_the_p_values_of_columns_go_down_from_the_windows_own():
     assert drift.columns.p.iloc[0] == drift.p and drift.columns.p.is_monotonic_increasing
 
 
-def test_the_reference_that_a_level_needs():
-    assert calibration.needed(0.0757) == 13 and calibration.least_p(13) <= 0.0757
-    assert calibration.needed(0.05) == 19
-
-
 def test_without_windows_or_columns_there_is_nothing_strange():
     assert calibration.of(np.zeros((1, 3)), names_of(np.zeros((1, 3))), LEAST).p == 1
     assert calibration.of(np.zeros((9, 0)), [], LEAST).named(0.1, LEAST).empty

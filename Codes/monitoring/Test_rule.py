@@ -30,3 +30,16 @@ def test_the_chain_says_what_windows_drawn_by_chance_do():
 def test_an_alarm_needs_k_of_the_last_n():
     assert Rule.of("2 of 3").alarms([1, 0, 0, 1, 0, 1, 1]) == [False] * 5 + [True] * 2
     assert Rule.of("1 of 1").alarms([0, 1]) == [False, True]
+
+
+def test_one_reference_for_all_windows_needs_more_of_them():
+    rule, random = Rule.of("2 of 3"), np.random.default_rng(1)
+    assert (rule.needed(104), rule.needed(52)) == (16, 11)
+    assert rule.level_for(13, 104) == 0 and rule.level_for(20, 104) == pytest.approx(1 / 21)
+    assert 0.06 < rule.level_for(300, 104) <= rule.level(104)
+    alarms = 0
+    for _ in range(400):
+        strangest = random.random(20).max()
+        rung = np.array(rule.alarms(random.random(100) >= strangest))
+        alarms += rung[0] + (rung[1:] & ~rung[:-1]).sum()
+    assert alarms / 40_000 <= 1 / 104

@@ -88,7 +88,7 @@ class _History:  # pylint: disable=too-many-instance-attributes
                 f"{problem.name}: its table holds {len(self.windows)} windows of {window}: too few to replay after the "
                 f"first {first.days} days; name shorter windows, or another --first"
             )
-        self.policy = Policy.of(problem, window)
+        self.policy = Policy.of(problem, window, self.start)
 
     def known(self, number: int, sliding: pd.Timedelta | None) -> np.ndarray:
         """The positions of the rows whose truth is known when the window of that `number` begins."""
@@ -231,7 +231,8 @@ def _by_drift(  # pylint: disable=too-many-locals
         used.append(model)
         held = [c[[*range(model), n]] for c in counts]
         drift = calibration.of(bins.effects_of_each(held), bins.names, policy.least)
-        strange.append(drift.is_strange(policy.level, policy.least))
+        level = policy.rule.level_for(model, policy.budget)
+        strange.append(drift.is_strange(level, policy.least))
         if policy.rule.alarms(strange)[-1]:
             model, strange = n + 1, []
     return used

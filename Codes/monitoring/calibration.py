@@ -34,21 +34,11 @@ class Drift:
 
     def named(self, alpha: float, least: float) -> pd.DataFrame:
         """The rows of `columns` that have moved: p at most `alpha`, and at least the effect `least`."""
-        return self.columns[(self.columns.p <= alpha) & (self.columns.effect >= least)]
+        return self.columns[(self.columns.p <= alpha + 1e-9) & (self.columns.effect >= least)]
 
     def is_strange(self, alpha: float, least: float) -> bool:
         """Whether the window counts as one that has drifted."""
-        return self.p <= alpha and len(self.named(alpha, least)) > 0
-
-
-def least_p(windows: int) -> float:
-    """The smallest p-value that so many windows of the reference can show."""
-    return 1 / (windows + 1)
-
-
-def needed(alpha: float) -> int:
-    """How many windows a reference must have so that a p-value can reach `alpha`."""
-    return int(np.ceil(1 / alpha - 1e-9)) - 1
+        return self.p <= alpha + 1e-9 and len(self.named(alpha, least)) > 0
 
 
 def strangeness(effects: np.ndarray, least: float) -> np.ndarray:

@@ -85,12 +85,12 @@ class Policy:
     budget: int
 
     @classmethod
-    def of(cls, problem: Problem, window: str) -> "Policy":
-        """The policy of the problem's file, of which these are the windows."""
+    def of(cls, problem: Problem, window: str, reference: int) -> "Policy":
+        """The policy of the problem's file, of which this is the window, and so many are the reference's."""
         given = problem.monitoring
         rule, size = Rule.of(given.rule), windows.length(window)
         blocks = size / BLOCK if isinstance(size, int) else max(1.0, size / pd.Timedelta("1D"))
-        level = rule.level(given.budget)
+        level = rule.level_for(reference, given.budget)
         return cls(rule, level, given.minimum_effect, given.budget * blocks, given.budget)
 
 

@@ -21,6 +21,7 @@ from Codes.monitoring.judge import Judged, Policy, Status
 from Codes.monitoring.record import Keeper, Kept
 from Codes.monitoring.quality import Quality
 from Codes.monitoring.reference import Profile
+from Codes.monitoring.rule import Rule
 from Codes.monitoring.watched import Watched
 from Codes.runs import liveness
 from Codes.saved_models.trust import Loaded
@@ -82,8 +83,10 @@ def prepared(
     say(f"watching {version}")
     loaded = registry.load(version)
     reference = references.of(version, loaded)
-    policy = Policy.of(reference.problem, reference.window)
-    return version, loaded, Profile(reference, policy.level), policy
+    problem = reference.problem
+    needed = Rule.of(problem.monitoring.rule).needed(problem.monitoring.budget)
+    profile = Profile(reference, needed)
+    return version, loaded, profile, Policy.of(problem, reference.window, profile.size)
 
 
 def calibrate(name: str, streams: int = 40, seed: int = 0) -> tuple[Quality, str]:

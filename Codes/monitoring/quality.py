@@ -6,7 +6,7 @@ nothing has changed. A shift is laid over such a window. Beside ours stand what 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -89,7 +89,8 @@ def measure(  # pylint: disable=too-many-locals
     if len(blocks) < 2:
         raise WorkbookError("the reference is too short to draw quiet windows from it")
     counts, shifted = profile.count(blocks), list(_shifts(profile, blocks))
-    references = max(len(profile.windows), calibration.needed(policy.level))
+    references = max(profile.size, policy.rule.needed(policy.budget))
+    policy = replace(policy, level=policy.rule.level_for(references, policy.budget))
     marks: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     alarms, found = [], {name: [] for name, _ in shifted}
     for _ in range(streams):

@@ -16,7 +16,7 @@ from Codes.ground.errors import WorkbookError
 from Codes.judgement import validation
 from Codes.model_registry import examination, promotion
 from Codes.model_registry.registry import Version
-from Codes.monitoring import asked as asking, calibration, harm, windows
+from Codes.monitoring import asked as asking, harm, windows
 from Codes.monitoring.effects import Bins, Counts
 from Codes.monitoring.windows import Moment
 from Codes.problems import data, problem as problems, rows
@@ -200,13 +200,12 @@ class Profile:  # pylint: disable=too-many-instance-attributes
     """A Reference made ready: its bins, its windows, and their counts.
 
     Args:
-        level: the chance with which a quiet window may be strange, for which there must be windows enough.
+        needed: how many windows the budget needs.
     """
 
-    def __init__(self, reference: Reference, level: float) -> None:
+    def __init__(self, reference: Reference, needed: int) -> None:
         self.reference, self.notes = reference, list(reference.notes)
         self.windows = reference.whole()
-        needed = calibration.needed(level)
         if reference.times is not None and len(self.windows) < needed:
             few, self.windows = len(self.windows), reference.sliding()
             self.notes.append(
@@ -219,6 +218,11 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         self.codes = self.bins.codes(reference.rows)
         self.inside = np.unique(np.concatenate([*self.windows, np.zeros(0, int)]).astype(int))
         self._made: dict[int, tuple[Counts, Counts]] = {}
+
+    @property
+    def size(self) -> int:
+        """How many windows it has."""
+        return len(self.windows) or DRAWS
 
     @property
     def most(self) -> int:

@@ -1,16 +1,21 @@
 """An alarm where k of the last n windows are strange, and the level at which a window is, solved from a budget.
 
 The budget is 'one false alarm in N windows'. For windows that are independent the mean number of windows until k of n
-is a small Markov chain over the last n - 1 of them; that they are not is for the measured rate to show.
+is a small Markov chain over the last n - 1 of them. All are held against one reference, which by chance may be too
+tame: of m windows, the share of quiet ones that are stranger than all but k - 1 of them is not k / (m + 1), but has a
+Beta(k, m + 1 - k) distribution (Wilks, 1941), over which the rate of false alarms is taken.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, stats
+
+DRAWS = 100  # of the share of strange windows
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,19 @@ class Rule:
 
     def until_alarm(self, alpha: float) -> float:
         """The mean number of quiet windows until a false alarm, where each is strange with the chance `alpha`."""
+        return float(self._waits(np.array([alpha]))[0])
+
+    def _waits(self, alphas: np.ndarray) -> np.ndarray:
+        """`until_alarm` of each of the `alphas`."""
         states = list(itertools.product((0, 1), repeat=self.n - 1))
         number = {state: i for i, state in enumerate(states)}
-        stays = np.zeros((len(states), len(states)))
+        stays = np.zeros((len(alphas), len(states), len(states)))
         for state in states:
-            for mark, chance in ((1, alpha), (0, 1 - alpha)):
+            for mark, chance in ((1, alphas), (0, 1 - alphas)):
                 if sum(state) + mark < self.k:
-                    stays[number[state], number[(*state, mark)[1:]]] += chance
-        return float(np.linalg.solve(np.eye(len(states)) - stays, np.ones(len(states)))[0])
+                    stays[:, number[state], number[(*state, mark)[1:]]] += chance
+        ones = np.ones((len(alphas), len(states), 1))
+        return np.linalg.solve(np.eye(len(states)) - stays, ones)[:, 0, 0]
 
     def level(self, budget: float) -> float:
         """The chance with which a quiet window may be strange so that a false alarm comes once in `budget` windows."""
@@ -53,3 +63,21 @@ class Rule:
 
         root: Any = optimize.brentq(over, 1e-4, 1 - 1e-9, xtol=1e-12)
         return float(root)
+
+    @functools.lru_cache(1000)
+    def rate(self, rank: int, windows: int) -> float:
+        """False alarms a window, where one is strange that is among the `rank` strangest with `windows` of reference."""
+        shares = stats.beta.ppf((np.arange(DRAWS) + 0.5) / DRAWS, rank, windows + 1 - rank)
+        return float(np.mean(1 / self._waits(np.minimum(shares, 0.999))))
+
+    @functools.lru_cache(1000)
+    def level_for(self, windows: int, budget: float) -> float:
+        """The p-value at or below which a window is strange, held against so many `windows`; 0 where they are too few."""
+        rank = 0
+        while rank < windows and self.rate(rank + 1, windows) <= 1 / budget:
+            rank += 1
+        return rank / (windows + 1)
+
+    def needed(self, budget: float) -> int:
+        """How many windows a reference must have so that the `budget` allows an alarm at all."""
+        return next(m for m in itertools.count(self.n) if self.rate(1, m) <= 1 / budget)
