@@ -66,13 +66,13 @@ class Rule:
 
     @functools.lru_cache(1000)
     def rate(self, rank: int, windows: int) -> float:
-        """False alarms a window, where one is strange that is among the `rank` strangest with `windows` of reference."""
+        """False alarms a window, where one among the `rank` strangest beside `windows` of reference is strange."""
         shares = stats.beta.ppf((np.arange(DRAWS) + 0.5) / DRAWS, rank, windows + 1 - rank)
         return float(np.mean(1 / self._waits(np.minimum(shares, 0.999))))
 
     @functools.lru_cache(1000)
     def level_for(self, windows: int, budget: float) -> float:
-        """The p-value at or below which a window is strange, held against so many `windows`; 0 where they are too few."""
+        """The p-value up to which a window is strange, held against so many `windows`; 0 where they are too few."""
         rank = 0
         while rank < windows and self.rate(rank + 1, windows) <= 1 / budget:
             rank += 1
