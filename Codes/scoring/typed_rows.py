@@ -62,7 +62,9 @@ class Rules:
 
     def check(self, part: Part, table: CsvTable | ParquetTable) -> Part:
         """Give a `part` of `table` the model's columns in their types, its good rows, and why others are not."""
-        part.typed = pa.table({column.name: column.typed(part, table.is_text) for column in self.columns})
+        part.typed = pa.table(
+            {column.name: column.typed(part, table.is_text) for column in self.columns}
+        )
         part.good = np.setdiff1d(np.arange(part.rows.num_rows), list(part.reasons))
         return part
 

@@ -112,7 +112,9 @@ def lint(jobs: int = 2) -> Iterator[Stage]:
         yield binary("secrets", "detect-secrets-hook", *ids, *notebooks)
     schedule = "Resources/schedules/github.yml"
     yield binary("workflows", "actionlint", ".github/workflows/main.yml", schedule)
-    yield binary("workflow security", "zizmor", "--offline", "--quiet", ".github/workflows", schedule)
+    yield binary(
+        "workflow security", "zizmor", "--offline", "--quiet", ".github/workflows", schedule
+    )
     scripts = [path for path in sorted((ROOT / ".ci").iterdir()) if path.is_file()]
     scripts += sorted((ROOT / ".devcontainer").glob("*.sh"))
     yield binary("scripts", "shellcheck", *(str(path.relative_to(ROOT)) for path in scripts))
