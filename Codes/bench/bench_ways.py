@@ -16,6 +16,7 @@ from pathlib import Path
 
 from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import RESOURCES, ROOT
+from Codes.seams import jupyter_seam
 
 NOTEBOOK = RESOURCES / "bench" / "small.ipynb"
 # Beside the environment, not in it: its dependencies would add a telemetry client, and a button to JupyterLab.
@@ -88,7 +89,7 @@ def stages():
         ("parameters", engine, "prepare"),
         ("opening the run", engine, "open_run"),
         ("recording its beginning", engine, "begin"),
-        ("fork", execution.Kernel, "_async_launch_kernel"),
+        ("fork", *jupyter_seam.launching()),
         ("kernel start to ready", execution.Client, "start_new_kernel_client"),
         ("cells", execution.Client, "papermill_execute_cells"),
         ("shutdown, and the page meanwhile", execution.Client, "end_kernel"),

@@ -17,36 +17,16 @@ from mlflow.exceptions import MlflowException
 
 from Codes.judgement.scored import TAG
 from Codes.runs import liveness
+from Codes.seams import mlflow_seam
 
 if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
     import pandas as pd
 
     from Codes.comparison.contestants import Choice
 
-VIEW = "mlflow.sharedViewState."  # before the view's key, as the UI reads it
 NAME = "{problem}: scored runs, the best first"
 MOST = 12  # parameters
 EXPERIMENTS = "#/experiments?workflowType=machine_learning"  # where the UI lists them
-STATE = {
-    "startTime": "ALL",
-    "lifecycleFilter": "Active",
-    "datasetsFilter": [],
-    "modelVersionFilter": "All Runs",
-    "columnWidths": {},
-    "runsHiddenMode": "FIRST_10_RUNS",
-    "viewMaximized": False,
-    "runListHidden": False,
-    "isAccordionReordered": False,
-    "useGroupedValuesInCharts": True,
-    "hideEmptyCharts": True,
-    "groupBy": None,
-    "groupsExpanded": {},
-    "globalLineChartConfig": {
-        "xAxisKey": "step",
-        "lineSmoothness": 0,
-        "selectedXAxisMetricKey": "",
-    },
-}
 
 
 def begin(client: MlflowClient, run: Run) -> None:
@@ -55,7 +35,9 @@ def begin(client: MlflowClient, run: Run) -> None:
     with contextlib.suppress(KeyError, ValueError, MlflowException):
         kept = json.loads(run.data.tags[TAG])
         experiment = client.get_experiment(run.info.experiment_id)
-        if problem and kept["digest"] not in experiment.tags.get(VIEW + _key(problem), ""):
+        if problem and kept["digest"] not in experiment.tags.get(
+            mlflow_seam.VIEW + _key(problem), ""
+        ):
             shown = [name for name in ("model", "rows", "seed") if name in run.data.params]
             state = _state(kept["metric"], kept["more"], kept["digest"], shown)
             _write(client, experiment, problem, state)
@@ -104,7 +86,7 @@ def _key(problem: str) -> str:
 def _write(
     client: MlflowClient, experiment: Experiment, problem: str, as_shown: dict[str, Any]
 ) -> None:
-    name, tags = VIEW + _key(problem), experiment.tags
+    name, tags = mlflow_seam.VIEW + _key(problem), experiment.tags
     state, now = json.dumps(as_shown), int(1000 * time.time())
     known = _known(tags.get(name))
     if known.get("state") != state:
@@ -134,13 +116,8 @@ def _state(metric: str, more: bool, digest: str, parameters: Sequence[str]) -> d
     """What the UI keeps of a view: the runs that were scored on the rows of `digest`, by the board's columns."""
     columns = [f"metrics.`{name}`" for name in metrics(metric)]
     columns += [f"params.`{name}`" for name in parameters]
-    return STATE | {
-        "searchFilter": f"attributes.status = 'FINISHED' and tags.`{TAG}` LIKE '%{digest}%'",
-        "orderByKey": columns[0],
-        "orderByAsc": not more,
-        "selectedColumns": columns,
-        "columnOrder": columns,
-    }
+    where = f"attributes.status = 'FINISHED' and tags.`{TAG}` LIKE '%{digest}%'"
+    return mlflow_seam.saved_view(where, columns, ascending=not more)
 
 
 def _varied(shown: "pd.DataFrame") -> list[str]:

@@ -24,6 +24,7 @@ from Codes.ground.errors import WorkbookError, first_line
 from Codes.modeling import answers
 from Codes.modeling.answers import Answers
 from Codes.saved_models.trust import Loaded
+from Codes.seams import sklearn_seam
 
 FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
 BOOSTING = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
@@ -107,15 +108,14 @@ class Form:
         if not is_classifier(self._estimator):
             if self._forest:
                 return Answers(scores[:, 0])
-            # pylint: disable-next=protected-access
-            return Answers(self._estimator._loss.link.inverse(scores[:, 0]))
+            return Answers(sklearn_seam.boosting_numbers(self._estimator, scores[:, 0]))
         probabilities = self._probabilities(scores)
         return Answers(self._labels(X, scores, probabilities), probabilities)
 
     def _probabilities(self, scores: np.ndarray) -> np.ndarray:
         """A column for each class, from the `scores`."""
         if not self._forest:
-            return self._estimator._loss.predict_proba(scores)  # pylint: disable=protected-access
+            return sklearn_seam.boosting_probabilities(self._estimator, scores)
         return np.hstack([0.5 - scores, 0.5 + scores]) if self._pair else scores
 
     def _labels(self, X: np.ndarray, scores: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -167,38 +167,21 @@ def _forest(estimator: Any) -> tuple[list[pd.DataFrame], list[Any]]:
     """(its trees, no categories), each tree once for each class but the first of two: a leaf in ONNX has one value."""
     trees = []
     for each in estimator.estimators_:
-        tree = each.tree_
-        nodes = {
-            "feature_idx": tree.feature,
-            "num_threshold": tree.threshold,
-            "missing_go_to_left": tree.missing_go_to_left,
-            "left": tree.children_left,
-            "right": tree.children_right,
-            "is_leaf": tree.children_left < 0,
-            "is_categorical": False,
-        }
-        values = tree.value[:, 0, :].T
+        nodes, values = sklearn_seam.tree_nodes(each.tree_)
         for target, value in enumerate(values[1:] if len(values) == 2 else values):
-            trees.append(pd.DataFrame(nodes | {"value": value, "target": target}))
+            own = {"is_categorical": False, "value": value, "target": target}
+            trees.append(pd.DataFrame(nodes | own))
     return trees, []
 
 
 def _boosting(estimator: Any) -> tuple[list[pd.DataFrame], list[Any]]:
     """(the baseline as trees and its trees, for each node that asks for categories those that go to the left)."""
-    # pylint: disable=protected-access
-    # within it, the columns with categories come first
-    order = np.arange(estimator.n_features_in_)
-    if estimator.is_categorical_ is not None:
-        order = np.argsort(~estimator.is_categorical_, kind="stable")
-    trees = [_leaf(v, target) for target, v in enumerate(estimator._baseline_prediction.ravel())]
-    sets = []
-    for step in estimator._predictors:
-        for target, each in enumerate(step):
-            nodes = pd.DataFrame(each.nodes).astype({"is_leaf": bool, "is_categorical": bool})
-            trees.append(nodes.assign(feature_idx=order[nodes.feature_idx], target=target))
-            for bits in each.raw_left_cat_bitsets[nodes.bitset_idx[nodes.is_categorical]]:
-                codes = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))
-                sets.append(codes if len(codes) else [NEVER])  # where only gaps go to the left
+    baseline = sklearn_seam.boosting_baseline(estimator)
+    trees, sets = [_leaf(value, target) for target, value in enumerate(baseline)], []
+    for target, nodes, lefts in sklearn_seam.boosting_trees(estimator):
+        trees.append(nodes.assign(target=target))
+        # where only gaps go to the left, there is no code
+        sets += [codes if len(codes) else [NEVER] for codes in lefts]
     return trees, sets
 
 

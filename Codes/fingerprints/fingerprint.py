@@ -128,7 +128,7 @@ def reached(
         told = f"a notebook in {languages.language_of(nb)}"
         return [], influences.Influences(files=_quoted(codes), unknown=[told])
     sources = [(f"cell {number}", source) for number, source in _numbered(nb, codes)]
-    leaves = parameters._leaves(values)  # pylint: disable=protected-access
+    leaves = parameters.leaves(values)
     texts = [leaf for leaf in leaves if isinstance(leaf, str)]
     texts += filter(
         None, (_of_part(f, "metric", "function") for f in _described(path.parent, values))
@@ -378,7 +378,7 @@ def data_files(folder: Path, values: Mapping[str, Any]) -> list[Path]:
 
 def _named(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     """The files and folders that text among `values` names, seen from `folder`, too, or as a problem."""
-    leaves = parameters._leaves(values)  # pylint: disable=protected-access
+    leaves = parameters.leaves(values)
     texts = [v for v in leaves if isinstance(v, str) and 0 < len(v) < 1000 and "\0" not in v]
     return [
         place.resolve()

@@ -36,6 +36,7 @@ from Codes.problems import data
 from Codes.problems.problem import Problem
 from Codes.saved_models import trust
 from Codes.saved_models.skops_alone import io as skops
+from Codes.seams import sklearn_seam
 
 SIZE = "model_kb"  # the saved model's size, of two that are as good the smaller is taken
 SECONDS = "fit_seconds"  # of training
@@ -361,8 +362,7 @@ def _made(cls: Any, hyperparameters: dict[str, Any]) -> Any:
         given = {"allow_writing_files": False} | given
     estimator = cls(**given)
     estimator.set_params(**{k: v for k, v in hyperparameters.items() if k not in given})
-    if hasattr(estimator, "_parameter_constraints"):
-        estimator._validate_params()  # pylint: disable=protected-access  # fit would find it later
+    sklearn_seam.check_hyperparameters(estimator)
     return estimator
 
 

@@ -409,7 +409,7 @@ def told(value: object) -> str:
 
 
 def _check_domain(parameter: Parameter, value: Any) -> None:
-    if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _leaves(value)):
+    if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in leaves(value)):
         default = parameter.default
         declared = isinstance(default, float) and not math.isfinite(default)
         closed = parameter.interval and value in parameter.interval[:2]
@@ -543,13 +543,14 @@ def _text(value: str) -> str:
 
 def references(values: Mapping[str, object]) -> list[str]:
     """The environment variables that `values` name by `env:NAME`; a missing one is a WorkbookError."""
-    texts = [leaf for leaf in _leaves(values) if isinstance(leaf, str)]
+    texts = [leaf for leaf in leaves(values) if isinstance(leaf, str)]
     return [text.removeprefix(BY_REFERENCE) for text in texts if text.startswith(BY_REFERENCE)]
 
 
-def _leaves(value: object) -> list[object]:
+def leaves(value: object) -> list[object]:
+    """What is in `value`, a list or a dict of such to any depth, that has no parts itself."""
     if isinstance(value, dict):
-        return [leaf for v in value.values() for leaf in _leaves(v)]
+        return [leaf for v in value.values() for leaf in leaves(v)]
     if isinstance(value, list):
-        return [leaf for v in value for leaf in _leaves(v)]
+        return [leaf for v in value for leaf in leaves(v)]
     return [value]

@@ -4,11 +4,9 @@ It opens the MLflow run before the kernel starts, records everything that identi
 status after the kernel has ended: a notebook cannot forget, and cannot lie about its outcome.
 """
 
-import functools
 import json
 import os
 import platform
-import sys
 import tempfile
 import threading
 import time
@@ -21,7 +19,6 @@ from typing import Any
 
 import mlflow
 import nbformat
-import papermill
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -31,7 +28,7 @@ from nbformat import NotebookNode
 from nbformat.warnings import DuplicateCellId, MissingIDFieldWarning
 from papermill import engines
 from papermill.engines import Engine, NotebookExecutionManager
-from papermill.iorw import LocalHandler, papermill_io
+from papermill.iorw import LocalHandler
 from papermill.log import logger
 
 from Codes.comparison import saved_view
@@ -42,6 +39,7 @@ from Codes.notebook_files import languages, notebook_file, parameters
 from Codes.running import execution, interruption, recording
 from Codes.runs import identity, kernel_values, liveness, tracking
 from Codes.runs.nested_runs import FOR_ALL, OWNED, STORE
+from Codes.seams import papermill_seam
 from Codes.stores.store import all_runs
 from Codes.forks.channel import QUIET
 
@@ -57,31 +55,23 @@ RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
 
 
-def write_whole(handler: LocalHandler, buf: str, path: str) -> None:
+def write_whole(_: LocalHandler, buf: str, path: str) -> None:
     """Write `buf` to `path` as papermill's handler of local files does, but whole or not at all."""
-    file = place_of(path, handler)
+    file = papermill_seam.path_from(path)
     if not file.parent.is_dir():
         raise FileNotFoundError(f"output folder {file.parent} doesn't exist.")
     files.write(file, buf)
 
 
-def place_of(path: str, handler: Any) -> Path:
-    """Where `path` lies for papermill's `handler` of local files: seen from before it changed to its `--cwd`."""
-    return Path(handler._cwd or "", path)  # pylint: disable=protected-access
-
-
 def folder_of(source: Path) -> Path:
     """The kernel's folder: that of the notebook `source`, as in Jupyter; papermill's `--cwd` where that is given."""
-    frame = sys._getframe()  # pylint: disable=protected-access
-    while frame and frame.f_code is not papermill.execute.execute_notebook.__code__:
-        frame = frame.f_back
-    is_named = frame and frame.f_locals["cwd"]
+    is_named = papermill_seam.names_a_folder()
     return Path.cwd() if is_named or not source.parent.is_dir() else source.parent.resolve()
 
 
 def warn_of_paths(given: Mapping[str, Any], folder: Path) -> None:
     """Tell of texts in `given` that name a file here, but none in the kernel's `folder`, from where they are read."""
-    for text in parameters._leaves(given):  # pylint: disable=protected-access
+    for text in parameters.leaves(given):
         if isinstance(text, str) and os.path.isfile(text) and not os.path.exists(folder / text):
             seen = os.path.relpath(text, folder)
             logger.warning("'%s' is seen from %s; for the file here give %s", text, folder, seen)
@@ -91,14 +81,9 @@ class Finished(nbformat.NotebookNode):
     """An executed notebook whose run is FINISHED: the errors that it shows were expected, or only shown."""
 
 
-@functools.cache
-def leave_the_verdict() -> None:
-    """Let papermill end as the run does."""
-    # it goes by the errors that a notebook shows, after the engine, which goes by the kernel's replies
-    judge = papermill.execute.raise_for_execution_errors
-    papermill.execute.raise_for_execution_errors = lambda nb, output_path: (
-        None if isinstance(nb, Finished) else judge(nb, output_path)
-    )
+def is_finished(notebook: NotebookNode) -> bool:
+    """Whether the `notebook` is one whose run is FINISHED."""
+    return isinstance(notebook, Finished)
 
 
 class Manager(NotebookExecutionManager):
@@ -183,14 +168,12 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
         the name tells at the end), `expected` (the fingerprint's parts that it must have here), `beat` (seconds
         between two heartbeats) and `opened` (called with the run).
         """
-        # papermill's own writes in place, also after the engine: a full disk destroys the earlier copy
-        setattr(LocalHandler, "write", write_whole)
-        leave_the_verdict()
-        handler = papermill_io.get_handler("local")
+        papermill_seam.write_by(write_whole)
+        papermill_seam.leave_the_verdict(is_finished)
         is_path = isinstance(
             input_path, (str, os.PathLike)
         )  # papermill takes a notebook itself, too
-        source = place_of(str(input_path if is_path else "notebook.ipynb"), handler)
+        source = papermill_seam.path_from(str(input_path if is_path else "notebook.ipynb"))
         execution.require_kernel(kernel_name)
         values, folder = prepare(nb, source, kernel_name), folder_of(source)
         warn_of_paths(nb.metadata.papermill.get("parameters", {}), folder)

@@ -28,6 +28,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from Codes.ground.errors import WorkbookError
 from Codes.runs import liveness
+from Codes.seams import jupyter_seam
 from Codes.forks.channel import CRASH_LOG, NO_HISTORY
 
 if TYPE_CHECKING:
@@ -157,13 +158,6 @@ def peak_memory(pid: int) -> int:
         return 0
 
 
-class Kernel(AsyncKernelManager):
-    """jupyter_client's manager, which sees a kernel's end at once instead of after up to 0.1 s."""
-
-    async def _async_wait(self, pollinterval: float = 0.1) -> None:
-        await super()._async_wait(min(pollinterval, 0.002))
-
-
 class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attributes
     """papermill's client, which stops at the first failing cell, caps outputs, and lets no kernel outlive it."""
 
@@ -185,9 +179,9 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
         self.kept: dict[tuple[int, int], Counter[str]] = {}
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> AsyncKernelManager:
         """The kernel's manager, which is there from `create_kernel_manager` on."""
-        return cast(Kernel, self.km)
+        return cast(AsyncKernelManager, self.km)
 
     @property
     def channels(self) -> AsyncKernelClient:
@@ -425,7 +419,7 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
             with signals.raising():
                 heartbeat.start()
                 client = Client(manager, guard, kernel_name=kernel_name, **options)
-                client.kernel_manager_class = Kernel
+                client.kernel_manager_class = jupyter_seam.prompt_manager()
                 client.create_kernel_manager()
                 client.extra_arguments = arguments(client.kernel.kernel_spec)
                 # Here it goes away even where a signal comes before its writer knows that it wrote it.

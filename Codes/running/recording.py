@@ -8,6 +8,7 @@ import html
 import json
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,12 +17,12 @@ from urllib.parse import quote_plus
 
 import nbformat
 from mlflow.entities import Metric
-from mlflow.utils.time import get_current_time_millis
 from nbformat import NotebookNode
 
 from Codes.notebook_files.parameters import HIDDEN
 from Codes.running import interactive
 from Codes.running.interactive import WIDGET, WIDGETS
+from Codes.seams import jupyter_seam
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
@@ -150,30 +151,11 @@ def as_page(notebook: NotebookNode) -> str:
 @functools.cache
 def exporter() -> "HTMLExporter":
     """The maker of pages, made once: compiling its templates takes longer than filling them."""
-    from nbconvert import HTMLExporter
-    from nbconvert.exporters.templateexporter import TemplateExporter
-    from nbconvert.filters import Highlight2HTML, clean_html
-    from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
-
-    class Pages(HTMLExporter):
-        """nbconvert's exporter without its second pass, which parses each page whole to make figures focusable."""
-
-        def from_notebook_node(
-            self, nb: NotebookNode, resources: Any = None, **options: Any
-        ) -> tuple[Any, Any]:
-            """The page of `nb`, and the resources."""
-            resources = self._init_resources(resources)
-            lexer = nb.metadata.get("language_info", {}).get("pygments_lexer", "ipython3")
-            self.register_filter(
-                "highlight_code", Highlight2HTML(pygments_lexer=lexer, parent=self)
-            )
-            types = {"notebook_metadata": self._nb_metadata, "resources": resources}
-            self.register_filter("filter_data_type", WidgetsDataTypeFilter(parent=self, **types))
-            return TemplateExporter.from_notebook_node(self, nb, resources, **options)
+    from nbconvert.filters import clean_html
 
     quiet = logging.getLogger("workbook.page")  # it warns of each figure without a description
     quiet.setLevel(logging.ERROR)
-    made = Pages(log=quiet)
+    made = jupyter_seam.single_pass_exporter()(log=quiet)
     # the runs of a sweep share nearly all of their sources
     made.register_filter("clean_html", functools.lru_cache(500)(clean_html))
     made.from_notebook_node(nbformat.v4.new_notebook())
@@ -214,7 +196,7 @@ def _picture(data: Mapping[str, Any]) -> tuple[str, bytes] | None:
 
 def durations(notebook: NotebookNode) -> list[Metric]:
     """Metrics: the seconds of each cell, by its number as the step, and those of the whole notebook."""
-    moment = get_current_time_millis()
+    moment = int(1000 * time.time())
     seconds = [(n, c.metadata.papermill.get("duration")) for n, c in enumerate(notebook.cells, 1)]
     cells = [Metric("notebook/cell_seconds", s, moment, n) for n, s in seconds if s is not None]
     return cells + [Metric("notebook/seconds", sum(m.value for m in cells), moment, 0)]

@@ -17,11 +17,12 @@ from typing import Any, Self
 
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Run, RunStatus
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from Codes.ground.variables import OWNED
+from Codes.seams import mlflow_seam
 from Codes.stores.store import all_runs
 
 OWNER = "mlflow.workbook.owner"
@@ -257,9 +258,7 @@ def _run(client: MlflowClient, run_id: str) -> Run | None:
 
 def set_status(client: MlflowClient, run_id: str, status: str, name: str | None = None) -> None:
     """Write `run_id`'s terminal `status`, and its `name`, past nested_runs, which leaves it to the runner."""
-    end = int(time.time() * 1000)
-    store = client._tracking_client.store  # pylint: disable=protected-access
-    store.update_run_info(run_id, RunStatus.from_string(status), end, name)
+    mlflow_seam.end_run(client, run_id, status, int(time.time() * 1000), name)
 
 
 def forget(client: MlflowClient, run: Run) -> None:

@@ -13,14 +13,12 @@ notebook, its subprocesses and its joblib workers need no line of code. Where no
 that a run which a cell begins by hand gets the status of the cells (see session).
 """
 
-# pylint: disable=protected-access
-# MLflow loads this module while it is itself being imported.
+# MLflow loads this module while it is itself being imported, so it is imported in functions.
 
 import atexit
 import contextlib
 import fcntl
 import functools
-import importlib.util
 import inspect
 import logging
 import multiprocessing
@@ -28,10 +26,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
 from typing import Any, TYPE_CHECKING
 
 from Codes.ground.variables import FOR_ALL, OWNED, STORE  # pylint: disable=unused-import
+from Codes.seams import mlflow_seam
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +51,7 @@ class OwnedRunContext:
     """MLflow's run context provider; making it, which MLflow does on its own import, installs what is below."""
 
     def __init__(self) -> None:
-        after_import("mlflow.tracking.fluent", adopt)
+        mlflow_seam.once_fluent_is_loaded(adopt)
         leave_out_the_owned()
         keep_to_the_store()
         leave_the_status()
@@ -68,29 +66,6 @@ class OwnedRunContext:
     def tags(self) -> dict[str, str]:
         """No tags."""
         return {}
-
-
-def after_import(name: str, then: Callable[[ModuleType], object]) -> None:
-    """Call `then` with the module `name` once it has been imported, before anything has taken names from it."""
-
-    class Finder:
-        """The first to be asked for `name`."""
-
-        @staticmethod
-        def find_spec(  # pylint: disable=unused-argument
-            fullname: str, path: object = None, target: object = None
-        ) -> importlib.machinery.ModuleSpec | None:
-            """The module's own spec, whose loader calls `then` at its end."""
-            if fullname != name:
-                return None
-            sys.meta_path.remove(Finder)
-            spec = importlib.util.find_spec(name)
-            loader: Any = spec and spec.loader
-            load = loader.exec_module
-            loader.exec_module = lambda module: (load(module), then(module))
-            return spec
-
-    sys.meta_path.insert(0, Finder)
 
 
 def owned_run() -> str | None:
@@ -118,61 +93,64 @@ def experiment_of(run_id: str) -> str:
     return MlflowClient().get_run(run_id).info.experiment_id
 
 
-def adopt(fluent: Any) -> None:
-    """Let MLflow's `fluent` functions know of the owned run."""
-    from mlflow.utils import autologging_utils
-
-    resume = fluent.start_run
-    fluent.start_run = explicit(fluent)
-    fluent._get_or_start_run = implicit(fluent, resume)
-    fluent.set_experiment = in_its_experiment(fluent)
-    fluent._get_experiment_id = current_experiment(fluent)
-    autologging_utils.with_managed_run = autologging_utils.safety.with_managed_run = each_its_own(
-        fluent, autologging_utils.with_managed_run
-    )
+def adopt() -> None:
+    """Let MLflow's functions know of the owned run, before anything has taken them from their module."""
+    # what is logged without a run resumes the owned one by MLflow's own start_run, not by ours
+    resume = mlflow_seam.fluent().start_run
+    mlflow_seam.wrap_fluent("_get_or_start_run", functools.partial(implicit, resume=resume))
+    mlflow_seam.wrap_fluent("start_run", explicit)
+    mlflow_seam.wrap_fluent("set_experiment", in_its_experiment)
+    mlflow_seam.wrap_fluent("_get_experiment_id", current_experiment)
+    mlflow_seam.wrap_autologged_fits(each_its_own)
 
 
 def leave_out_the_owned() -> None:
     """Let `MLFLOW_RUN_ID` ask for a run only where it names another than the owned one, as for a project's process."""
+    mlflow_seam.wrap_run_variable(
+        lambda read: lambda: None if read() == os.environ.get(OWNED) else read()
+    )
+
+
+def names_a_run() -> bool:
+    """Whether `MLFLOW_RUN_ID` asks for a run, which is then another than the owned one."""
     from mlflow.environment_variables import MLFLOW_RUN_ID
 
-    read = MLFLOW_RUN_ID.get
-    MLFLOW_RUN_ID.get = lambda: None if read() == os.environ.get(OWNED) else read()
+    return bool(MLFLOW_RUN_ID.get())
 
 
-def implicit(fluent: Any, resume: "Callable[..., ActiveRun]") -> "Callable[[], ActiveRun]":
+def implicit(
+    get_or_start: "Callable[[], ActiveRun]", resume: "Callable[..., ActiveRun]"
+) -> "Callable[[], ActiveRun]":
     """MLflow's way to a run for what is logged without one: the owned run, until the notebook begins one itself."""
-    get_or_start = fluent._get_or_start_run
 
     @functools.wraps(get_or_start)
     def get_or_start_run() -> "ActiveRun":
-        if not (run_id := owned_run()) or fluent.MLFLOW_RUN_ID.get():
+        if not (run_id := owned_run()) or names_a_run():
             return get_or_start()
         check_store()
-        if not fluent._active_run_stack.get():
-            fluent._active_experiment_id = None  # MLflow would not resume a run of another one
+        if not mlflow_seam.active_runs():
+            mlflow_seam.choose_no_experiment()
             setattr(resume(run_id), "is_implicit", True)
-        return fluent._active_run_stack.get()[-1]
+        return mlflow_seam.active_runs()[-1]
 
     return get_or_start_run
 
 
-def explicit(fluent: Any) -> "Callable[..., ActiveRun]":
+def explicit(start: "Callable[..., ActiveRun]") -> "Callable[..., ActiveRun]":
     """`mlflow.start_run`: the owned run for the first that the notebook begins, else a run of its own."""
-    start = fluent.start_run
     arguments = inspect.signature(start)
 
     @functools.wraps(start)
     def start_run(*args: Any, **kwargs: Any) -> "ActiveRun":
-        if fluent.MLFLOW_RUN_ID.get():
+        if names_a_run():
             return start(*args, **kwargs)
         if not (owned := owned_run()):
             return by_its_cells(start(*args, **kwargs))
         check_store()
         asked = arguments.bind(*args, **kwargs).arguments
-        with asked_for(fluent) as stack:
+        with asked_for() as stack:
             if not stack and is_top_level(asked, owned) and (run := begin(owned)):
-                fluent._active_experiment_id = None
+                mlflow_seam.choose_no_experiment()
                 asked = {k: v for k, v in asked.items() if k in KEPT} | both_names(run, asked)
             return start(**asked)
 
@@ -189,12 +167,12 @@ def by_its_cells(run: "ActiveRun") -> "ActiveRun":
 
 
 @contextlib.contextmanager
-def asked_for(fluent: Any) -> "Iterator[list[ActiveRun]]":
+def asked_for() -> "Iterator[list[ActiveRun]]":
     """The stack of active runs without one that is active only because something was logged.
 
     In the end that one lies under those that have become active, unless it is among them.
     """
-    stack = fluent._active_run_stack.get()
+    stack = mlflow_seam.active_runs()
     is_implicit = len(stack) == 1 and getattr(stack[0], "is_implicit", False)
     implicits = [stack.pop()] if is_implicit else []
     try:
@@ -237,15 +215,12 @@ def both_names(run: "Run", asked: Mapping[str, Any]) -> dict[str, str]:
     return {"run_id": run.info.run_id, "run_name": both}
 
 
-def each_its_own(
-    fluent: Any, manage: Callable[..., Callable[..., Any]]
-) -> Callable[..., Callable[..., Any]]:
+def each_its_own(manage: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
     """Let each fit that MLflow logs by itself be a run, so that no parameter of one stands beside metrics of another.
 
     Where a run is active only because something was logged, it begins one; where its parameters contradict those
     that the run has, one below it.
     """
-    from mlflow.utils.autologging_utils import _has_active_training_session
 
     @functools.wraps(manage)
     def with_managed_run(
@@ -254,11 +229,11 @@ def each_its_own(
         managed = manage(integration, patch_function, tags)
 
         def patch_with_managed_run(*args: Any, **kwargs: Any) -> Any:
-            if not (owned := owned_run()) or _has_active_training_session():
+            if not (owned := owned_run()) or mlflow_seam.is_in_autologged_fit():
                 return managed(*args, **kwargs)
-            with asked_for(fluent) as stack, contextlib.ExitStack() as child:
+            with asked_for() as stack, contextlib.ExitStack() as child:
                 if contradicts(stack[-1].info.run_id if stack else owned, *args[1:2]):
-                    child.enter_context(fluent.start_run(nested=True, tags=tags))
+                    child.enter_context(mlflow_seam.fluent().start_run(nested=True, tags=tags))
                 return managed(*args, **kwargs)
 
         return patch_with_managed_run
@@ -277,22 +252,20 @@ def contradicts(run_id: str, fitted: Any = None) -> bool:
     return any(logged.get(name, str(value)) != str(value) for name, value in parameters.items())
 
 
-def current_experiment(fluent: Any) -> Callable[[], str]:
+def current_experiment(get_experiment_id: Callable[[], str]) -> Callable[[], str]:
     """MLflow's experiment for what is read and begun: the owned run's; by hand one that is set wins."""
-    get_experiment_id = fluent._get_experiment_id
 
     @functools.wraps(get_experiment_id)
     def own_experiment_id() -> str:
-        is_set = OWNED not in os.environ and fluent._active_experiment_id
+        is_set = OWNED not in os.environ and mlflow_seam.chosen_experiment()
         owned = None if is_set else owned_run()
         return experiment_of(owned) if owned else get_experiment_id()
 
     return own_experiment_id
 
 
-def in_its_experiment(fluent: Any) -> "Callable[..., Experiment]":
+def in_its_experiment(set_experiment: "Callable[..., Experiment]") -> "Callable[..., Experiment]":
     """`mlflow.set_experiment`, which under the runner takes every name for that of the run's own experiment."""
-    set_experiment = fluent.set_experiment
     arguments = inspect.signature(set_experiment)
 
     @functools.wraps(set_experiment)
@@ -307,7 +280,7 @@ def in_its_experiment(fluent: Any) -> "Callable[..., Experiment]":
             asked["experiment_id"] = experiment_of(owned)
         experiment = set_experiment(**asked)
         if name not in (None, experiment.name):
-            logging.getLogger(fluent.__name__).warning(
+            logging.getLogger(mlflow_seam.FLUENT).warning(
                 "the run stays in the experiment '%s', which stands for '%s' here",
                 experiment.name,
                 name,
@@ -324,38 +297,38 @@ aliases: set[str] = (
 
 def find_the_experiment() -> None:
     """Let the names that `set_experiment` was given lead to the experiment that the owned run is in."""
-    from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
-    get = TrackingServiceClient.get_experiment_by_name
+    def by_aliases(get: "Callable[..., Experiment | None]") -> "Callable[..., Experiment | None]":
+        @functools.wraps(get)
+        def get_experiment_by_name(self: "TrackingServiceClient", name: str) -> "Experiment | None":
+            if name in aliases and is_store(self.tracking_uri):
+                return self.get_experiment(experiment_of(owned_run()))
+            return get(self, name)
 
-    @functools.wraps(get)
-    def get_experiment_by_name(self: "TrackingServiceClient", name: str) -> "Experiment | None":
-        if name in aliases and is_store(self.tracking_uri):
-            return self.get_experiment(experiment_of(owned_run()))
-        return get(self, name)
+        return get_experiment_by_name
 
-    TrackingServiceClient.get_experiment_by_name = get_experiment_by_name
+    mlflow_seam.wrap_client("get_experiment_by_name", by_aliases)
 
 
 def name_the_parent() -> None:
     """Let every run that a notebook makes name a parent: the one that it is given, else the owned run."""
-    from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
-    create = TrackingServiceClient.create_run
+    def with_parent(create: "Callable[..., Run]") -> "Callable[..., Run]":
+        @functools.wraps(create)
+        def create_run(
+            self: "TrackingServiceClient",
+            experiment_id: str,
+            start_time: int | None = None,
+            tags: dict[str, str] | None = None,
+            run_name: str | None = None,
+        ) -> "Run":
+            if (owned := owned_run()) and is_store(self.tracking_uri):
+                tags = {PARENT: owned, **(tags or {})}
+            return create(self, experiment_id, start_time, tags, run_name)
 
-    @functools.wraps(create)
-    def create_run(
-        self: "TrackingServiceClient",
-        experiment_id: str,
-        start_time: int | None = None,
-        tags: dict[str, str] | None = None,
-        run_name: str | None = None,
-    ) -> "Run":
-        if (owned := owned_run()) and is_store(self.tracking_uri):
-            tags = {PARENT: owned, **(tags or {})}
-        return create(self, experiment_id, start_time, tags, run_name)
+        return create_run
 
-    TrackingServiceClient.create_run = create_run
+    mlflow_seam.wrap_client("create_run", with_parent)
 
 
 def leave_the_status() -> None:
@@ -363,40 +336,40 @@ def leave_the_status() -> None:
 
     Nor does MLflow's farewell end the nested runs that a notebook left open: they get the owned run's status.
     """
-    from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
-    set_terminated = TrackingServiceClient.set_terminated
+    def unless_owned(set_terminated: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(set_terminated)
+        def set_terminated_unless_owned(
+            self: "TrackingServiceClient",
+            run_id: str,
+            status: str | None = None,
+            end_time: int | None = None,
+        ) -> None:
+            if run_id == os.environ.get(OWNED) or True in leaving:
+                self.store.shut_down_async_logging()
+            else:
+                set_terminated(self, run_id, status, end_time)
 
-    def set_terminated_unless_owned(
-        self: "TrackingServiceClient",
-        run_id: str,
-        status: str | None = None,
-        end_time: int | None = None,
-    ) -> None:
-        if run_id == os.environ.get(OWNED) or True in leaving:
-            self.store.shut_down_async_logging()
-        else:
-            set_terminated(self, run_id, status, end_time)
+        return set_terminated_unless_owned
 
-    TrackingServiceClient.set_terminated = set_terminated_unless_owned
+    mlflow_seam.wrap_client("set_terminated", unless_owned)
 
 
 def keep_to_the_store() -> None:
     """Refuse `mlflow.set_tracking_uri` in a cell where it leads away from the store that the owned run is kept in."""
-    from mlflow import tracking
-    from mlflow.tracking._tracking_service import utils
 
-    set_uri = utils.set_tracking_uri
+    def to_the_store(set_uri: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(set_uri)
+        def set_tracking_uri(uri: "str | Path") -> None:
+            store = os.environ.get(STORE)
+            if store and "ipykernel" in sys.modules:
+                check_store(uri)
+                uri = store  # in the spelling that holds in every folder
+            set_uri(uri)
 
-    @functools.wraps(set_uri)
-    def set_tracking_uri(uri: "str | Path") -> None:
-        store = os.environ.get(STORE)
-        if store and "ipykernel" in sys.modules:
-            check_store(uri)
-            uri = store  # in the spelling that holds in every folder
-        set_uri(uri)
+        return set_tracking_uri
 
-    utils.set_tracking_uri = tracking.set_tracking_uri = set_tracking_uri
+    mlflow_seam.wrap_set_tracking_uri(to_the_store)
 
 
 def check_store(uri: "str | Path | None" = None) -> None:
@@ -437,7 +410,6 @@ def try_lost_races_again() -> None:
     On the second try it finds what the other one wrote, and logs nothing twice.
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking._tracking_service.client import TrackingServiceClient
 
     def again(call: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(call)
@@ -452,4 +424,4 @@ def try_lost_races_again() -> None:
         return call_again
 
     for name in ("log_inputs", "set_tag"):
-        setattr(TrackingServiceClient, name, again(getattr(TrackingServiceClient, name)))
+        mlflow_seam.wrap_client(name, again)

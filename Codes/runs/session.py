@@ -21,17 +21,15 @@ import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import fluent
 
 from Codes.ground.errors import WorkbookError
 from Codes.notebook_files import notebook_file
 from Codes.runs import liveness
+from Codes.seams import mlflow_seam
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
     from nbformat import NotebookNode
-
-# pylint: disable=protected-access
 
 RAISES, SKIP = "raises-exception", {"skip-execution", "nbval-skip"}  # tags of cells
 INTERRUPTS = KeyboardInterrupt, asyncio.CancelledError
@@ -235,7 +233,7 @@ class OpenRun(Session):
 
     def after_cell(self, result: "ExecutionResult | None") -> None:
         """Take how a cell ended; where it has ended the run too, this status stays unless cells have failed."""
-        if any(run.info.run_id == self.run_id for run in fluent._active_run_stack.get()):
+        if any(run.info.run_id == self.run_id for run in mlflow_seam.active_runs()):
             super().after_cell(result)
             return
         self.leave()
@@ -250,7 +248,7 @@ class OpenRun(Session):
 
 def watch(run: Run) -> None:
     """Let the status of `run`, which a cell has just begun, be that of the cells, as long as it is open."""
-    is_part = len(fluent._active_run_stack.get()) > 1
+    is_part = len(mlflow_seam.active_runs()) > 1
     if is_part or not is_in_cell():
         return
     session = OpenRun(run.info.run_id, notebook())

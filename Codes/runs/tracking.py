@@ -1,7 +1,5 @@
 """The notebooks' link to MLflow: one line opens the run, one reads the runs back."""
 
-# pylint: disable=protected-access
-
 import ast
 import contextlib
 import json
@@ -13,13 +11,13 @@ from typing import Any
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.tracking import fluent
 from pandas import DataFrame
 
 from Codes.ground.errors import WorkbookError
 from Codes.notebook_files import parameters
 from Codes.runs import identity, kernel_values, liveness, session
 from Codes.runs.nested_runs import FOR_ALL, OWNED, by_hand
+from Codes.seams import mlflow_seam
 from Codes.stores.store import artifact_root, open_store, tag_filter
 
 EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
@@ -52,10 +50,10 @@ def start_run() -> Run:
         session.end()  # the cell was run a second time by hand: a new attempt is a new run
     use_store()
     if OWNED in os.environ or os.environ.get("MLFLOW_RUN_ID"):
-        return fluent._get_or_start_run()
+        return mlflow_seam.run_for_logging()
     notebook = session.notebook()
     values = session_values(notebook)
-    experiment = fluent._active_experiment_id or experiment_of(notebook or BY_HAND, values)
+    experiment = mlflow_seam.chosen_experiment() or experiment_of(notebook or BY_HAND, values)
     tags = (identity.tags(notebook) if notebook else identity.of_nothing()) | liveness.claim()
     by_hand["run"] = None
     run = mlflow.start_run(

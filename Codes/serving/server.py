@@ -15,7 +15,6 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from Codes.fast_answers import onnx_form
 from Codes.fast_answers.quick import Columns, quick
@@ -25,6 +24,7 @@ from Codes.model_registry.registry import Version
 from Codes.modeling.answers import Answers
 from Codes.problems import problem
 from Codes.saved_models.trust import Loaded
+from Codes.seams import uvicorn_seam
 from Codes.serving import fixed, payload
 from Codes.serving.app import Metrics, app
 from Codes.serving.capture import Capture
@@ -34,31 +34,6 @@ from Codes.tables import contract as contracts
 
 LOG = logging.getLogger(__name__)
 FOLDER = paths.EXECUTED / "served"
-
-
-class Impatient(H11Protocol):
-    """uvicorn's HTTP, which waits for the head of a request for so long only; else half-open sockets would stay."""
-
-    seconds = Limits.head_seconds
-    _until = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._wait()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._wait()
-
-    def _wait(self) -> None:
-        if self.transport.is_closing() or self.cycle and not self.cycle.response_complete:
-            self._until = None
-            return
-        self._until = self._until or self.loop.time() + self.seconds
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_at(
-            self._until, self.timeout_keep_alive_handler
-        )
 
 
 class Server(uvicorn.Server):
@@ -197,7 +172,7 @@ def _check_private(private: Sequence[str], served: Served) -> None:
 
 
 def _run(application: FastAPI, listening: socket.socket, limits: Limits, title: str) -> None:
-    class Protocol(Impatient):
+    class Protocol(uvicorn_seam.Impatient):
         """With this server's limit."""
 
         seconds = limits.head_seconds

@@ -9,16 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# the columns that hold where files are; of a trace it is a tag
-LOCATIONS = {
-    "experiments": ("artifact_location",),
-    "runs": ("artifact_uri",),
-    "logged_models": ("artifact_location",),
-    "model_versions": ("source", "storage_location"),
-    "trace_tags": ("value",),
-}
-# the tables of tags, and how their names began once and do now
-TAGS = "tags", "registered_model_tags", "model_version_tags"
+from Codes.seams.mlflow_seam import LOCATIONS, TAGS
+
+# how the names of tags began once, and do now
 OLD_PREFIX, PREFIX = "workbook.", "mlflow.workbook."
 WITNESSES = 20  # runs that are looked at
 # a run of the workbook's, which has kept files

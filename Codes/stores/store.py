@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 from filelock import FileLock, Timeout
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from Codes.ground import files
 from Codes.ground.errors import WorkbookError, counted
 from Codes.ground.paths import DATABASE, ROOT
+from Codes.seams import mlflow_seam
 from Codes.stores import moved
 
 if TYPE_CHECKING:
@@ -161,10 +162,7 @@ def _is_ready(path: Path, wait: float) -> bool:
 
 
 def _check_schema(path: Path, revision: str) -> None:
-    import mlflow
-
-    scripts = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
-    known = {file.name.split("_")[0]: file.read_text("utf-8") for file in scripts.glob("*.py")}
+    known = mlflow_seam.schema_revisions()
     if revision not in known:
         raise WorkbookError(
             f"{path} was made by a newer MLflow (schema {revision}); update MLflow, or set {URI}."
@@ -227,12 +225,10 @@ def _build(path: Path, root: str) -> None:
 
 
 def _migrate(path: Path, root: str) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     with _silent(
         "mlflow.store.db.utils"
     ):  # by hand it would be the first output of a first notebook, in red
-        SqlAlchemyStore(f"sqlite:///{path}", root).engine.dispose()
+        mlflow_seam.sql_store(f"sqlite:///{path}", root).engine.dispose()
 
 
 def _filesystem(path: Path) -> str:
@@ -245,23 +241,14 @@ def _filesystem(path: Path) -> str:
 def _ask_server(uri: str, seconds: float = 5) -> None:
     """Ask as MLflow does: by its variables for certificates, users and tokens."""
     from mlflow.exceptions import MlflowException
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request
 
     try:
-        answer: Any = http_request(
-            get_default_host_creds(uri),
-            "/health",
-            "GET",
-            max_retries=0,
-            raise_on_status=False,
-            timeout=seconds,
-        )
+        status = mlflow_seam.ask_health(uri, seconds)
     except MlflowException as error:
         raise WorkbookError(_silence(uri, error)) from error
-    if answer.status_code >= 500:
+    if status >= 500:
         raise WorkbookError(
-            f"the tracking server {redacted(uri)} answers {answer.status_code}; look at its log."
+            f"the tracking server {redacted(uri)} answers {status}; look at its log."
         )
 
 

@@ -16,7 +16,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from multiprocessing import forkserver
 from pathlib import Path
 
 import nbformat
@@ -26,6 +25,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from Codes.runs.nested_runs import OWNED
+from Codes.seams import python_seam
 from Codes.stores import moved
 from Codes.stores.store import open_store
 
@@ -136,9 +136,7 @@ def become(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 
     A sweep's workers are forked from the same `server` (an address), instead of from one of the sweep's own.
     """
-    forkserver._forkserver._forkserver_address = server  # pylint: disable=protected-access
-    forkserver._forkserver.ensure_running = lambda: None  # pylint: disable=protected-access
-    forkserver.ensure_running = lambda: None
+    python_seam.use_forkserver(server)
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -207,8 +205,7 @@ class Store:
         else:
             arguments = ["--engine", "mlflow", "--no-progress-bar", str(source), output, *options]
         log = self.folder / f"{name}_{time.monotonic_ns()}.log"
-        forkserver.ensure_running()
-        server = forkserver._forkserver._forkserver_address  # pylint: disable=protected-access
+        server = python_seam.forkserver_address()
         arguments = (command, arguments, given | (environment or {}), folder, log, server)
         process = FORKS.Process(target=become, args=arguments)
         process.start()

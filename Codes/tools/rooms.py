@@ -17,7 +17,7 @@ from grimp import ImportGraph, Route
 ROOMS = """
 tools bench testing commands retraining sweeps trial_workers running fingerprints warm deployment
 monitoring scoring serving fast_answers model_registry gate figures comparison judgement
-runs stores modeling saved_models networks problems tables notebook_files forks ground
+runs stores modeling saved_models networks problems tables notebook_files forks seams ground
 """.split()
 FREE = ROOMS[:4]  # left out of the picture: they import nearly all others
 # what handles tables and models knows no runs, and what keeps runs knows no models

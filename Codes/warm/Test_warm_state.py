@@ -24,7 +24,7 @@ EXPECTED = {  # what may differ (a pattern of /module/name/…): why
     r"/(filelock\._api|IPython\.lib\.pretty/_singleton_pprinters|.*/_afterfork_registry)": "keys that are addresses",
     r"/tempfile/_name_sequence": "begun by the first temporary file; a fork begins its own",
     r"/mlflow\.telemetry\.utils/_IS_IN_CI_ENV_OR_TESTING": "whether pytest began the template: nothing is sent",
-    r"/mlflow\.store\.db\.utils/_get_latest_schema_revision": "kept by preload.use_store",
+    r"/mlflow\.store\.db\.utils/_get_latest_schema_revision": "kept by mlflow_seam.remember_the_schema",
     r"/(mlflow\.store\.|sqlalchemy|alembic)": "caches that the rehearsal of a store has filled",
     r"/matplotlib\.backend_bases/_default_backends": "found by the first figure",
     r"/numpy\.f2py\.rules/": "the second of its import",

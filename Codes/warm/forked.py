@@ -1,6 +1,5 @@
 """Makes of a freshly forked process what a freshly started one would be, and then a Jupyter kernel."""
 
-import atexit
 import contextlib
 import ctypes
 import faulthandler
@@ -17,8 +16,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+from Codes.seams import ipykernel_seam, python_seam
 
 if TYPE_CHECKING:
     from Codes.warm.preload import Preloaded
@@ -105,7 +105,6 @@ def take_arguments(request: Request) -> None:
 
 def become_fresh_interpreter(preloaded: "Preloaded") -> None:
     """Give this interpreter what each start makes anew: random state, thread counts, modules of the user's own."""
-    from multiprocessing import context
     from multiprocessing import process as processes
 
     for name, value in preloaded.environment.items():
@@ -115,9 +114,7 @@ def become_fresh_interpreter(preloaded: "Preloaded") -> None:
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
     processes.current_process().authkey = os.urandom(32)
-    # else set_start_method() comes too late
-    default: Any = context._default_context  # pylint: disable=protected-access
-    default._actual_context = None  # pylint: disable=protected-access
+    python_seam.forget_start_method()
     for module in preloaded.foreign:
         sys.modules.pop(module, None)
     _set_blas_threads()
@@ -146,16 +143,6 @@ def _read_matplotlib_settings(preloaded: "Preloaded") -> None:
                 dict.__setitem__(settings, "backend", backend)
 
 
-class _Sys:
-    """`sys` for ipykernel, which takes all modules that are there as it starts for its own: none to step into."""
-
-    def __init__(self, modules: dict[str, ModuleType]) -> None:
-        self.modules = modules
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys, name)
-
-
 def serve(
     request: Request, client: int, preloaded: "Preloaded", listening: Callable[[], None]
 ) -> None:
@@ -163,20 +150,18 @@ def serve(
 
     `client` is the pidfd of the process that must outlive it, unless it is to be independent.
     """
-    from ipykernel import ipkernel
     from ipykernel.kernelapp import IPKernelApp
 
-    vars(ipkernel)["sys"] = _Sys(preloaded.kernel)
-    app: Any = IPKernelApp.instance()  # of which methods are replaced
-    app.parse_command_line = lambda argv: _take_options(app, argv)
-    app.init_poller = lambda: request["independent"] or die_with(client)
-    app.parent_handle = request["parent"]
-    app.init_connection_file = lambda: _connect(app)
-    app.write_connection_file = lambda: None
+    app: Any = IPKernelApp.instance()
+    ipykernel_seam.preset(
+        app,
+        parent=request["parent"],
+        poll=lambda: request["independent"] or die_with(client),
+        connect=lambda: _connect(app),
+    )
     faulthandler.enable(os.fdopen(os.dup(2), "w"))
-    with preloaded.guise.becoming(app):
+    with ipykernel_seam.with_modules(preloaded.kernel), preloaded.guise.becoming(app):
         app.initialize(request["argv"][3:])
-    vars(ipkernel)["sys"] = sys
     listening()
     app.start()
     # ipykernel's own end waits 10 s where it stops the outputs' thread before this one is done
@@ -185,10 +170,7 @@ def serve(
 
 
 def _connect(app: Any) -> None:
-    """Take the ports from the connection file; one that is gone means that the client has given up.
-
-    ipykernel itself would make that file and its folder anew, and would write a file that is there once more.
-    """
+    """Take the ports from the connection file; one that is gone means that the client has given up."""
     try:
         app.load_connection_file()
     except FileNotFoundError:
@@ -210,27 +192,11 @@ def run_to_end(body: Callable[[], None]) -> NoReturn:
             print(leaving.code, file=sys.stderr)
     except BaseException as error:  # pylint: disable=broad-exception-caught
         sys.excepthook(type(error), error, error.__traceback__)
-    # pyrefly: ignore[missing-attribute]
-    threading._shutdown()  # pylint: disable=protected-access
-    atexit._run_exitfuncs()  # pylint: disable=protected-access
+    python_seam.run_exit_functions()
     for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
-
-
-def _take_options(app: Any, argv: Sequence[str]) -> None:
-    """Configure `app` by `-f FILE --Class.trait=value …`, all that a template takes.
-
-    Building ipykernel's parser of all its options would be a fifth of a kernel's start.
-    """
-    from traitlets.config.loader import Config, DeferredConfigString
-
-    app.connection_file = argv[1]
-    for option in argv[2:]:
-        name, _, value = option.removeprefix("--").partition("=")
-        section, _, trait = name.partition(".")
-        app.update_config(Config({section: {trait: DeferredConfigString(value)}}))
 
 
 def die_with(client: int) -> None:

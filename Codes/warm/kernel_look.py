@@ -5,8 +5,6 @@ function that asks for input. So there are a kernel, its shell and its streams a
 kernel they share the state of the real ones, so that what a library has kept works.
 """
 
-# pylint: disable=protected-access
-
 import builtins
 import contextlib
 import getpass
@@ -14,6 +12,8 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from Codes.seams import ipykernel_seam
 
 
 class Guise:
@@ -52,27 +52,14 @@ class Guise:
             having(vars(getpass), {"getpass": self.kernel.getpass}),
             having(vars(sys), system),
             having(sys.modules, {"__main__": main}),
+            ipykernel_seam.as_instance(self.shell),
         ):
-            try:
-                for kind in type(self.shell)._walk_mro():
-                    kind._instance = self.shell
-                yield
-            finally:
-                type(self.shell).clear_instance()
+            yield
 
     @contextlib.contextmanager
     def becoming(self, app: Any) -> Iterator[None]:
         """Within it the kernel's `app` is initialized, with these streams; then kernel and shell are its own too."""
-        from ipykernel import iostream
-
-        def stream(session: Any, thread: Any, name: str, **options: Any) -> Any:
-            made = self.streams[name]
-            made.__class__ = kind
-            kind.__init__(made, session, thread, name, **options)
-            return made
-
-        kind = iostream.OutStream
-        with having(vars(iostream), {"OutStream": stream}):
+        with ipykernel_seam.with_streams(self.streams):
             yield
         self.become(app.kernel)
 

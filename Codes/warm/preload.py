@@ -4,11 +4,8 @@ That is what the notebooks and helpers import, as far as it is installed: the us
 anew by each kernel.
 """
 
-# pylint: disable=protected-access
-
 import ast
 import contextlib
-import functools
 import importlib
 import importlib.util
 import json
@@ -17,7 +14,7 @@ import sys
 import tempfile
 import traceback
 import types
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -27,6 +24,7 @@ from Codes import WORDS
 from Codes.ground import paths
 from Codes.notebook_files import cells
 from Codes.forks import channel
+from Codes.seams import ipykernel_seam, mlflow_seam, python_seam
 from Codes.warm import forked
 from Codes.warm.kernel_look import Guise
 
@@ -153,6 +151,7 @@ def stamps() -> dict[str, Stamp | None]:
         for n in ("preload", "template", "forked", "kernel_look", "command_template")
     ]
     own += [Path(channel.__file__), paths.ROOT / "Codes" / "runs" / "nested_runs.py"]
+    own += [Path(m.__file__) for m in (ipykernel_seam, mlflow_seam, python_seam)]
     installed = [path for path in sys.path if path.endswith("-packages")]
     return {str(p): stamp_of(p) for p in [CONFIGURATION, sys.executable, *own, *installed]}
 
@@ -212,7 +211,7 @@ def preload(
     finally:
         sys.meta_path.remove(refusing)
         sys.meta_path.remove(watching)
-    leave_constructors([name for name in never if is_installed(name)])
+    mlflow_seam.make_datasets_late([name for name in never if is_installed(name)])
     return sorted(watching.starters)
 
 
@@ -243,7 +242,7 @@ def thread_count() -> int:
 
 def _package(name: str) -> str:
     """The package of the module `name`; of a hidden one, such as _polars_runtime, the one that imports it."""
-    top, frame = name.partition(".")[0], sys._getframe(2)
+    top, frame = name.partition(".")[0], sys._getframe(2)  # pylint: disable=protected-access
     while top.startswith("_") and frame:
         importer = str(frame.f_globals.get("__name__")).partition(".")[0]
         top = top if importer in ("importlib", "Codes", "__main__") else importer
@@ -284,25 +283,6 @@ def load(wanted: Collection[str], also: Sequence[str], never: Sequence[str]) -> 
                 first_use()
         except Exception:  # pylint: disable=broad-exception-caught
             traceback.print_exc()  # into the log: kernels are slower without, no more
-
-
-def leave_constructors(packages: Iterable[str]) -> None:
-    """Let `mlflow.data` have from_polars and the like, of the `packages` that are not loaded here, once it is asked.
-
-    MLflow makes them as it is imported, where it can import their packages.
-    """
-    there: Any = sys.modules.get("mlflow.data")
-    modules = {f"from_{name}": f"mlflow.data.{name}_dataset" for name in packages if there}
-    modules = {name: each for name, each in modules.items() if importlib.util.find_spec(each)}
-
-    def late(name: str) -> Any:
-        if name not in modules:
-            raise AttributeError(f"module 'mlflow.data' has no attribute '{name}'")
-        made = getattr(importlib.import_module(modules[name]), name)
-        return getattr(there, there.dataset_registry.register_constructor(made))
-
-    if modules:
-        there.__getattr__ = late
 
 
 def load_one(module: str) -> None:
@@ -374,33 +354,15 @@ def use_figure() -> None:
     figure.savefig(io.BytesIO(), format="png")
 
 
-def use_store() -> None:  # pylint: disable=too-many-locals
+def use_store() -> None:
     """Pay what the first use of MLflow's SQL store costs a process, on a store of its own that is then removed."""
-    import sqlalchemy
     from mlflow.entities import Metric, Param
-    from mlflow.store.db import utils
-    from mlflow.store.db.base_sql_model import Base
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from sqlalchemy.schema import CreateTable
 
-    # it reads sixty migration files to tell what only another MLflow would change
-    revision = functools.cache(utils._get_latest_schema_revision)
-    utils._get_latest_schema_revision = revision
+    mlflow_seam.remember_the_schema()
     with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
         uri = f"sqlite:///{folder}/rehearsal.db"
-        engine = sqlalchemy.create_engine(uri)
-        with engine.begin() as connection:
-            for table in Base.metadata.sorted_tables:
-                connection.execute(CreateTable(table))
-            connection.execute(
-                sqlalchemy.text("CREATE TABLE alembic_version (version_num VARCHAR(32))")
-            )
-            connection.execute(
-                sqlalchemy.text("INSERT INTO alembic_version VALUES (:head)"),
-                {"head": revision()},
-            )
-        engine.dispose()
-        store = SqlAlchemyStore(uri, f"{folder}/artifacts")
+        mlflow_seam.create_tables(uri)
+        store = mlflow_seam.sql_store(uri, f"{folder}/artifacts")
         experiment = store.create_experiment("rehearsal")
         run = store.create_run(experiment, "me", 0, [], "rehearsal").info.run_id
         store.log_batch(run, [Metric("m", 1.0, 0, 0)], [Param("p", "1")], [])
