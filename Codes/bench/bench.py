@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +39,7 @@ from Codes.bench import (
     bench_sweep,
     bench_ways,
 )
-from Codes.bench.bench_report import row, say
+from Codes.bench.bench_report import Environment, Row, row, say
 from Codes.bench.bench_ways import Worker, side_by_side
 from Codes.ground.errors import WorkbookError
 
@@ -54,7 +55,7 @@ SECTIONS = ("runs", "stages", "commands", "lab", "sweep", "serve", "gpu", "gate"
 PARTS = 3  # rounds of what takes longer
 
 
-def main():
+def main() -> None:
     """Measure what SECTIONS, WAYS, ROUNDS, TRIALS and GROWTH of the environment ask for, and keep it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -69,7 +70,7 @@ def main():
         sys.exit(128 + signal.SIGINT)
 
 
-def chosen(variable, allowed):
+def chosen(variable: str, allowed: Iterable[str]) -> list[str]:
     """The words of `allowed` that the environment `variable` names; all where it names none."""
     words = os.environ.get(variable, "").split()
     if wrong := [word for word in words if word not in allowed]:
@@ -77,7 +78,7 @@ def chosen(variable, allowed):
     return [word for word in allowed if word in words or not words]
 
 
-def whole_number(variable, default, least=1):
+def whole_number(variable: str, default: int, least: int = 1) -> int:
     """The whole number in the environment `variable`; refused below `least`."""
     text = os.environ.get(variable, "").strip() or str(default)
     if not text.isdecimal() or int(text) < least:
@@ -85,16 +86,18 @@ def whole_number(variable, default, least=1):
     return int(text)
 
 
-def sweep_sizes():
+def sweep_sizes() -> dict[str, int]:
     """How many trials the sweeps have: {"trials": of the training, "growth": almost empty ones}."""
     asked = "sweep" in os.environ.get("SECTIONS", "").split()
     growth = whole_number("GROWTH", 1000 if asked else 200, least=10)
     return {"trials": whole_number("TRIALS", 50, least=2), "growth": growth}
 
 
-def measured(sections, ways, rounds, sizes):
+def measured(
+    sections: Collection[str], ways: Sequence[str], rounds: int, sizes: Mapping[str, int]
+) -> pd.DataFrame:
     """The table of `sections`: a row for each thing measured; see `row`."""
-    rows = []
+    rows: list[Row] = []
     with private_place() as environment:
         if "d" in ways and {"runs", "sweep"} & set(sections) and not has_ploomber():
             ways = [way for way in ways if way != "d"]
@@ -121,7 +124,7 @@ def measured(sections, ways, rounds, sizes):
 
 
 @contextlib.contextmanager
-def private_place():
+def private_place() -> Iterator[dict[str, str]]:
     """The environment of everything that is measured; its folder and the processes there go away at the end."""
     # a template's socket lies in it, and must have a short path
     folder = tempfile.mkdtemp(prefix="wb", dir="/tmp" if os.path.isdir("/tmp") else None)
@@ -143,7 +146,7 @@ def private_place():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def end_processes(folder):
+def end_processes(folder: str) -> None:
     """End all that name `folder` in their command line, or have it as TMPDIR, until there are none."""
     while found := [p for p in psutil.process_iter(["cmdline", "environ"]) if _names(p, folder)]:
         for process in found:
@@ -152,12 +155,12 @@ def end_processes(folder):
         psutil.wait_procs(found, timeout=5)
 
 
-def _names(process, folder):
+def _names(process: psutil.Process, folder: str) -> bool:
     given = (process.info["environ"] or {}).get("TMPDIR")  # of a sweep's workers, which are forked
     return given == folder or any(folder in part for part in process.info["cmdline"] or ())
 
 
-def has_ploomber():
+def has_ploomber() -> bool:
     """Whether ploomber-engine is beside the environment, after fetching it if it is not."""
     if bench_ways.PLOOMBER.exists():
         return True
@@ -176,10 +179,10 @@ def has_ploomber():
     return True
 
 
-def measure_runs(ways, rounds, environment):
+def measure_runs(ways: Sequence[str], rounds: int, environment: Environment) -> list[Row]:
     """The rows of `ways`: run by one worker each, then by two each."""
     first = {way: Worker(way, environment) for way in ways}
-    alone = {way: [] for way in ways}
+    alone: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):
         for way in ways:
             if number <= (PARTS if way in SLOW else rounds):
@@ -187,7 +190,7 @@ def measure_runs(ways, rounds, environment):
                 alone[way] += [seconds] if number else []
                 say("one worker", number, rounds, way, seconds)
     pairs = {way: (first[way], Worker(way, environment)) for way in ways}
-    together = {way: [] for way in ways}
+    together: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(min(rounds, PARTS) + 1):
         for way in ways:
             if number <= (2 if way in SLOW else PARTS):
@@ -201,7 +204,7 @@ def measure_runs(ways, rounds, environment):
     ]
 
 
-def measure_stages(rounds, environment):
+def measure_stages(rounds: int, environment: Environment) -> list[Row]:
     """The rows of the stages of a warm run, in their order, and of all of it."""
     worker = Worker("stages", environment)
     worker.run()
@@ -211,9 +214,10 @@ def measure_stages(rounds, environment):
     return [row("stages", "c", name, 1, [run[name] for run in runs]) for name in names]
 
 
-def measure_lab(rounds, environment):
+def measure_lab(rounds: int, environment: Environment) -> list[Row]:
     """The rows of JupyterLab: from 'new notebook' until its first cell was executed."""
-    found, rounds = {kernel: [] for kernel in bench_lab.KERNELS}, min(rounds, PARTS)
+    found: dict[str, list[float]] = {kernel: [] for kernel in bench_lab.KERNELS}
+    rounds = min(rounds, PARTS)
     with bench_lab.server(environment) as address:
         for number in range(rounds + 1):
             for kernel, seconds in found.items():

@@ -1,14 +1,12 @@
 """How long a command takes that is typed: by the template of commands, by a process of its own, and papermill's own."""
 
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from Codes.bench.bench_report import row, say
-from Codes.bench.bench_sweep import printed
+from Codes.bench.bench_report import Environment, Row, row, say
+from Codes.bench.bench_sweep import printed, timed
 from Codes.bench.bench_ways import NOTEBOOK
 from Codes.testing.testbed import wait_for
 from Codes.forks import command_client
@@ -34,10 +32,10 @@ class Way:
     key: str
     what: str
     command: list[str]
-    environment: Mapping[str, str]
+    environment: Environment
 
 
-def measure(rounds: int, environment: Mapping[str, str]) -> list[dict[str, Any]]:
+def measure(rounds: int, environment: Environment) -> list[Row]:
     """The rows of each command by the template and without it, and of papermill's own for the same notebook."""
     ways = list(_ways(environment))
     seconds: dict[str, list[float]] = {way.key: [] for way in ways}
@@ -50,7 +48,7 @@ def measure(rounds: int, environment: Mapping[str, str]) -> list[dict[str, Any]]
     return [row("commands", way.key, way.what, 1, seconds[way.key]) for way in ways]
 
 
-def _ways(environment: Mapping[str, str]) -> Iterator[Way]:
+def _ways(environment: Environment) -> Iterator[Way]:
     cold = {**environment, command_client.COLD: "1"}
     for name, arguments in COMMANDS.items():
         typed = "run of a small notebook" if name == "run" else " ".join(arguments)
@@ -60,16 +58,9 @@ def _ways(environment: Mapping[str, str]) -> Iterator[Way]:
     yield Way("papermill", "papermill's own command for this notebook", PAPERMILL, environment)
 
 
-def prepare(environment: Mapping[str, str]) -> None:
+def prepare(environment: Environment) -> None:
     """Register a model, and wait until the templates of kernels and of commands are there."""
     model = ["-p", "problem", PROBLEM, "-p", "model", "linear", "-o", "first.ipynb", "--force"]
     timed([WORKBOOK, "run", "02_train", *model, "--no-progress"], environment)
     timed([WORKBOOK, "register", "--problem", PROBLEM], environment)
     wait_for(lambda: " commands," in printed([WORKBOOK, "warm"], environment))
-
-
-def timed(command: list[str], environment: Mapping[str, str]) -> float:
-    """The seconds from the start of `command` to its end."""
-    started = time.perf_counter()
-    printed(command, environment)
-    return time.perf_counter() - started

@@ -9,16 +9,19 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Iterable
+from concurrent.futures import Future
 from pathlib import Path
 
-from Codes.bench.bench_report import row, say
+from Codes.bench.bench_report import Environment, Row, row, say
 from Codes.bench.bench_sweep import NOTEBOOK, printed, swept, varied
 from Codes.trial_workers.pool import Local
+from Codes.trial_workers.worker import Facts, Task
 
 WINDOW = 20  # trials around the tenth, and around the tenth from the end
 
 
-def measure(environment, trials, growth):
+def measure(environment: Environment, trials: int, growth: int) -> list[Row]:
     """The rows of the costs: of two small sweeps, of the scheduler in `trials`, and of a sweep that has `growth`."""
     first, later = (swept(varied(2), 2, environment) for _ in range(2))
     say("costs", 1, 1, "a first sweep", first)
@@ -30,7 +33,7 @@ def measure(environment, trials, growth):
     return rows + measure_own(trials, environment) + measure_growth(growth, environment)
 
 
-def measure_own(trials, environment):
+def measure_own(trials: int, environment: Environment) -> list[Row]:
     """The rows of what the scheduler takes between two trials, which one worker executes."""
     command = [sys.executable, "-m", __name__, varied(trials)]
     own = json.loads(printed(command, environment).splitlines()[-1])
@@ -45,26 +48,26 @@ def measure_own(trials, environment):
 class Clocked(Local):
     """A pool with a clock: `ends` are the moment at which each trial had ended, and the seconds its worker tells of."""
 
-    def __init__(self, workers, log):
+    def __init__(self, workers: int, log: Path) -> None:
         super().__init__(workers, log)
-        self.ends = []
+        self.ends: list[tuple[float, float]] = []
 
-    def submit(self, task):
+    def submit(self, task: Task) -> Future[Facts]:
         """The same Future; its end is noted."""
         future = super().submit(task)
         future.add_done_callback(self._note)
         return future
 
-    def _note(self, future):
+    def _note(self, future: Future[Facts]) -> None:
         self.ends.append((time.perf_counter(), future.result()["seconds"]))
 
-    def own(self):
+    def own(self) -> list[float]:
         """The seconds between each two ends that were not the worker's; so its start, in the first, is left out."""
         pairs = itertools.pairwise(self.ends)
         return [later - earlier - seconds for (earlier, _), (later, seconds) in pairs]
 
 
-def sweep_here(seeds):
+def sweep_here(seeds: str) -> None:
     """Sweep the notebook over `seeds` from here, with one worker; print the scheduler's seconds of each trial."""
     importlib.import_module("papermill")  # it imports our engine, and must come first
     from Codes.running import runner
@@ -78,11 +81,11 @@ def sweep_here(seeds):
     print(json.dumps(pool.own()))
 
 
-def measure_growth(growth, environment):
+def measure_growth(growth: int, environment: Environment) -> list[Row]:
     """The rows of a sweep of an almost empty notebook that has `growth` trials, by two workers."""
     notebook = Path(environment["TMPDIR"], "almost_empty.ipynb")
-    seeds, options = varied(growth), {"notebook": write_empty(notebook), "metric": "score"}
-    swept(seeds, 2, environment, **options)
+    seeds, empty = varied(growth), write_empty(notebook)
+    swept(seeds, 2, environment, empty, "score")
     spent, closing = times(notebook.stem, environment["MLFLOW_TRACKING_URI"])
     say(
         "costs",
@@ -91,7 +94,7 @@ def measure_growth(growth, environment):
         f"an almost empty trial around the {growth}th",
         statistics.median(spent[-WINDOW:]),
     )
-    again = swept(seeds, 2, environment, **options)
+    again = swept(seeds, 2, environment, empty, "score")
     say("costs", 1, 1, "the same sweep again", again)
     return [
         row("costs", "early", "an almost empty trial, around the 10th", 2, spent[:WINDOW]),
@@ -101,14 +104,14 @@ def measure_growth(growth, environment):
     ]
 
 
-def write_empty(path):
+def write_empty(path: Path) -> Path:
     """Write the almost empty notebook to `path`, and return it."""
     from Codes.testing.testbed import write_notebook
 
     return write_notebook(path, 'import mlflow\n\nmlflow.log_metric("score", seed)')
 
 
-def times(stem, uri):
+def times(stem: str, uri: str) -> tuple[list[float], float]:
     """(seconds a trial, one after another; those of the end) of the sweep by two of the notebook `stem`, in `uri`."""
     from mlflow import MlflowClient
 
@@ -121,7 +124,7 @@ def times(stem, uri):
     return laps([c.start_time / 1000 for c in children], 2), (parent.info.end_time - last) / 1000
 
 
-def laps(starts, workers):
+def laps(starts: Iterable[float], workers: int) -> list[float]:
     """The seconds a trial of so many `workers`, from the moments at which their trials have started."""
     starts = sorted(starts)
     return [(later - earlier) / workers for earlier, later in zip(starts, starts[workers:])]

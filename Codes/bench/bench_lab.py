@@ -8,19 +8,24 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from tornado.websocket import websocket_connect
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
+from Codes.bench.bench_report import Environment
 from Codes.ground.errors import WorkbookError
 
+Content: TypeAlias = dict[str, Any]  # of a message, or of a request
+Output: TypeAlias = tuple[str, Content]  # what a cell shows: (kind, content)
 KERNELS = ("python3", "workbook")
 FIRST_CELL = "import mlflow, sklearn, matplotlib.pyplot"
 
 
 @contextlib.contextmanager
-def server(environment):
+def server(environment: Environment) -> Iterator[str]:
     """A JupyterLab server of its own on 127.0.0.1; the address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -39,7 +44,7 @@ def server(environment):
         process.wait(30)
 
 
-def until_it_listens(process, port, log):
+def until_it_listens(process: subprocess.Popen, port: int, log: Path) -> None:
     """Wait until the server `process` takes connections at `port`; its `log` tells why it does not."""
     end = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < end:
@@ -49,7 +54,7 @@ def until_it_listens(process, port, log):
     raise WorkbookError(f"JupyterLab does not start: {log.read_text('utf-8')[-1500:]}")
 
 
-async def first_cell(address, token, kernel):
+async def first_cell(address: str, token: str, kernel: str) -> float:
     """Seconds from a new notebook with `kernel` on the server at `address` until FIRST_CELL was executed."""
     started = time.perf_counter()
     async with notebook(address, token, kernel) as channels:
@@ -61,11 +66,13 @@ async def first_cell(address, token, kernel):
 
 
 @contextlib.asynccontextmanager
-async def notebook(address, token, kernel):
+async def notebook(
+    address: str, token: str, kernel: str
+) -> AsyncIterator[WebSocketClientConnection]:
     """A new notebook with `kernel` on the server at `address`, whose kernel has answered: its channels."""
     file = await call(address, token, "POST", "contents", {"type": "notebook"})
     wanted = {"name": file["name"], "path": file["path"], "type": "notebook"}
-    wanted["kernel"] = {"name": kernel}
+    wanted |= {"kernel": {"name": kernel}}
     session = await call(address, token, "POST", "sessions", wanted)
     url = f"ws://{address}/api/kernels/{session['kernel']['id']}/channels"
     channels = await websocket_connect(HTTPRequest(url, headers=headers(token)))
@@ -75,18 +82,20 @@ async def notebook(address, token, kernel):
     await call(address, token, "DELETE", f"sessions/{session['id']}")
 
 
-async def execute(channels, code):
+async def execute(channels: WebSocketClientConnection, code: str) -> tuple[Content, list[Output]]:
     """The reply's content of a cell's `code`, and its outputs as (kind, content), as JupyterLab asks for them."""
     content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
     return await request_reply(channels, "execute", content)
 
 
-def headers(token):
+def headers(token: str) -> dict[str, str]:
     """The headers of a request with `token`."""
     return {"Authorization": f"token {token}", "Content-Type": "application/json"}
 
 
-async def call(address, token, method, path, content=None):
+async def call(
+    address: str, token: str, method: str, path: str, content: Content | None = None
+) -> Any:
     """Call the server's API, and return its answer; `content` is sent as JSON."""
     body = json.dumps(content) if content else None
     url = f"http://{address}/api/{path}"
@@ -94,13 +103,17 @@ async def call(address, token, method, path, content=None):
     return json.loads((await AsyncHTTPClient().fetch(request)).body or "null")
 
 
-async def request_reply(channels, kind, content):
+async def request_reply(
+    channels: WebSocketClientConnection, kind: str, content: Content
+) -> tuple[Content, list[Output]]:
     """Send a `kind` request with `content`, and wait for its reply's content and what was shown until it is done."""
     header = {"msg_id": uuid.uuid4().hex, "msg_type": f"{kind}_request", "session": "bench"}
     header |= {"username": "", "version": "5.3", "date": "2000-01-01T00:00:00Z"}
     message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
     await channels.write_message(json.dumps(message | {"channel": "shell"}))
-    reply, shown, is_idle = None, [], False
+    reply: Content = {}
+    shown: list[Output] = []
+    is_idle = False
     while not (reply and is_idle):
         text = await asyncio.wait_for(channels.read_message(), 120)
         if not text:

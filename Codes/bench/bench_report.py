@@ -3,16 +3,27 @@
 import contextlib
 import os
 import platform
+import statistics
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import pandas as pd
 import psutil
 
 from Codes.bench import bench_ways
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Environment: TypeAlias = Mapping[
+    str, str
+]  # the variables of all that is measured (see bench.private_place)
+Medians: TypeAlias = dict[tuple[str, int], float]  # {(key, workers): seconds}
 VERSIONS = ("mlflow", "papermill", "ipykernel", "jupyter_client", "jupyterlab", "scikit-learn")
 EXPERIMENT = "bench"
 # As in the notebooks' figures, whose module handles tables and is none of the runner's.
@@ -52,30 +63,49 @@ code's version, the executed notebook and its page, durations and a manifest; a 
 as a file; e leaves neither. Seconds are medians; with two workers, wall time divided by the runs of both."""
 
 
-def row(
-    section, key, what, workers, seconds
-):  # pylint: disable=too-many-arguments,too-many-positional-arguments
+class Row(TypedDict):
+    """A thing that was measured: so often, by so many workers (or clients) at once."""
+
+    section: str
+    key: str
+    what: str
+    workers: int
+    measured: int
+    seconds: float
+    fastest: float
+    slowest: float
+
+
+def row(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    section: str, key: str, what: str, workers: int, seconds: Sequence[float]
+) -> Row:
     """One thing measured: the median, the fastest and the slowest of its `seconds` (a list)."""
-    values = pd.Series(seconds)
-    summary = {"seconds": values.median(), "fastest": values.min(), "slowest": values.max()}
-    names = {"section": section, "key": key, "what": what, "workers": workers}
-    return names | {"measured": len(values)} | summary
+    return Row(
+        section=section,
+        key=key,
+        what=what,
+        workers=workers,
+        measured=len(seconds),
+        seconds=statistics.median(seconds),
+        fastest=min(seconds),
+        slowest=max(seconds),
+    )
 
 
-def say(what, number, rounds, name, seconds):
+def say(what: str, number: int, rounds: int, name: str, seconds: float) -> None:
     """Tell on one line of stderr how far it is; round 0 is the one that does not count."""
     unit = "" if what == "gate" else " s"
     told = f"{what}, round {number} of {rounds}: {name} {seconds:.3f}{unit}"
     print(told, file=sys.stderr, flush=True)
 
 
-def medians(table, section="runs"):
+def medians(table: pd.DataFrame, section: str = "runs") -> Medians:
     """{(key, workers): seconds} of the `section`."""
     rows = table[table.section == section]
     return dict(zip(zip(rows.key, rows.workers), rows.seconds))
 
 
-def ratios(table):
+def ratios(table: pd.DataFrame) -> dict[str, float]:
     """{metric: how many times as fast each way is as its section's base with one worker}; {} without that.
 
     Servers are compared at the same number of clients.
@@ -90,7 +120,7 @@ def ratios(table):
     return found
 
 
-def goals(table):
+def goals(table: pd.DataFrame) -> list[str]:
     """Lines that tell of each goal whether it is met, as far as it was measured."""
     seconds, times = medians(table), ratios(table)
     lines = []
@@ -109,7 +139,7 @@ def goals(table):
     return lines + goals_of_the_gate(table[table.section == "gate"])
 
 
-def goals_of_commands(seconds):
+def goals_of_commands(seconds: Medians) -> list[str]:
     """The same of commands by the template: half a second, a second for a run of the small notebook."""
     most = dict.fromkeys(("help", "problems", "describe", "models", "history"), 0.5) | {"run": 1.0}
     return [
@@ -119,7 +149,7 @@ def goals_of_commands(seconds):
     ]
 
 
-def goals_of_the_gate(rows):
+def goals_of_the_gate(rows: pd.DataFrame) -> list[str]:
     """The same of the gate's error rates, as far as so many trials tell."""
     lines = []
     for key, most, what in (
@@ -134,7 +164,7 @@ def goals_of_the_gate(rows):
     return lines
 
 
-def goals_of_servers(times):
+def goals_of_servers(times: Mapping[str, float]) -> list[str]:
     """The same of served models, by these ratios."""
     lines = []
     for name, least in (("times_mlflow", 3), ("times_mlflow_1000_rows", 1)):
@@ -149,7 +179,7 @@ def goals_of_servers(times):
     return lines
 
 
-def goals_of_sweeps(seconds):
+def goals_of_sweeps(seconds: Medians) -> list[str]:
     """The same of sweeps, whose costs are these `seconds`."""
     lines = []
     if ("own", 1) in seconds:
@@ -166,15 +196,16 @@ def goals_of_sweeps(seconds):
     return lines
 
 
-def verdict(good):
+def verdict(good: bool) -> str:
     """The word for a goal."""
     return "met" if good else "not met"
 
 
-def metrics(table):
+def metrics(table: pd.DataFrame) -> dict[str, float]:
     """{metric: value} of everything in `table`, as the run keeps it."""
     found = {}
-    for each in table.itertuples():
+    rows: list[Any] = list(table.itertuples())
+    for each in rows:
         pair = f"{each.key}_{each.workers}"
         names = {"runs": pair} | dict.fromkeys(("commands", "lab", "costs", "forms"), each.key)
         names |= dict.fromkeys(("sweep", "serve", "serve_many"), pair) | {"gate": each.key}
@@ -183,7 +214,7 @@ def metrics(table):
     return found | ratios(table)
 
 
-def facts(rounds):
+def facts(rounds: int) -> dict[str, Any]:
     """{parameter: value} that tell where and how it was measured."""
     machine = {"cpu": cpu(), "cores": os.cpu_count()}
     machine |= {
@@ -200,7 +231,7 @@ def facts(rounds):
     )
 
 
-def cpu():
+def cpu() -> str:
     """The processor's name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
@@ -209,11 +240,12 @@ def cpu():
     return platform.processor() or platform.machine()
 
 
-def report(table, given):
+def report(table: pd.DataFrame, given: Mapping[str, Any]) -> None:
     """Print `table`, ratios and goals, and keep them with the facts `given` and the picture as a run."""
     print("", *(f"{name}: {value}" for name, value in given.items()), sep="\n")
     times = ratios(table)
-    for section, rows in table.groupby("section", sort=False):
+    parts: Any = table.groupby("section", sort=False)
+    for section, rows in parts:
         shown = rows.drop(columns=["section", "key"]).set_index("what")
         way, name = BASES.get(section, ("", ""))
         if (way, 1) in medians(table, section):
@@ -228,7 +260,7 @@ def report(table, given):
     print(keep(table, given))
 
 
-def keep(table, given):
+def keep(table: pd.DataFrame, given: Mapping[str, Any]) -> str:
     """Keep everything as a run of the workbook's own store; returns a line that says where."""
     import mlflow
 
@@ -239,7 +271,7 @@ def keep(table, given):
     tags = identity.tags(Path(__file__).with_name("bench.py")) | {"mlflow.source.type": "LOCAL"}
     del tags[identity.NOTEBOOK]
     with mlflow.start_run(experiment_id=experiment, run_name="make bench", tags=tags) as run:
-        mlflow.log_params(given)
+        mlflow.log_params(dict(given))
         mlflow.log_metrics(metrics(table))
         with tempfile.TemporaryDirectory(prefix="workbook-") as folder:
             table.to_csv(f"{folder}/bench.csv", index=False)
@@ -250,11 +282,11 @@ def keep(table, given):
     return f"kept as the run {run.info.run_id} of the experiment {EXPERIMENT}, with bench.csv and bench.png in {where}"
 
 
-def picture(table):
+def picture(table: pd.DataFrame) -> "Figure":
     """Bars of seconds for each section, with the values written on; the runs on an axis of powers of ten."""
     import matplotlib.pyplot as plt
 
-    parts = list(table.groupby("section", sort=False))
+    parts: list[Any] = list(table.groupby("section", sort=False))
     sizes = [len(rows) for _, rows in parts]
     with plt.rc_context(STYLE):
         figure = plt.figure(figsize=(8, len(parts) + 0.25 * sum(sizes)))
@@ -265,7 +297,7 @@ def picture(table):
     return figure
 
 
-def bars(axis, section, rows):
+def bars(axis: "Axes", section: str, rows: pd.DataFrame) -> None:
     """The `rows` of one `section` on `axis`, from its foot upwards; two workers in the second colour."""
     labels = rows.what + rows.workers.map({1: "", 2: ", two workers", 16: ", 16 clients"})
     drawn = axis.barh(

@@ -5,9 +5,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from Codes.bench.bench_report import row, say
+from Codes.bench.bench_report import Environment, Row, row, say
 from Codes.bench.bench_ways import NOTEBOOK, Worker
 from Codes.ground.errors import WorkbookError
 
@@ -24,13 +25,14 @@ for seed; do "$python" -m papermill "$notebook" "$output" -p seed "$seed" -k pyt
 BLOCKS = itertools.count(1)
 
 
-def measure(ways, rounds, environment, trials):
+def measure(ways: Collection[str], rounds: int, environment: Environment, trials: int) -> list[Row]:
     """The rows of a sweep of so many `trials`, by one worker and by two, and of the loops of `ways` beside it.
 
     The templates of warm kernels are there already, from `bench_costs`.
     """
     loops = [key for key in ("a", "shell", "c", "d") if {"shell": "a"}.get(key, key) in ways]
-    found = {("sweep", 1): [], ("sweep", 2): []} | {(key, 1): [] for key in loops}
+    found: dict[tuple[str, int], list[float]] = {("sweep", 1): [], ("sweep", 2): []}
+    found |= {(key, 1): [] for key in loops}
     for number, (key, workers) in itertools.product(range(1, rounds + 1), found):
         seconds = in_all(key, workers, trials, environment)
         found[key, workers].append(seconds)
@@ -38,50 +40,68 @@ def measure(ways, rounds, environment, trials):
     return [row("sweep", key, named(key, trials), n, s) for (key, n), s in found.items()]
 
 
-def in_all(key, workers, trials, environment):
+def in_all(key: str, workers: int, trials: int, environment: Environment) -> float:
     """The seconds of `trials` by the sweep, or by the loop `key`, from the start of the process to its end."""
     if key == "sweep":
         return swept(varied(trials), workers, environment)
     return (shell if key == "shell" else looped)(key, trials, environment)
 
 
-def named(key, trials):
+def named(key: str, trials: int) -> str:
     """What the row of `key` is called: it says where trials were reckoned."""
     done = measured(key, trials)
     return NAMES[key] + (f" ({done} runs, reckoned for {trials})" if done < trials else "")
 
 
-def measured(key, trials):
+def measured(key: str, trials: int) -> int:
     """How many of the `trials` the loop `key` runs."""
     return min(trials, RUNS.get(key, trials))
 
 
-def varied(count):
+def varied(count: int) -> str:
     """So many seeds that nothing here has run yet, as they are typed."""
     first = 10_000 * next(BLOCKS)
     return f"seed={first}..{first + count - 1}"
 
 
-def swept(seeds, workers, environment, notebook=NOTEBOOK, metric="accuracy"):
+def swept(
+    seeds: str,
+    workers: int,
+    environment: Environment,
+    notebook: Path = NOTEBOOK,
+    metric: str = "accuracy",
+) -> float:
     """The seconds of the command `workbook sweep` over `seeds`."""
-    command = [sys.executable, "-m", "Codes.commands.cli", "sweep", notebook, "--vary", seeds]
+    command = [sys.executable, "-m", "Codes.commands.cli", "sweep", str(notebook), "--vary", seeds]
     command += ["--sampler=grid", f"--metric={metric}:maximize", f"--workers={workers}"]
+    return timed(command, environment)
+
+
+def timed(command: Sequence[str | Path], environment: Environment) -> float:
+    """The seconds from the start of `command` to its end; see `printed`."""
     started = time.perf_counter()
     printed(command, environment)
     return time.perf_counter() - started
 
 
-def printed(command, environment):
+def printed(command: Sequence[str | Path], environment: Environment) -> str:
     """What `command` prints, run in the private place; a WorkbookError where it fails."""
-    place = {"cwd": environment["TMPDIR"], "env": environment, "stdin": subprocess.DEVNULL}
-    done = subprocess.run(command, **place, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=environment["TMPDIR"],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         told = f"{done.stderr}\n{done.stdout}".strip()[-1500:]
         raise WorkbookError(f"{' '.join(map(str, command[1:4]))} ended: {told}")
     return done.stdout
 
 
-def looped(way, trials, environment):
+def looped(way: str, trials: int, environment: Environment) -> float:
     """The seconds of `trials` by a `way` of bench_ways, in one process."""
     started = time.perf_counter()
     worker = Worker(way, environment)
@@ -92,10 +112,8 @@ def looped(way, trials, environment):
     return first + (trials - 1) * statistics.fmean(later)
 
 
-def shell(key, trials, environment):
+def shell(key: str, trials: int, environment: Environment) -> float:
     """The seconds of `trials` by papermill's command, each in a process of its own."""
     seeds, output = range(measured(key, trials)), Path(environment["TMPDIR"], "shell.ipynb")
     command = ["sh", "-c", SHELL, "sh", sys.executable, NOTEBOOK, output, *map(str, seeds)]
-    started = time.perf_counter()
-    printed(command, environment)
-    return (time.perf_counter() - started) / len(seeds) * trials
+    return timed(command, environment) / len(seeds) * trials

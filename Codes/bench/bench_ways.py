@@ -12,12 +12,17 @@ import textwrap
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import RESOURCES, ROOT
 from Codes.seams import jupyter_seam
 
+Environment: TypeAlias = Mapping[str, str]  # as bench_report's, which imports this module
+Spent: TypeAlias = dict[str, float]  # {stage: seconds}
+Run: TypeAlias = Callable[[int], Spent | None]  # runs the notebook with a seed
 NOTEBOOK = RESOURCES / "bench" / "small.ipynb"
 # Beside the environment, not in it: its dependencies would add a telemetry client, and a button to JupyterLab.
 PLOOMBER = ROOT / ".cache" / "ploomber-engine-0.0.33"
@@ -28,11 +33,11 @@ debuglater==1.4.4 --hash=sha256:8d1b0faa931ecf4201be5dd71d4e37226ab746c0ea2df14f
 """
 
 
-def by_papermill(output, **options):
+def by_papermill(output: str, **options: Any) -> Run:
     """A function that executes the notebook with a seed by papermill with `options`, to the file `output`."""
     import papermill
 
-    def run(seed):
+    def run(seed: int) -> None:
         given = {"seed": seed}
         papermill.execute_notebook(
             NOTEBOOK, output, parameters=given, progress_bar=False, **options
@@ -41,37 +46,36 @@ def by_papermill(output, **options):
     return run
 
 
-def by_ploomber(output):
+def by_ploomber(output: str) -> Run:
     """The same by ploomber-engine, which leaves the MLflow run of a notebook open."""
     import mlflow
 
     sys.path.append(str(PLOOMBER))
     engine = importlib.import_module("ploomber_engine")
 
-    def run(seed):
+    def run(seed: int) -> None:
         engine.execute_notebook(NOTEBOOK, output, parameters={"seed": seed}, progress_bar=False)
         mlflow.end_run()
 
     return run
 
 
-def by_function(_):
+def by_function(_: str) -> Run:
     """A function of the notebook's cells, compiled once, in an MLflow run that logs its parameters."""
     import matplotlib
     import mlflow
-    import nbformat
 
-    from Codes.notebook_files import parameters
+    from Codes.notebook_files import notebook_file, parameters
 
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = notebook_file.read(NOTEBOOK)
     defaults = {p.name: p.default for p in parameters.of(notebook, NOTEBOOK.name)}
     cells = [c for c in notebook.cells if c.cell_type == "code" and not c.metadata.get("tags")]
     body = textwrap.indent("\n".join(c.source for c in cells), "    ")
-    found = {}
+    found: dict[str, Any] = {}
     exec(f"def training({', '.join(defaults)}):\n{body}", found)  # pylint: disable=exec-used
     matplotlib.use("agg")
 
-    def run(seed):
+    def run(seed: int) -> None:
         values = defaults | {"seed": seed}
         with mlflow.start_run():
             mlflow.log_params(values)
@@ -80,7 +84,7 @@ def by_function(_):
     return run
 
 
-def stages():
+def stages() -> list[tuple[str, Any, str]]:
     """(stage, owner, function) of each stage of a run with the warm kernel, as the production code has them."""
     importlib.import_module("papermill")  # it imports our engine, and must come first
     from Codes.running import engine, execution
@@ -97,14 +101,14 @@ def stages():
     ]
 
 
-def by_stages(output):
+def by_stages(output: str) -> Run:
     """The warm way, with clocks around the stages of a run; the function returns {stage: seconds}."""
-    spent = defaultdict(float)
+    spent: Spent = defaultdict(float)
     for stage, owner, name in stages():
         setattr(owner, name, clocked(spent, stage, getattr(owner, name)))
     execute = by_papermill(output, engine_name="mlflow", kernel_name="workbook")
 
-    def run(seed):
+    def run(seed: int) -> Spent:
         spent.clear()
         with clock(spent, "total"):
             execute(seed)
@@ -115,7 +119,7 @@ def by_stages(output):
 
 
 @contextlib.contextmanager
-def clock(spent, stage):
+def clock(spent: Spent, stage: str) -> Iterator[None]:
     """Add the seconds within to `spent[stage]`."""
     started = time.perf_counter()
     try:
@@ -124,14 +128,14 @@ def clock(spent, stage):
         spent[stage] += time.perf_counter() - started
 
 
-def clocked(spent, stage, function):
+def clocked(spent: Spent, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, which adds its seconds to `spent[stage]`."""
 
-    async def later(*args, **kwargs):
+    async def later(*args: Any, **kwargs: Any) -> Any:
         with clock(spent, stage):
             return await function(*args, **kwargs)
 
-    def now(*args, **kwargs):
+    def now(*args: Any, **kwargs: Any) -> Any:
         with clock(spent, stage):
             return function(*args, **kwargs)
 
@@ -148,7 +152,7 @@ MAKERS = {
 }
 
 
-def work(way, output):
+def work(way: str, output: str) -> None:
     """Be a worker of `way`: for each count on a line of the input, run so often; answer [{stage: seconds}]."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a run prints belongs to the log
@@ -162,7 +166,7 @@ def work(way, output):
     for line in sys.stdin:
         done = []
         for seed in itertools.islice(seeds, int(line)):
-            spent = defaultdict(float)
+            spent: Spent = defaultdict(float)
             with clock(spent, "total"):
                 within = run(seed) or {}
             done.append(spent | within)
@@ -172,7 +176,7 @@ def work(way, output):
 class Worker:
     """A process that runs the notebook one `way`, with its output and its log in the folder of `environment`."""
 
-    def __init__(self, way, environment):
+    def __init__(self, way: str, environment: Environment) -> None:
         self.stem = Path(environment["TMPDIR"], f"{way}-{uuid.uuid4().hex[:8]}")
         with open(self.stem.with_suffix(".log"), "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
@@ -185,25 +189,25 @@ class Worker:
                 env=environment,
             )
 
-    def ask(self, count):
+    def ask(self, count: int) -> None:
         """Begin `count` runs."""
         with contextlib.suppress(BrokenPipeError):  # `answer` tells why it has ended
             print(count, file=self.process.stdin, flush=True)
 
-    def answer(self):
+    def answer(self) -> list[Spent]:
         """Wait for the runs, and return {stage: seconds} of each."""
-        if line := self.process.stdout.readline():
+        if self.process.stdout and (line := self.process.stdout.readline()):
             return json.loads(line)
         log = self.stem.with_suffix(".log").read_text("utf-8", "replace").strip()
         raise WorkbookError(f"the bench's worker {self.stem.name} ended: {log[-1500:]}")
 
-    def run(self, count=1):
+    def run(self, count: int = 1) -> list[Spent]:
         """`count` runs now."""
         self.ask(count)
         return self.answer()
 
 
-def side_by_side(workers, runs):
+def side_by_side(workers: Sequence["Worker"], runs: int) -> float:
     """The seconds of wall time for each run, where each of `workers` does so many `runs`."""
     started = time.perf_counter()
     for worker in workers:

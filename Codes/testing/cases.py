@@ -1,9 +1,12 @@
 """Which cases of a test are run each time, and which by `make soak` alone."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 
-def sampled(cases, *kept):
+def sampled(cases: Iterable[Any], *kept: Any) -> list[Any]:
     """`cases` for pytest's parametrize, of which all but `kept` are left to `make soak`.
 
     Args:
@@ -19,6 +22,6 @@ def sampled(cases, *kept):
     ]
 
 
-def _soak(case):
+def _soak(case: Any) -> Any:
     values = case if isinstance(case, tuple) else (case,)
     return pytest.param(*values, marks=pytest.mark.soak)

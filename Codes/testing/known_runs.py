@@ -2,7 +2,9 @@
 
 # pylint: disable=too-many-arguments,too-many-positional-arguments
 
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,17 +15,25 @@ from Codes.judgement.scored import FOLDS, HOLD_OUT, Scored
 DRAWS = 200
 
 
-def question(metric="roc_auc", name="flights"):
+def question(metric: str = "roc_auc", name: str = "flights") -> Any:
     """What of a problem the judgement asks."""
     direction = "minimize" if metric in ("rmse", "mae") else "maximize"
     return SimpleNamespace(name=name, metric=SimpleNamespace(name=metric, direction=direction))
 
 
-def measured(truth, random, rows=200, how=HOLD_OUT, baseline=0.0, metric="roc_auc", more=True):
+def measured(
+    truth: Sequence[float],
+    random: np.random.Generator,
+    rows: int = 200,
+    how: Literal["hold-out", "cross-validation"] = HOLD_OUT,
+    baseline: float = 0.0,
+    metric: str = "roc_auc",
+    more: bool = True,
+) -> list[Scored]:
     """A Scored for each model of the `truth`, on the same `rows`: each row's worth has a shared and an own part."""
-    truth = np.asarray(truth, float)
+    means = np.asarray(truth, float)
     shared = random.normal(size=rows)
-    worth = truth[:, None] + shared + 0.6 * random.normal(size=(len(truth), rows))
+    worth = means[:, None] + shared + 0.6 * random.normal(size=(len(means), rows))
     floor = baseline + 0.5 * shared
     if how == HOLD_OUT:
         take = random.multinomial(rows, np.full(rows, 1 / rows), size=DRAWS) / rows
@@ -32,7 +42,6 @@ def measured(truth, random, rows=200, how=HOLD_OUT, baseline=0.0, metric="roc_au
         folds = np.array_split(np.arange(rows), 10)
         take = np.array([np.isin(np.arange(rows), fold) / len(fold) for fold in folds])
         ratio = 0.0  # nothing was trained, so the folds share nothing
-    facts = {"how": how, "rows": rows, "digest": "d", "ratio": ratio}
     return [
         Scored(
             metric,
@@ -41,13 +50,16 @@ def measured(truth, random, rows=200, how=HOLD_OUT, baseline=0.0, metric="roc_au
             baseline=float(floor.mean()),
             scores=take @ each,
             baselines=take @ floor,
-            **facts,
+            how=how,
+            rows=rows,
+            digest="d",
+            ratio=ratio,
         )
         for each in worth
     ]
 
 
-def table(scores, **columns):
+def table(scores: Sequence[Scored | None], **columns: Sequence[Any]) -> pd.DataFrame:
     """A table such as tracking.runs gives of 02_train's runs with these Scored; `columns` by their names' last part.
 
     Among them: model, hyperparameters, rows, seed (parameters); model_kb, fit_seconds, row_ms (metrics); seconds;
@@ -60,7 +72,7 @@ def table(scores, **columns):
     return pd.DataFrame(rows or [{}], columns=None if rows else ["run_id"]).iloc[: len(rows)]
 
 
-def _row(run_id, score, given):
+def _row(run_id: str, score: Scored | None, given: Mapping[str, Any]) -> dict[str, Any]:
     name = "roc_auc" if score is None else score.metric
     row = {
         "run_id": run_id,

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 from Codes.stores.temporary import own_store
 
 
-def train(problem, model, notebook="02_train", **parameters):
+def train(problem: str, model: str, notebook: str = "02_train", **parameters: Any) -> str:
     """The id of a new run of `notebook`, by the command, with these `parameters`."""
     from Codes.runs import tracking
 
@@ -17,7 +20,7 @@ def train(problem, model, notebook="02_train", **parameters):
     return tracking.runs(problem, notebook).run_id[0]
 
 
-def check(report, doc):
+def check(report: Callable[[Path], Iterable[str]], doc: str | None) -> None:
     """Print the lines of `report(folder)`, which has a store of its own in `folder`.
 
     Exit 1 where they are not what stands under `Expected output:` in the docstring `doc`.
@@ -25,6 +28,6 @@ def check(report, doc):
     with own_store() as folder:
         lines = list(report(folder))
     print("\n".join(lines))
-    promised = doc.partition("Expected output:")[2].splitlines()
+    promised = (doc or "").partition("Expected output:")[2].splitlines()
     if lines != [line.strip() for line in promised if line.strip()]:
         sys.exit("this is not the expected output, which stands in this file's docstring")
