@@ -211,12 +211,17 @@ def _nodes(trees: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(trees)
 
 
-def _model(nodes: pd.DataFrame, sets: Sequence[Any], width: int) -> Any:
-    """The ONNX model of the `nodes` (see _nodes), which takes a matrix with `width` columns of doubles."""
-    from onnx import TensorProto, helper, numpy_helper
+def _attributes(nodes: pd.DataFrame, sets: Sequence[Any]) -> dict[str, Any]:
+    """The attributes by which the operator TreeEnsemble says what the `nodes` (see _nodes) and `sets` are.
+
+    Nodes that ask (nodes_*) and leaves (leaf_*) are apart, and each is known by its place among its own; of a child
+    `…leafs` tells which of the two it is. A set of categories ends in a NaN, and the k-th set is that of the k-th node
+    whose mode is MEMBER: so the order of the nodes is part of the format. Gaps go to the left where
+    `missing_value_tracks_true`.
+    """
+    from onnx import numpy_helper
 
     leaf = nodes.is_leaf.to_numpy()
-    # ONNX counts the nodes that ask and the leaves apart
     place = np.where(leaf, np.cumsum(leaf), np.cumsum(~leaf)) - 1
     asking, leaves = nodes[~leaf], nodes[leaf]
     tensors = {
@@ -236,16 +241,22 @@ def _model(nodes: pd.DataFrame, sets: Sequence[Any], width: int) -> Any:
         "nodes_falseleafs": leaf[asking.right],
         "leaf_targetids": leaves.target,
     }
-    attributes: dict[str, Any] = {
-        name: numpy_helper.from_array(values, name) for name, values in tensors.items()
-    } | {name: np.asarray(values, dtype=int).tolist() for name, values in numbers.items()}
+    return {name: numpy_helper.from_array(values, name) for name, values in tensors.items()} | {
+        name: np.asarray(values, dtype=int).tolist() for name, values in numbers.items()
+    }
+
+
+def _model(nodes: pd.DataFrame, sets: Sequence[Any], width: int) -> Any:
+    """The ONNX model of the `nodes` (see _nodes), which takes a matrix with `width` columns of doubles."""
+    from onnx import TensorProto, helper
+
     node = helper.make_node(
         "TreeEnsemble",
         ["X"],
         ["scores"],
         domain="ai.onnx.ml",
         n_targets=int(nodes.target.max()) + 1,
-        **attributes,
+        **_attributes(nodes, sets),
     )
     ends = [
         helper.make_tensor_value_info(name, TensorProto.DOUBLE, [None, size])

@@ -1,4 +1,8 @@
-"""The style of every plot, in one place, and what is drawn on a single pair of axes."""
+"""The style of every plot, in one place, and what is drawn on a single pair of axes.
+
+Curves are computed by scikit-learn, and not drawn by its displays: most of what these add (labels, legends, colours,
+one model and two classes at a time) would have to be taken off again.
+"""
 
 import functools
 import textwrap

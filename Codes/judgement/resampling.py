@@ -2,6 +2,8 @@
 
 Rows of one block (a group, a day) are drawn together, since they go well or ill together. A draw is how often each row
 was drawn; the metrics are taken from these weights, since sorting the rows anew for each draw took most of the time.
+scipy.stats.bootstrap keeps its draws to itself, and draws single rows: models of two runs, trained on different days,
+could not be compared draw by draw.
 """
 
 from collections.abc import Callable

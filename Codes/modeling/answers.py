@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
@@ -28,6 +29,11 @@ def of(model: Any, rows: Any) -> Answers:
         return Answers(np.asarray(model.predict(rows)))
     probabilities = model.predict_proba(rows)
     return Answers(_labels(model, rows, probabilities), probabilities)
+
+
+def of_loaded(loaded: trust.Loaded, frame: pd.DataFrame) -> Answers:
+    """The Answers of a saved model for `frame`, which is as its `ordered` makes it."""
+    return of(loaded.pipeline, frame)
 
 
 def _labels(model: Any, rows: Any, probabilities: np.ndarray) -> np.ndarray:

@@ -5,6 +5,9 @@
 
 The annotation (or else the default) gives the type, the comment the help. A trailing `{a, b}` in it lists the allowed
 values (with `*` as in file names), a trailing interval the allowed range: square brackets include their end.
+
+papermill's own inspection reads each line as text: values over several lines, computed ones, and what is allowed pass
+it by. pydantic could check values, but not read them from code and comments; the check is the smaller part.
 """
 
 # pylint: disable=unidiomatic-typecheck

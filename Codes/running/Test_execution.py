@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
 from Codes.running import execution
+
+# pylint: disable=protected-access
 
 
 @pytest.fixture(name="client")
@@ -82,3 +85,23 @@ def test_only_a_code_cell_that_is_to_run_can_lack_its_execution():
     assert execution.SKIP == execution.Client.skip_cells_with_tag.default_value
     assert execution.unexecuted(new_notebook(cells=others)) is None
     assert execution.unexecuted(new_notebook(cells=[*others, new_code_cell("1")])) == 5
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "error"),
+    [("LIMIT", "FAILED", "CellTimeoutError"), ("ASKED", "KILLED", "WorkbookError")],
+)
+def test_why_a_kernel_was_stopped_decides_how_the_run_ends_not_the_sentence_that_tells_it(
+    stop, status, error
+):
+    guard, manager = execution.Guard(execution.Limits()), SimpleNamespace(nb=new_notebook())
+    stop = execution.Stop[stop]
+    guard.stop_kernel(stop, "over the limit, as it says")
+    guard.stop_kernel(execution.Stop.CLOSED, "too late")
+    seen = execution._explain(DeadKernelError(), guard, manager)
+    within = execution._explain_cell(
+        CellExecutionError("", "KeyboardInterrupt", ""), guard, manager
+    )
+    for outcome in (seen, within):
+        assert (outcome.status, outcome.error, outcome.stop) == (status, error, stop)
+        assert outcome.message == "over the limit, as it says"

@@ -4,6 +4,9 @@ It opens the MLflow run before the kernel starts, records everything that identi
 status after the kernel has ended: a notebook cannot forget, and cannot lie about its outcome.
 """
 
+# papermill imports this module as it is itself imported, perhaps by `execution`, which is then not whole yet
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -49,7 +52,6 @@ for each in MissingIDFieldWarning, DuplicateCellId:
 
 # nbclient's options of errors that do not end a run, beside its cells' tag raises-exception
 EXPECTED = "allow_errors", "allow_error_names", "force_raise_errors"
-PRUNED_BECAUSE = "pruned"  # so begins the reason
 PRUNED = "mlflow.workbook.pruned"  # a run that was asked to stop early, and why
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PATIENCE = 5  # HTTP tries of each call, about half a minute: a server may be restarted under a run
@@ -523,7 +525,7 @@ def log_facts(client: MlflowClient, run: Run, nb: NotebookNode, outcome: executi
                 "notebook/peak_memory_mb", outcome.peak_bytes / 1e6, metrics[-1].timestamp, 0
             )
         )
-    if outcome.message.startswith(PRUNED_BECAUSE):
+    if outcome.stop is execution.Stop.ASKED:
         facts[PRUNED] = outcome.message
     facts = {k: v for k, v in facts.items() if v and outcome.status != "FINISHED"}
     if liveness.NOTE not in run.data.tags:  # the notebook's own is kept

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any, cast
@@ -64,15 +65,32 @@ class Question:
     tell: Callable[[str], None]
 
 
+class Stop(Enum):
+    """Why a kernel was stopped from here, whatever the sentence that tells of it says."""
+
+    LIMIT = "past a limit of time"
+    CLOSED = "another command has closed or deleted its run"
+    ASKED = "its run was asked to stop early, by a sweep's pruner"
+
+    @property
+    def status(self) -> str:
+        """The status of a run that ends so: one that takes too long has failed, the others were ended."""
+        return "FAILED" if self is Stop.LIMIT else "KILLED"
+
+
 @dataclass
 class Outcome:
-    """How an execution ended: `status` is MLflow's; the others tell of a failure, `cell` from 1."""
+    """How an execution ended: `status` is MLflow's; the others tell of a failure, `cell` from 1.
+
+    `stop` tells of an end that was made from here; None of one that the kernel itself or a signal made.
+    """
 
     status: str = "FINISHED"
     error: str = ""
     message: str = ""
     cell: int | None = None
     raises: BaseException | None = None
+    stop: Stop | None = None
     log: str = ""
     peak_bytes: int = field(default=0)
 
@@ -88,7 +106,10 @@ class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(name="workbook-guard", daemon=True)
-        self.limits, self.reason, self.peak_bytes = limits, "", 0
+        self.limits, self.peak_bytes = limits, 0
+        # why it was stopped, and the sentence that tells it; the first cause counts
+        self.stop: Stop | None = None
+        self.reason = ""
         self.process: Any = None  # the kernel's Popen
         self.cell: int | None = None
         self.cell_started: float | None = None
@@ -104,7 +125,7 @@ class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
         while not self.ended.wait(0.2):
             self.measure()
             if reason := self._overdue():
-                self.stop_kernel(reason, GRACE)
+                self.stop_kernel(Stop.LIMIT, reason, GRACE)
                 return
 
     def measure(self) -> None:
@@ -119,9 +140,14 @@ class Guard(threading.Thread):  # pylint: disable=too-many-instance-attributes
             return f"cell {cell} ran over its limit of {self.limits.cell:g} s"
         return ""
 
-    def stop_kernel(self, reason: str = "", grace: float = 0.0) -> None:
-        """End the kernel because of `reason`: ask its cell to stop, and kill it `grace` seconds later."""
-        self.reason = self.reason or reason
+    def stop_kernel(self, stop: Stop, reason: str, grace: float = 0.0) -> None:
+        """End the kernel for `stop`, and tell the `reason`: ask its cell to stop, and kill it `grace` seconds later."""
+        if self.stop is None:
+            self.reason, self.stop = reason, stop  # in this order: others look at `stop` first
+        self.end_kernel(grace)
+
+    def end_kernel(self, grace: float = 0.0) -> None:
+        """End what is left of the kernel, as `stop_kernel` does, whatever its end was or will be."""
         if self.process is None:
             return
         if grace:
@@ -199,7 +225,7 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                 self.set_widgets_metadata()
                 self.end_kernel()
             except BaseException:
-                self.guard.stop_kernel()
+                self.guard.end_kernel()
                 raise
             finally:
                 self.guard.ended.set()
@@ -263,7 +289,7 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                 self.execute_cell(cell, index)
                 if self.has_left:
                     raise CellExecutionError(LEAVING, "SystemExit", "0")
-                if self.guard.reason:  # it swallowed the interrupt
+                if self.guard.stop:  # it swallowed the interrupt
                     self.nb_man.cell_exception(cell, cell_index=index)
             except CellExecutionError as error:
                 self.failure = error
@@ -277,7 +303,7 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
                 self.guard.cell_started = None
                 self._say_what_was_cut(cell, index)
                 self.nb_man.cell_complete(cell, cell_index=index)
-            if self.guard.reason:
+            if self.guard.stop:
                 return
             if self.asked and self.asked.index == index:
                 self.asked.tell(self.ask(self.asked.expression))
@@ -404,8 +430,10 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     guard, outcome = Guard(limits), Outcome()
     heartbeat = liveness.Heartbeat(
         run_id,
-        on_lost=lambda: guard.stop_kernel("the run was closed or deleted by another command"),
-        on_asked=guard.stop_kernel,
+        on_lost=lambda: guard.stop_kernel(
+            Stop.CLOSED, "the run was closed or deleted by another command"
+        ),
+        on_asked=lambda reason: guard.stop_kernel(Stop.ASKED, reason),
         period=beat,
     )
     with (
@@ -428,26 +456,37 @@ def execute(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         except BaseException as error:  # pylint: disable=broad-exception-caught
             outcome = _explain(error, guard, manager)
         finally:
+            # in this order: a heartbeat would end a kernel once more, whose number another process may have by then;
+            # what has left the kernel's group of processes is known by its environment
             heartbeat.stop()
-            guard.stop_kernel()
+            guard.end_kernel()
             liveness.end_processes(run_id)
         log.seek(0)
         printed = log.read(TEXT_LIMIT)
     if client and client.failure and outcome.status == "FINISHED":
         outcome = _explain_cell(client.failure, guard, manager)
-    if (
-        outcome.status == "FINISHED" and guard.reason
-    ):  # the cell swallowed the interrupt and went on to its end
-        outcome = _explain(None, guard, manager)
+    if outcome.status == "FINISHED" and guard.stop:
+        # the cell swallowed the interrupt and went on to its end
+        outcome = _stopped(guard.stop, guard)
     if outcome.status == "FINISHED" and (pending := unexecuted(manager.nb)):
         outcome.fail("Incomplete", f"cell {pending} of {len(manager.nb.cells)} was never executed")
     outcome.log, outcome.peak_bytes = printed, guard.peak_bytes
     return outcome
 
 
-def _explain(
-    error: BaseException | None, guard: Guard, manager: "NotebookExecutionManager"
-) -> Outcome:
+def _stopped(stop: Stop, guard: Guard) -> Outcome:
+    """The Outcome of a kernel that `guard` has ended."""
+    kind = CellTimeoutError if stop is Stop.LIMIT else WorkbookError
+    error = kind(guard.reason)
+    return Outcome(stop.status, kind.__name__, guard.reason, guard.cell, error, stop)
+
+
+def _explain(error: BaseException, guard: Guard, manager: "NotebookExecutionManager") -> Outcome:
+    """The Outcome of an execution that `error` has ended.
+
+    The order decides which cause counts where several came together: a signal to the runner ends whatever else ends;
+    a kernel that was stopped from here looks dead, and its errors only follow from that; what is left is its own.
+    """
     cell, total = guard.cell, len(manager.nb.cells)
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         told = (
@@ -457,12 +496,8 @@ def _explain(
         )
         where = f"at cell {cell} of {total}" if cell else "before the first cell"
         return Outcome("KILLED", type(error).__name__, f"{told} {where}", cell, error)
-    if guard.reason:
-        limit = "limit" in guard.reason
-        raises = CellTimeoutError(guard.reason) if limit else WorkbookError(guard.reason)
-        return Outcome(
-            "FAILED" if limit else "KILLED", type(raises).__name__, guard.reason, cell, raises
-        )
+    if guard.stop:
+        return _stopped(guard.stop, guard)
     if isinstance(error, (DeadKernelError, RuntimeError)) and guard.process is not None:
         message = f"the kernel died in cell {cell} of {total}: {_how_it_died(guard)}"
         return Outcome("FAILED", "DeadKernelError", message, cell, DeadKernelError(message))
@@ -490,11 +525,10 @@ def _how_it_died(guard: Guard) -> str:
 def _explain_cell(
     failure: CellExecutionError, guard: Guard, manager: "NotebookExecutionManager"
 ) -> Outcome:
+    """The Outcome of an execution whose cell has ended with `failure`: often the interrupt by which it was stopped."""
     cell, total = guard.cell, len(manager.nb.cells)
-    if guard.reason:
-        return Outcome(
-            "FAILED", "CellTimeoutError", guard.reason, cell, CellTimeoutError(guard.reason)
-        )
+    if guard.stop:
+        return _stopped(guard.stop, guard)
     if failure.ename == "SystemExit":
         by = LEAVING if failure.traceback == LEAVING else f"sys.exit({failure.evalue})"
         message = f"stopped at cell {cell} of {total} by {by}"

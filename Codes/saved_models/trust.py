@@ -122,6 +122,11 @@ class Loaded:
         """The classes in the order of `probabilities`; None for a regression."""
         return classes(self.pipeline)
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether it gives a probability of each of `labels`."""
+        return self.labels is not None and hasattr(self.pipeline, "predict_proba")
+
     @cached_property
     def categories(self) -> dict[str, set]:
         """{column: the set of values that training saw} of each categorical column."""
@@ -178,7 +183,7 @@ class Loaded:
 
     def probabilities(self, frame: pd.DataFrame) -> np.ndarray | None:
         """The probability of each of `labels` for each row: (n, classes) array; None where it gives none."""
-        if self.labels is None or not hasattr(self.pipeline, "predict_proba"):
+        if not self.gives_probabilities:
             return None
         return self.pipeline.predict_proba(self.ordered(frame))
 

@@ -25,7 +25,7 @@ PATIENCE = 10
 
 def answer(loaded: Loaded, rows: pa.Table) -> pa.Table:
     """What the model `loaded` says of each of `rows` (an Arrow table of its columns), as an Arrow table."""
-    found = answers.of(loaded.pipeline, loaded.ordered(rows.to_pandas()))
+    found = answers.of_loaded(loaded, loaded.ordered(rows.to_pandas()))
     columns = {"prediction": _column(loaded, found.predictions)}
     if found.probabilities is not None:
         for label, values in zip(loaded.labels or (), found.probabilities.T):
@@ -47,7 +47,7 @@ def schema(loaded: Loaded) -> pa.Schema:
     labels = loaded.labels
     if labels is None:
         return pa.schema([("prediction", pa.float64())])
-    named = labels if hasattr(loaded.pipeline, "predict_proba") else []
+    named = labels if loaded.gives_probabilities else []
     names = [(f"probability of {label}", pa.float64()) for label in named]
     return pa.schema([("prediction", _kind(labels)), *names])
 

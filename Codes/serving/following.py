@@ -67,7 +67,7 @@ class Served:
             found = self.fast(columns)
         else:
             # not model.predict, which makes text plain once more, 4 ms a request: the reader has done that
-            found = answers.of(self.model.pipeline, self.reader.frame(columns))
+            found = answers.of_loaded(self.model, self.reader.frame(columns))
         for values in found:
             if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise ArithmeticError(NO_NUMBER)

@@ -1,6 +1,10 @@
 """The search of a sweep: an Optuna study that proposes points, and is told what became of them.
 
 Optuna: Akiba et al., KDD 2019, https://optuna.readthedocs.io
+
+The study lies in memory, and is made anew from the runs of the trials: MLflow's storage for Optuna would make a second
+run of each trial beside the notebook's own, and Optuna's knows no fingerprints, by which an edit makes a point due
+again. Optuna's is used where several machines share one search (--storage).
 """
 
 import inspect

@@ -260,32 +260,26 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         return Counter(t.state for t in self.trials)
 
     def _take(self, trial: Trial, i: int, future: Future[Facts]) -> None:
-        """Take what came of the repetition `i` of `trial`: keep it, or try it again."""
-        try:
-            facts = future.result()
-        except WorkerLost as error:
-            facts = worker.without_run("LOST", str(error))
-        except WorkbookError as error:
-            facts = worker.without_run("FAILED", error.message)
-        if engine.PRUNED in facts["tags"]:
-            facts["status"] = "PRUNED"
-        elif facts["status"] == "FINISHED":
-            facts = self._scored(facts)
-        elif _is_lost(facts):
-            facts["status"] = "LOST"
-            trial.losses[i] += 1
+        """Take what came of the repetition `i` of `trial`: keep it, or try it again.
+
+            what came of it                               status    then
+            stopped, as the pruner asked                  PRUNED    the trial is PRUNED
+            ended, with a number for each objective       FINISHED  after the last repetition the trial is FINISHED
+            ended otherwise, or without such a number     FAILED    again, --retries times; then the trial is FAILED
+            ended by the loss of its worker or store,
+            or by another command                         LOST      again, LOST times in all; then the trial is FAILED
+            ended by anything else, such as a signal      KILLED    the trial is KILLED
+
+        A trial that is PRUNED, FAILED or KILLED has no more repetitions (see _settle, _drop).
+        """
+        facts = self._outcome(future)
+        trial.losses[i] += facts["status"] == "LOST"
         self.peak = max(self.peak, facts["metrics"].get("notebook/peak_memory_mb", 0) * 1e6)
-        lost, failed = facts["status"] == "LOST", facts["status"] == "FAILED"
-        if (
-            lost
-            and trial.losses[i] < LOST
-            or failed
-            and trial.tries[i] - trial.losses[i] <= self.plan.retries
-        ):
+        if self._is_tried_again(trial, i, facts["status"]):
             self.progress.say(
                 f"trial {trial.number} ({trial.typed()}): {facts['error']}; it is tried again"
             )
-            if lost:
+            if facts["status"] == "LOST":
                 liveness.close_dead_runs()
             self.waiting.append((trial, i))
             return
@@ -295,6 +289,28 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         if len(trial.facts) == self.plan.seeds or facts["status"] != "FINISHED":
             self._settle(trial)
         self._serve_twins(trial, i, facts)
+
+    def _outcome(self, future: Future[Facts]) -> Facts:
+        """What came of a repetition, with the status that `_take` tells of."""
+        try:
+            facts = future.result()
+        except WorkerLost as error:
+            facts = worker.without_run("LOST", str(error))
+        except WorkbookError as error:
+            facts = worker.without_run("FAILED", error.message)
+        if engine.PRUNED in facts["tags"]:  # its run is KILLED, and closed by nobody
+            facts["status"] = "PRUNED"
+        elif facts["status"] == "FINISHED":
+            facts = self._scored(facts)
+        elif _is_lost(facts):
+            facts["status"] = "LOST"
+        return facts
+
+    def _is_tried_again(self, trial: Trial, i: int, status: str) -> bool:
+        """Whether the repetition `i` of `trial`, which has ended with `status`, is to be run once more."""
+        if status == "LOST":
+            return trial.losses[i] < LOST
+        return status == "FAILED" and trial.tries[i] - trial.losses[i] <= self.plan.retries
 
     def _drop(self, trial: Trial) -> None:
         """Take what still waits of a `trial` that has failed off the queue; twins of it are run on their own."""
@@ -401,7 +417,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
                 continue
             self._follow(trial, run.info.run_id)
             if trial.reported >= 0 and trial.asked.should_prune():
-                reason = f"{engine.PRUNED_BECAUSE} at step {trial.reported} by the {self.plan.pruner} pruner"
+                reason = f"pruned at step {trial.reported} by the {self.plan.pruner} pruner"
                 self.client.set_tag(run.info.run_id, liveness.STOP, reason)
 
     def _follow(self, trial: Trial, run_id: str | None) -> None:

@@ -1,7 +1,8 @@
 """Notebooks as they are committed: without outputs and counts, but for the cells that nbval pins.
 
 nbstripout knows the tag `keep_output`, but clears the execution count, without which nbval refuses
-a pinned cell; told to keep counts, it keeps them in every cell. Hence these few lines.
+a pinned cell; told to keep counts, it keeps them in every cell. Hence these few lines. As a filter of git it would work
+only in clones where somebody has installed it, and hide from who runs a notebook what is committed of it.
 """
 
 import argparse

@@ -2,6 +2,10 @@
 
 A pool has `capacity()`, `submit(task)` (a concurrent Future of the trial's facts), `interrupt()` and `close()`. A task
 is a dict that can be sent anywhere; a worker executes it by the same engine as a single run.
+
+loky's workers are started anew (five seconds of imports each), and none can be interrupted alone; those of
+multiprocessing's fork server have imported everything. The template of warm kernels is no place for them: it must
+never have loaded the workbook's own code.
 """
 
 import contextlib

@@ -82,7 +82,10 @@ def _take_environment(environment: Mapping[str, str]) -> None:
 def _show(argv: Sequence[str], environment: Mapping[str, str]) -> None:
     """Let `ps` and /proc show this process's own command line and environment, in place of the template's.
 
-    Both are the memory at the bottom of the stack, which nothing points to once os.environ was filled anew.
+    Both are the memory at the bottom of the stack, which nothing points to once os.environ was filled anew. It is
+    worth that: what belongs to a run is found by the environment in /proc, and ended with it, also where its parents
+    are gone (liveness.end_processes); and a person sees in `ps` which of ten kernels is whose. The way that Linux has
+    for it (prctl PR_SET_MM) is root's alone.
     """
     fields = Path("/proc/self/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     argv_start, argv_end, env_start, env_end = map(int, fields[45:49])
