@@ -13,6 +13,7 @@ import requests
 from mlflow import MlflowClient
 
 from Codes.comparison import saved_view
+from Codes.seams import mlflow_seam
 from Codes.serving.client import free_port
 from Codes.testing.testbed import PATIENCE, fresh_store
 
@@ -21,7 +22,7 @@ COMMAND = [sys.executable, "-m", "Codes.commands.cli", "ui", "--port"]
 
 def view(client, experiment, problem, written):
     """Let the store have a view of the runs on `problem`, `written` at that time."""
-    name = f"{saved_view.VIEW}workbook-{problem}"
+    name = f"{mlflow_seam.VIEW}workbook-{problem}"
     client.set_experiment_tag(experiment, name, json.dumps({"state": "", "updatedAt": written}))
 
 

@@ -70,11 +70,11 @@ def newest(client: MlflowClient, problem: str = "") -> str:
         (
             _known(text).get("updatedAt", 0),
             experiment.experiment_id,
-            name.removeprefix(VIEW + _key("")),
+            name.removeprefix(mlflow_seam.VIEW + _key("")),
         )
         for experiment in client.search_experiments()
         for name, text in experiment.tags.items()
-        if name.startswith(VIEW + _key(problem)) and (not problem or name == VIEW + _key(problem))
+        if name.startswith(mlflow_seam.VIEW + _key(problem)) and (not problem or name == mlflow_seam.VIEW + _key(problem))
     ]
     return address(*max(views)[1:]) if views else ""
 

@@ -97,27 +97,27 @@ def parts(  # pylint: disable=too-many-locals
     path = Path(path).resolve()
     codes = code(nb)
     helpers, found_in = reached(nb, codes, path, values)
-    found = {CODE: digest(*codes), VALUES: digest(_plain(values)), ENVIRONMENT: environment()}
-    found[PLACE] = digest(located(path))
+    digests = {CODE: digest(*codes), VALUES: digest(_plain(values)), ENVIRONMENT: environment()}
+    digests[PLACE] = digest(located(path))
     unknown = found_in.unknown + _uncertain(values)
     named = kernel or notebook_file.kernel_of(nb)
     if named not in OWN_KERNELS:
-        found[KERNEL] = digest(str(named))
+        digests[KERNEL] = digest(str(named))
         unknown.append(f"the packages of the kernel {named}")
     if unknown:
-        told = f"{UNKNOWN} ({'; '.join(dict.fromkeys(unknown))})"[:300]
-        found[told] = digest(scope or uuid.uuid4().hex)
-    found |= {f"the variable {name}": _variable(name) for name in sorted(found_in.variables)}
+        label = f"{UNKNOWN} ({'; '.join(dict.fromkeys(unknown))})"[:300]
+        digests[label] = digest(scope or uuid.uuid4().hex)
+    digests |= {f"the variable {name}": _variable(name) for name in sorted(found_in.variables)}
     places = [*helpers, *data_files(path.parent, values), *named_files(path.parent, found_in.files)]
     files = by_name(places)
     whole = json.dumps(files)
-    found |= files if len(whole) <= LONGEST else {FILES: digest(whole)}
+    digests |= files if len(whole) <= LONGEST else {FILES: digest(whole)}
     reads = what_is_read(codes, helpers)
     if reads:
-        found[STORE] = stored_runs(path.stem)
+        digests[STORE] = stored_runs(path.stem)
     if REGISTRY in reads:
-        found[REGISTRY] = stored_versions()
-    return found
+        digests[REGISTRY] = stored_versions()
+    return digests
 
 
 def reached(
@@ -125,8 +125,8 @@ def reached(
 ) -> tuple[list[Path], Influences]:
     """(the user's own files that the notebook `nb` at `path` imports or runs, the Influences of it and of them)."""
     if not languages.is_python(nb):
-        told = f"a notebook in {languages.language_of(nb)}"
-        return [], influences.Influences(files=_quoted(codes), unknown=[told])
+        reason = f"a notebook in {languages.language_of(nb)}"
+        return [], influences.Influences(files=_quoted(codes), unknown=[reason])
     sources = [(f"cell {number}", source) for number, source in _numbered(nb, codes)]
     leaves = parameters.leaves(values)
     texts = [leaf for leaf in leaves if isinstance(leaf, str)]
@@ -134,19 +134,19 @@ def reached(
         None, (_of_part(f, "metric", "function") for f in _described(path.parent, values))
     )
     names = {text for text in texts if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)+", text)}
-    helpers, own, found = [], [], None
+    helpers, own, influence = [], [], None
     while True:
         others = [s for s in helpers if s.suffix == ".py" and not _is_shipped(s)]
-        if found and others == own:
-            return helpers, found
+        if influence and others == own:
+            return helpers, influence
         own = others
         texts = [(s.name, _text(s, preload.stamp_of(s))) for s in own]
-        found = influences.of(
+        influence = influences.of(
             sources + texts, path.parent, values, lambda m: _is_own(m, path.parent)
         )
-        folders = [path.parent / folder for folder in found.folders]
-        scripts = named_files(path.parent, found.scripts)
-        helpers = modules(path, names | found.modules, folders, scripts)
+        folders = [path.parent / folder for folder in influence.folders]
+        scripts = named_files(path.parent, influence.scripts)
+        helpers = modules(path, names | influence.modules, folders, scripts)
 
 
 def _numbered(nb: NotebookNode, codes: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -178,16 +178,16 @@ def shipped(package: Path) -> set[str]:
     What they read is known by the problem, the store and the registry. A module that notebooks alone import, whose
     ever it is, is read as they are.
     """
-    found = {"__init__"}
+    shipped_names = {"__init__"}
     waiting = {"commands"}
     while waiting:
-        place = package / (name := waiting.pop())
-        files = [place.with_suffix(".py"), *place.glob("[a-z]*.py")]
+        candidate = package / (name := waiting.pop())
+        files = [candidate.with_suffix(".py"), *candidate.glob("[a-z]*.py")]
         texts = [file.read_text("utf-8") for file in files if file.is_file()]
         imports = [names for text in texts for pair in IMPORT.findall(text) for names in pair]
-        found |= {name} if texts else set()
-        waiting |= {word for names in imports for word in re.findall(r"\w+", names)} - found
-    return found
+        shipped_names |= {name} if texts else set()
+        waiting |= {word for names in imports for word in re.findall(r"\w+", names)} - shipped_names
+    return shipped_names
 
 
 def _is_own(module: str, folder: Path) -> bool:
@@ -201,13 +201,13 @@ def _text(path: Path, _stamp: Hashable) -> str:
 
 def _uncertain(values: Mapping[str, Any]) -> list[str]:
     """Of those of `values` that only the kernel will know, the ones that may be others each time."""
-    told = []
+    reasons = []
     for name, value in values.items():
         tree = influences.tree_of(value) if isinstance(value, parameters.Computed) else None
         calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)] if tree else []
         if any(influences.name_of(call) not in PURE for call in calls):
-            told.append(f"the default of {name}: {value}")
-    return told
+            reasons.append(f"the default of {name}: {value}")
+    return reasons
 
 
 def _variable(name: str) -> str:
@@ -220,26 +220,26 @@ def _variable(name: str) -> str:
 
 def named_files(folder: Path, texts: Iterable[str]) -> list[Path]:
     """The files and folders that `texts` in code name, seen from `folder`; of a pattern all that it matches."""
-    found = []
+    matches = []
     for text in dict.fromkeys(texts):
         if "*" in text:
-            found += sorted(Path(p) for p in glob.iglob(str(folder / text), recursive=True))
+            matches += sorted(Path(p) for p in glob.iglob(str(folder / text), recursive=True))
         elif "\0" not in text and _is_there(folder / text):
-            found.append((folder / text).resolve())
+            matches.append((folder / text).resolve())
     around = (folder, paths.ROOT, Path.cwd())
-    outer = [p for p in found if any(each.is_relative_to(p) for each in around)]
+    outer = [p for p in matches if any(each.is_relative_to(p) for each in around)]
     made = (paths.DATABASE, paths.ARTIFACTS, paths.EXECUTED)
-    inner = [p for p in found if any(p.is_relative_to(each) for each in made)]
-    return [p for p in dict.fromkeys(found) if p not in outer and p not in inner]
+    inner = [p for p in matches if any(p.is_relative_to(each) for each in made)]
+    return [p for p in dict.fromkeys(matches) if p not in outer and p not in inner]
 
 
 def code(nb: NotebookNode) -> list[str]:
     """The sources of `nb`'s code cells, without injected ones and without the parameters' own values."""
-    kept = [cell for cell in nb.cells if cell.cell_type == "code" and not _is_injected(cell)]
+    own = [cell for cell in nb.cells if cell.cell_type == "code" and not _is_injected(cell)]
     is_python = languages.is_python(nb)
     return [
         _beside(c.source) if is_python and "parameters" in c.metadata.get("tags", []) else c.source
-        for c in kept
+        for c in own
     ]
 
 
@@ -251,11 +251,11 @@ def _beside(source: str) -> str:
 
 def _plain(values: Mapping[str, Any]) -> str:
     """`values` as text; a code is told apart from the text of the same words."""
-    told = {
+    storable = {
         n: {"code": v} if isinstance(v, parameters.Computed) else parameters.storable(v)
         for n, v in values.items()
     }
-    return json.dumps(told, sort_keys=True, default=repr)
+    return json.dumps(storable, sort_keys=True, default=repr)
 
 
 def digest(*texts: str) -> str:
@@ -263,14 +263,14 @@ def digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def of_parts(found: Mapping[str, str]) -> str:
+def of_parts(parts_: Mapping[str, str]) -> str:
     """The fingerprint of `parts`."""
-    return digest(json.dumps(found, sort_keys=True))
+    return digest(json.dumps(parts_, sort_keys=True))
 
 
-def tags(found: Mapping[str, str]) -> dict[str, str]:
+def tags(parts_: Mapping[str, str]) -> dict[str, str]:
     """The tags by which a run with these `parts` is found again."""
-    return {TAG: of_parts(found), PARTS: json.dumps(found)}
+    return {TAG: of_parts(parts_), PARTS: json.dumps(parts_)}
 
 
 def modules(
@@ -284,25 +284,25 @@ def modules(
     It may import `names`, too, look in `folders`, and run `scripts`.
     """
     asked = {(None, name) for name in names}
-    found, waiting = set(scripts), [path, *scripts]
-    found |= {s for _, name in asked for s in _places(None, name, path.parent, folders)}
-    waiting += found
+    files, waiting = set(scripts), [path, *scripts]
+    files |= {s for _, name in asked for s in _places(None, name, path.parent, folders)}
+    waiting += files
     while waiting:
         new = _imported(file := waiting.pop(), preload.stamp_of(file)) - asked
         asked |= new
-        near = {s for place, name in new for s in _places(place, name, path.parent, folders)}
-        waiting += near - found
-        found |= near
-    return sorted(found)
+        near = {s for base, name in new for s in _places(base, name, path.parent, folders)}
+        waiting += near - files
+        files |= near
+    return sorted(files)
 
 
-def _places(place: Path | None, name: str, folder: Path, folders: Iterable[Path]) -> list[Path]:
+def _places(base: Path | None, name: str, folder: Path, folders: Iterable[Path]) -> list[Path]:
     """The files of the module `name`, seen from `place`, or from a notebook's `folder` and from `folders`."""
-    if place:
-        return list(_sources(place, name))
-    found = [s for each in (paths.ROOT, folder, *folders) for s in _sources(each, name)]
-    elsewhere = None if found else _elsewhere(name.partition(".")[0])
-    return list(_sources(elsewhere, name)) if elsewhere else found
+    if base:
+        return list(_sources(base, name))
+    sources = [s for each in (paths.ROOT, folder, *folders) for s in _sources(each, name)]
+    elsewhere = None if sources else _elsewhere(name.partition(".")[0])
+    return list(_sources(elsewhere, name)) if elsewhere else sources
 
 
 @functools.lru_cache(1000)
@@ -323,31 +323,31 @@ def _elsewhere(package: str) -> Path | None:
 @functools.lru_cache(1000)
 def _imported(path: Path, _stamp: Hashable) -> frozenset[tuple[Path | None, str]]:
     """{(folder, module)} that `path` imports, possible ones too; the folder is None unless the import is relative."""
-    found = {(None, name) for name in preload.imported_by(path)}
+    imported = {(None, name) for name in preload.imported_by(path)}
     with contextlib.suppress(OSError, ValueError, SyntaxError, LookupError):
         if path.suffix == ".py" and "from ." in (text := path.read_text("utf-8")):
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.ImportFrom) and node.level:
                     names = [f"{node.module or ''}.{a.name}".strip(".") for a in node.names]
-                    found |= {(path.parents[node.level - 1], name) for name in names}
-    return frozenset(found)
+                    imported |= {(path.parents[node.level - 1], name) for name in names}
+    return frozenset(imported)
 
 
 def _sources(folder: Path, module: str) -> Iterator[Path]:
     """The files below `folder` that are run when `module` is imported: its own, and those of the packages around it."""
-    place = str(folder)  # as text: hundreds of names are asked for in each run
+    prefix = str(folder)  # as text: hundreds of names are asked for in each run
     for step in module.split("."):
-        place = f"{place}/{step}"
-        yield from map(Path, filter(os.path.isfile, (f"{place}.py", f"{place}/__init__.py")))
-        if not os.path.isdir(place):
+        prefix = f"{prefix}/{step}"
+        yield from map(Path, filter(os.path.isfile, (f"{prefix}.py", f"{prefix}/__init__.py")))
+        if not os.path.isdir(prefix):
             return
 
 
 def what_is_read(codes: Sequence[str], helpers: Sequence[Path]) -> set[str]:
     """Those of STORE and REGISTRY that `codes`, or the modules `helpers`, read."""
-    found = {part for part, call in READS.items() if any(map(call.search, codes))}
+    reads = {part for part, call in READS.items() if any(map(call.search, codes))}
     ground = every_run_needs() if helpers else ()
-    return found.union(*(_reads(f, preload.stamp_of(f)) for f in helpers if f not in ground))
+    return reads.union(*(_reads(f, preload.stamp_of(f)) for f in helpers if f not in ground))
 
 
 def every_run_needs() -> set[Path]:
@@ -372,8 +372,8 @@ def data_files(folder: Path, values: Mapping[str, Any]) -> list[Path]:
         if source := _of_part(file, "source", "path"):
             near.append((file.parent / source).resolve())
     inner = (folder, paths.ROOT, Path.cwd())
-    outer = {place for place in near if any(each.is_relative_to(place) for each in inner)}
-    return [place for place in dict.fromkeys(near) if place not in outer and _is_there(place)]
+    outer = {path for path in near if any(each.is_relative_to(path) for each in inner)}
+    return [path for path in dict.fromkeys(near) if path not in outer and _is_there(path)]
 
 
 def _named(folder: Path, values: Mapping[str, Any]) -> list[Path]:
@@ -381,19 +381,18 @@ def _named(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     leaves = parameters.leaves(values)
     texts = [v for v in leaves if isinstance(v, str) and 0 < len(v) < 1000 and "\0" not in v]
     return [
-        place.resolve()
+        candidate.resolve()
         for text in texts
-        for name in dict.fromkeys(
-            (text, text.rpartition("@")[0] or text)
-        )  # a problem may have a day behind it
-        for place in (Path(name), folder / name, paths.PROBLEMS / f"{name}.yaml")
-        if _is_there(place)
+        # a problem may have a day behind it
+        for name in dict.fromkeys((text, text.rpartition("@")[0] or text))
+        for candidate in (Path(name), folder / name, paths.PROBLEMS / f"{name}.yaml")
+        if _is_there(candidate)
     ]
 
 
 def _described(folder: Path, values: Mapping[str, Any]) -> list[Path]:
     """Those of the `_named` files that may be problems'."""
-    return [place for place in _named(folder, values) if place.suffix in (".yaml", ".yml")]
+    return [file for file in _named(folder, values) if file.suffix in (".yaml", ".yml")]
 
 
 def _is_there(path: Path) -> bool:
@@ -407,35 +406,35 @@ def _is_there(path: Path) -> bool:
 def _problem(path: Path, _stamp: Hashable) -> dict[str, Any]:
     """What the YAML file `path` holds; {} where it is none."""
     try:
-        found = yaml.safe_load(path.read_text("utf-8-sig"))
+        content = yaml.safe_load(path.read_text("utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _of_part(path: Path, part: str, key: str) -> str | None:
     """The text at `key` in the `part` of the problem in the YAML file `path`; None where there is none."""
     held = _problem(path, preload.stamp_of(path)).get(part)
-    found = held.get(key) if isinstance(held, dict) else None
-    return found if isinstance(found, str) else None
+    text = held.get(key) if isinstance(held, dict) else None
+    return text if isinstance(text, str) else None
 
 
 def by_name(places: Iterable[Path]) -> dict[str, str]:
     """{name: digest} of the files and folders `places`; those with the same name are numbered, in their order."""
     named = defaultdict(list)
-    for place in dict.fromkeys(places):
-        named[_name(place)].append(content_digest(place))
+    for path in dict.fromkeys(places):
+        named[_name(path)].append(content_digest(path))
     return {
-        f"{name} ({number})" if number > 1 else name: found
+        f"{name} ({number})" if number > 1 else name: value
         for name, digests in named.items()
-        for number, found in enumerate(digests, 1)
+        for number, value in enumerate(digests, 1)
     }
 
 
-def _name(place: Path) -> str:
-    inside = place.is_relative_to(paths.ROOT)
-    name = place.relative_to(paths.ROOT).as_posix() if inside else place.name
-    return f"{name}/" if place.is_dir() else name
+def _name(path: Path) -> str:
+    inside = path.is_relative_to(paths.ROOT)
+    name = path.relative_to(paths.ROOT).as_posix() if inside else path.name
+    return f"{name}/" if path.is_dir() else name
 
 
 def content_digest(path: Path) -> str:
@@ -445,13 +444,13 @@ def content_digest(path: Path) -> str:
     """
     if not path.is_dir():
         return _file_digest(str(path), preload.stamp_of(path))
-    names = sorted(os.path.join(place, n) for place, _, files in os.walk(path) for n in files)
+    names = sorted(os.path.join(folder, n) for folder, _, files in os.walk(path) for n in files)
     files = [(name, preload.stamp_of(name)) for name in names if os.path.isfile(name)]
-    told = (
+    facts = (
         (name[len(str(path)) :], _file_digest(name, s) if len(files) < MANY else str(s and s[1]))
         for name, s in files
     )
-    return digest(*itertools.chain.from_iterable(told))
+    return digest(*itertools.chain.from_iterable(facts))
 
 
 @functools.lru_cache(2 * MANY)
@@ -488,8 +487,8 @@ def stored_runs(stem: str) -> str:
 
     Else notebooks that read runs would be due for ever, each because of the other.
     """
-    found = all_runs(MlflowClient(), FINISHED)
-    return digest(*sorted(run.info.run_id for run in found if _counts(run, stem)))
+    runs = all_runs(MlflowClient(), FINISHED)
+    return digest(*sorted(run.info.run_id for run in runs if _counts(run, stem)))
 
 
 def _counts(run: Run, stem: str) -> bool:
@@ -499,10 +498,10 @@ def _counts(run: Run, stem: str) -> bool:
 
 def stored_versions() -> str:
     """The digest of the registered versions, and of the aliases that point to them."""
-    found = [(v.name, v.version, v.run_id) for v in mlflow.search_model_versions()]
+    facts = [(v.name, v.version, v.run_id) for v in mlflow.search_model_versions()]
     for model in mlflow.search_registered_models():
-        found += [(model.name, alias, number) for alias, number in model.aliases.items()]
-    return digest(*sorted(map(str, found)))
+        facts += [(model.name, alias, number) for alias, number in model.aliases.items()]
+    return digest(*sorted(map(str, facts)))
 
 
 def known(path: Path, experiment: str) -> dict[str, Run]:
@@ -530,8 +529,8 @@ def already(
     now = parts(_read(path, preload.stamp_of(path)), path, values, kernel)
     experiment = tracking.experiment_of(path, values)
     same = all_runs(MlflowClient(), FINISHED, [experiment], tags={TAG: of_parts(now)})
-    if found := next(same, None):
-        return found, ""
+    if run := next(same, None):
+        return run, ""
     return None, why(now, finished(path, experiment, most=1000), path.stem)
 
 
@@ -565,16 +564,16 @@ def parts_of(run: Run) -> dict[str, str]:
 
 def require(
     expected: dict[str, str] | None,
-    found: dict[str, str],
+    actual: dict[str, str],
     where: str,
     installed: dict[str, str] | None = None,
 ) -> None:
-    """Refuse a run whose parts `found` here are not those `expected` by who asked for it; `where` names this place.
+    """Refuse a run whose parts `actual` here are not those `expected` by who asked for it; `where` names this place.
 
     `installed` are the `packages` of who asked.
     """
-    if expected and expected != found:
-        changed = ", ".join(differences(expected, found))
+    if expected and expected != actual:
+        changed = ", ".join(differences(expected, actual))
         others = _other_packages(installed or {}) if ENVIRONMENT in changed else ""
         raise WorkbookError(
             f"{where} has another state than the sweep: {changed}{others}; "
@@ -582,13 +581,13 @@ def require(
         )
 
 
-def _other_packages(there: dict[str, str], most: int = 10) -> str:
+def _other_packages(others: dict[str, str], most: int = 10) -> str:
     """' (name here 1.0, there 2.0; …)' of the packages that differ between here and `there`."""
     here = packages()
-    differ = [name for name in here | there if here.get(name) != there.get(name)]
-    told = [
-        f"{name} {here.get(name, 'missing')} instead of {there.get(name, 'none')}"
+    differ = [name for name in here | others if here.get(name) != others.get(name)]
+    words = [
+        f"{name} {here.get(name, 'missing')} instead of {others.get(name, 'none')}"
         for name in differ[:most]
     ]
-    told += [f"{len(differ) - most} more"] if len(differ) > most else []
-    return f" ({', '.join(told)})" if told and there else ""
+    words += [f"{len(differ) - most} more"] if len(differ) > most else []
+    return f" ({', '.join(words)})" if words and others else ""

@@ -165,18 +165,18 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         return self.given[name]
 
     def _all_given(self, name: str) -> list[ast.AST]:
-        found = []
+        values = []
         for function, args in self.defined.items():
             names = [a.arg for a in args.posonlyargs + args.args]
             if name in names:
-                place = names.index(name)
+                position = names.index(name)
                 for call in self.calls.get(function, []):
-                    found += call.args[place : place + 1]
-                    found += [k.value for k in call.keywords if k.arg == name]
-                found += args.defaults[len(args.defaults) - len(names) + place :][:1] * (
-                    place >= len(names) - len(args.defaults)
+                    values += call.args[position : position + 1]
+                    values += [k.value for k in call.keywords if k.arg == name]
+                values += args.defaults[len(args.defaults) - len(names) + position :][:1] * (
+                    position >= len(names) - len(args.defaults)
                 )
-        return found
+        return values
 
     # --- folding
 
@@ -185,8 +185,8 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         kind = type(node).__name__
         fold = getattr(self, f"_fold_{kind.lower()}", None)
         self.steps = self.steps + 1 if seen else 0
-        found = fold(node, seen) if fold and len(seen) < 50 and self.steps < STEPS else None
-        return None if found is None or len(found) > MOST else found
+        texts = fold(node, seen) if fold and len(seen) < 50 and self.steps < STEPS else None
+        return None if texts is None or len(texts) > MOST else texts
 
     def _all(self, nodes: Iterable[Any], seen: tuple[str, ...]) -> Texts:
         texts = self._each(nodes, seen)
@@ -196,10 +196,10 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         """The texts of each of `nodes`; None where those of one are not known."""
         texts = []
         for node in nodes:
-            found = self.fold(node, seen)
-            if found is None:
+            own = self.fold(node, seen)
+            if own is None:
                 return None
-            texts.append(found)
+            texts.append(own)
         return texts
 
     def _joined(
@@ -217,12 +217,12 @@ class Reader:  # pylint: disable=too-many-instance-attributes
         if node.id in seen:
             return set()
         seen = (*seen, node.id)
-        given = {str(v) for v in _leaves(self.values.get(node.id, ())) if not _is_code(v)}
+        own = {str(v) for v in _leaves(self.values.get(node.id, ())) if not _is_code(v)}
         nodes = self.bound.get(node.id, []) + self._arguments(node.id)
         if node.id not in self.values and not nodes:
             return None
-        found = self._all(nodes, seen)
-        return None if found is None else found | given
+        bound = self._all(nodes, seen)
+        return None if bound is None else bound | own
 
     def _fold_joinedstr(self, node: Any, seen: tuple[str, ...]) -> Texts:
         return self._joined(node.values, seen, "".join)
@@ -479,10 +479,10 @@ def _writes(call: ast.Call, name: str) -> bool:
     if name != "open":
         return bool(WRITERS.fullmatch(name))
     is_method = isinstance(call.func, ast.Attribute)  # of a path, which has the mode first
-    given = call.args[0 if is_method else 1 : 2] + [
+    arguments = call.args[0 if is_method else 1 : 2] + [
         k.value for k in call.keywords if k.arg == "mode"
     ]
-    modes = [str(a.value) for a in given if isinstance(a, ast.Constant)]
+    modes = [str(a.value) for a in arguments if isinstance(a, ast.Constant)]
     return any(re.fullmatch(r"[wxa][bt]?", mode) for mode in modes)
 
 

@@ -91,10 +91,10 @@ def typed(values: Column, reading: Reading = PLAIN) -> pa.Array:
     for kind in (pa.int64(), pa.bool_(), pa.float64(), TIME):
         if pc.any(_parsed(words[:FEW], kind, reading)[1]).as_py():  # most columns of text end here
             continue
-        found, wrong = _parsed(words, kind, reading)
+        parsed, wrong = _parsed(words, kind, reading)
         if not pc.any(wrong).as_py():
-            kind = pa.float64() if found.null_count == len(found) else kind
-            return pc.take(found.cast(kind), encoded.indices)
+            kind = pa.float64() if parsed.null_count == len(parsed) else kind
+            return pc.take(parsed.cast(kind), encoded.indices)
     return text(encoded, reading)
 
 
@@ -110,24 +110,24 @@ def convert(
     if kind == TEXT:
         return text(encoded, reading), pa.scalar(False)
     words = _words(encoded.dictionary, reading)
-    found, wrong = _parsed(words, kind, reading)
+    converted, wrong = _parsed(words, kind, reading)
     if kind == pa.int64() and pc.any(wrong).as_py():  # 3.0, as a table with gaps once wrote it
-        found = pc.coalesce(found, whole(_numbers(words, pa.float64(), reading)))
-        wrong = pc.and_(wrong, pc.is_null(found))
+        converted = pc.coalesce(converted, whole(_numbers(words, pa.float64(), reading)))
+        wrong = pc.and_(wrong, pc.is_null(converted))
     if yes_no:
         flags = _parsed(words, pa.bool_(), reading)[0].cast(pa.int64()).cast(kind)
-        found = truth(pc.coalesce(found, flags))
-        wrong = pc.and_(pc.is_valid(words), pc.is_null(found))
-    return pc.take(found, encoded.indices), pc.fill_null(pc.take(wrong, encoded.indices), False)
+        converted = truth(pc.coalesce(converted, flags))
+        wrong = pc.and_(pc.is_valid(words), pc.is_null(converted))
+    return pc.take(converted, encoded.indices), pc.fill_null(pc.take(wrong, encoded.indices), False)
 
 
 def text(values: Column, reading: Reading = PLAIN) -> pa.DictionaryArray:
     """The array of text `values` as categories, a gap as null."""
     encoded = _encoded(values)
-    kept = _without_gaps(encoded.dictionary, reading)
-    if kept.null_count == encoded.dictionary.null_count:
+    categories = _without_gaps(encoded.dictionary, reading)
+    if categories.null_count == encoded.dictionary.null_count:
         return encoded
-    return pc.take(kept, encoded.indices).dictionary_encode()
+    return pc.take(categories, encoded.indices).dictionary_encode()
 
 
 def _encoded(values: Column) -> pa.DictionaryArray:
@@ -154,22 +154,22 @@ def _words(words: pa.Array, reading: Reading) -> pa.Array:
     words = pc.if_else(pc.is_in(trimmed, value_set=GAP_WORDS), None, trimmed)
     if not reading.numbers():
         return words
-    kept = without_gaps(_numbers(words, pa.float64(), reading), reading)
-    known = pc.is_valid(_numbers(words, pa.float64(), reading))
-    return pc.if_else(pc.and_(known, pc.is_null(kept)), None, words)
+    without = without_gaps(_numbers(words, pa.float64(), reading), reading)
+    numeric = pc.is_valid(_numbers(words, pa.float64(), reading))
+    return pc.if_else(pc.and_(numeric, pc.is_null(without)), None, words)
 
 
 def _parsed(words: pa.Array, kind: pa.DataType, reading: Reading) -> tuple[pa.Array, pa.Array]:
     """The trimmed `words` as `kind`, and a mask of those that are no such value."""
     if kind == pa.bool_():
         lower = pc.utf8_lower(words)
-        known = pc.is_in(lower, value_set=pa.array(["true", "false"]))
-        found = pc.if_else(known, pc.equal(lower, "true"), None)
+        is_flag = pc.is_in(lower, value_set=pa.array(["true", "false"]))
+        parsed = pc.if_else(is_flag, pc.equal(lower, "true"), None)
     elif kind == TIME:
-        found = _times(words, reading)
+        parsed = _times(words, reading)
     else:
-        found = _numbers(words, kind, reading)
-    return found, pc.and_(pc.is_valid(words), pc.is_null(found))
+        parsed = _numbers(words, kind, reading)
+    return parsed, pc.and_(pc.is_valid(words), pc.is_null(parsed))
 
 
 def _numbers(words: pa.Array, kind: pa.DataType, reading: Reading) -> pa.Array:
@@ -195,13 +195,13 @@ def _like(words: pa.Array, form: str) -> pa.Array:
 def _times(words: pa.Array, reading: Reading) -> pa.Array:
     """The trimmed `words` as time stamps: as ISO 8601, in UTC where they have a zone, or by the `date_format`."""
     iso = _like(words, _ISO)
-    found = cast(iso, TIME)
-    if found.null_count > iso.null_count:
-        found = pc.coalesce(found, cast(iso, pa.timestamp("us", "UTC")).cast(TIME))
+    times = cast(iso, TIME)
+    if times.null_count > iso.null_count:
+        times = pc.coalesce(times, cast(iso, pa.timestamp("us", "UTC")).cast(TIME))
     if reading.date_format:
         own = pc.strptime(words, format=reading.date_format, unit="us", error_is_null=True)
-        found = pc.coalesce(own.cast(TIME), found)
-    return found
+        times = pc.coalesce(own.cast(TIME), times)
+    return times
 
 
 def without_gaps(values: Column, reading: Reading) -> Column:
@@ -220,8 +220,8 @@ def truth(values: Column) -> Column:
 
 def whole(values: Column) -> Column:
     """The doubles `values` as int64, null where one is not whole."""
-    kept = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), EXACT))
-    return pc.if_else(kept, values, None).cast(pa.int64())
+    is_whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), EXACT))
+    return pc.if_else(is_whole, values, None).cast(pa.int64())
 
 
 def cast(values: pa.Array, kind: pa.DataType) -> pa.Array:

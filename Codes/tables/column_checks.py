@@ -109,11 +109,11 @@ def of(table: pa.Table, problem: "Problem", odd: bool = True) -> list[Trouble]:
 def _target(values: pa.ChunkedArray, problem: "Problem") -> Iterator[Trouble]:
     """The troubles of the target's `values`."""
     name = f"target '{problem.target}'"
-    known = _distinct(values)
-    if len(known) < 2:
+    distinct = _distinct(values)
+    if len(distinct) < 2:
         rows = (
-            f"is always {known[0]} in {len(values)} rows"
-            if len(known)
+            f"is always {distinct[0]} in {len(values)} rows"
+            if len(distinct)
             else "has no value in any row"
         )
         yield Trouble(name, rows, "two values are needed to learn from", len(values), True)
@@ -125,29 +125,29 @@ def _target(values: pa.ChunkedArray, problem: "Problem") -> Iterator[Trouble]:
             hint = "" if number else _number_hint(_texts(values), problem)
             yield Trouble(
                 name,
-                f"does not hold finite numbers, which regression needs, but {_some(known)}",
+                f"does not hold finite numbers, which regression needs, but {_some(distinct)}",
                 hint or "mend the table",
                 refused=True,
             )
         return
-    yield from _classes(name, values, known, problem)
+    yield from _classes(name, values, distinct, problem)
 
 
 def _classes(
-    name: str, values: pa.ChunkedArray, known: Sequence[Any], problem: "Problem"
+    name: str, values: pa.ChunkedArray, distinct: Sequence[Any], problem: "Problem"
 ) -> Iterator[Trouble]:
     """The troubles of a target of classes."""
-    if problem.positive is not None and problem.positive not in known:
+    if problem.positive is not None and problem.positive not in distinct:
         yield Trouble(
             f"positive: {problem.positive!r}",
-            f"is not in the target: {_some(known)}",
+            f"is not in the target: {_some(distinct)}",
             "name one of them",
             refused=True,
         )
-    if (problem.costs or problem.threshold) and len(known) != 2:
+    if (problem.costs or problem.threshold) and len(distinct) != 2:
         yield Trouble(
             "costs" if problem.costs else "threshold",
-            f"go with two classes, and the target has {len(known)}: {_some(known)}",
+            f"go with two classes, and the target has {len(distinct)}: {_some(distinct)}",
             "leave the key out, or join classes",
             refused=True,
         )
@@ -163,9 +163,9 @@ def _classes(
             len(single),
             problem.split.kind == "stratified",
         )
-    if len(known) > MANY_CLASSES and pa.types.is_floating(values.type):
-        yield Trouble(name, f"has {len(known)} numbers as classes", "is the task a regression?")
-    if pa.types.is_dictionary(values.type) and (words := _gap_words(known)):
+    if len(distinct) > MANY_CLASSES and pa.types.is_floating(values.type):
+        yield Trouble(name, f"has {len(distinct)} numbers as classes", "is the task a regression?")
+    if pa.types.is_dictionary(values.type) and (words := _gap_words(distinct)):
         yield Trouble(
             name,
             f"has the class {_some(words)}, which looks like a gap",
@@ -256,10 +256,10 @@ def _misread(shown: str, texts: pa.Array, problem: "Problem") -> Iterator[Troubl
 
 def _oddities(shown: str, values: pa.ChunkedArray, role: str | None) -> Iterator[Trouble]:
     """What of a feature is odd, although it can be learned from."""
-    known = _distinct(values)
+    distinct = _distinct(values)
     with_value = len(values) - values.null_count
-    if len(known) == 1:
-        yield Trouble(shown, f"holds one value only: {known[0]}", "it says nothing")
+    if len(distinct) == 1:
+        yield Trouble(shown, f"holds one value only: {distinct[0]}", "it says nothing")
         return
     if cell_values.is_number(values.type):
         size = pc.abs(values.cast(pa.float64(), safe=False))
@@ -271,7 +271,7 @@ def _oddities(shown: str, values: pa.ChunkedArray, role: str | None) -> Iterator
                 "an id? exclude it",
                 big,
             )
-        elif pa.types.is_integer(values.type) and len(known) == with_value == len(values) > 20:
+        elif pa.types.is_integer(values.type) and len(distinct) == with_value == len(values) > 20:
             low, high = pc.min_max(values).as_py().values()
             if high - low + 1 == len(values):
                 yield Trouble(
@@ -297,10 +297,10 @@ def _oddities(shown: str, values: pa.ChunkedArray, role: str | None) -> Iterator
             f"holds numbers, but for {_some(strays)}, and is read as text",
             "mend these, or: na_values",
         )
-    elif len(known) > max(20, DISTINCT * with_value):
+    elif len(distinct) > max(20, DISTINCT * with_value):
         yield Trouble(
             shown,
-            f"holds {len(known)} different texts in {with_value} rows",
+            f"holds {len(distinct)} different texts in {with_value} rows",
             "an id, or prose? exclude it",
         )
 
@@ -358,10 +358,10 @@ def _date_hint(texts: pa.Array) -> str:
 def _all(texts: pa.Array, kind: pa.DataType, reading: cell_values.Reading) -> bool:
     """Whether all of `texts` are of a `kind`; a few decide mostly, and are looked at first."""
     for some in (texts[:10], texts):
-        found, wrong = cell_values.convert(some, kind, reading)
-        if pc.any(wrong).as_py() or found.null_count == len(found):
+        converted, wrong = cell_values.convert(some, kind, reading)
+        if pc.any(wrong).as_py() or converted.null_count == len(converted):
             return False
-        if kind == cell_values.TIME and pc.min(pc.year(found)).as_py() < 1000:  # 13 is no year
+        if kind == cell_values.TIME and pc.min(pc.year(converted)).as_py() < 1000:  # 13 is no year
             return False
     return True
 

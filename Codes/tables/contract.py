@@ -1,4 +1,8 @@
-"""The data contract: what a problem asks of each column of its table, held against a frame."""
+"""The data contract: what a problem asks of each column of its table, held against a frame.
+
+Not by pandera: the same rules are held against the rows of a request and of a table in parts, where there is no frame,
+and a broken one is told in the words of the problem's file.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -61,13 +65,13 @@ def _row(frame: pd.DataFrame, column: str, rule: "Rule") -> tuple[str, str, str,
     values = frame[column]
     seen = [type_of(values, rule.type)]
     ok = seen[0] == rule.type or (seen[0], rule.type) == ("integer", "number")
-    known = values.dropna()
-    if ok and rule.type in ("integer", "number", "time") and len(known):
-        low, high = known.min(), known.max()
+    present = values.dropna()
+    if ok and rule.type in ("integer", "number", "time") and len(present):
+        low, high = present.min(), present.max()
         seen.append(f"from {low} to {high}")
         ok &= rule.min is None or low >= comparable(rule.min, values)
         ok &= rule.max is None or high <= comparable(rule.max, values)
-    others = sorted(set(known.unique()) - set(rule.allowed)) if rule.allowed else []
+    others = sorted(set(present.unique()) - set(rule.allowed)) if rule.allowed else []
     if others:
         seen.append(f"also {some(others)}")
     missing = values.isna().mean() if len(values) else 0.0
@@ -95,18 +99,18 @@ def rules_for(problem: "Problem", kinds: Mapping[str, str]) -> "dict[str, Rule]"
 
 def breaches(values: pd.Series, rule: "Rule") -> np.ndarray:
     """A mask of the `values` (a Series) that break `rule`; a gap breaks none: its share is asked of tables only."""
-    known = values.dropna()
-    wrong = pd.Series(False, known.index)
+    present = values.dropna()
+    wrong = pd.Series(False, present.index)
     if rule.type == "integer":
-        wrong |= known % 1 != 0
+        wrong |= present % 1 != 0
     if rule.type == "boolean":
-        wrong |= ~known.isin([0, 1])
+        wrong |= ~present.isin([0, 1])
     if rule.min is not None:
-        wrong |= known < comparable(rule.min, known)
+        wrong |= present < comparable(rule.min, present)
     if rule.max is not None:
-        wrong |= known > comparable(rule.max, known)
+        wrong |= present > comparable(rule.max, present)
     if rule.allowed:
-        wrong |= known.isin(list(set(known.unique()) - set(rule.allowed)))
+        wrong |= present.isin(list(set(present.unique()) - set(rule.allowed)))
     return wrong.reindex(values.index, fill_value=False).to_numpy(bool)
 
 
@@ -127,10 +131,10 @@ def type_of(values: pd.Series, asked_for: str) -> str:
         return "time"
     if not pd.api.types.is_numeric_dtype(values):
         return "text"
-    known = values.dropna()
-    if asked_for == "boolean" and known.isin([0, 1]).all():
+    present = values.dropna()
+    if asked_for == "boolean" and present.isin([0, 1]).all():
         return asked_for
-    whole = (known % 1 == 0).all()
+    whole = (present % 1 == 0).all()
     return "integer" if whole else "number"
 
 

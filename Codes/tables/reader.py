@@ -88,8 +88,8 @@ def plain(table: pa.Table, reading: Reading = PLAIN, exclude: Collection[str] = 
         raise WorkbookError(
             f"{columns} are not supported: name it under `exclude` in the problem's file"
         )
-    kept = [field for field in table.schema if field.name not in odd]
-    return pa.table({field.name: _cast(table[field.name], field, reading) for field in kept})
+    fields = [field for field in table.schema if field.name not in odd]
+    return pa.table({field.name: _cast(table[field.name], field, reading) for field in fields})
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, reading: Reading) -> cell_values.Column:
@@ -97,8 +97,10 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, reading: Reading) -> cell_va
     kind = _kind(field.type)
     if kind == TEXT:
         return cell_values.text(column, reading)
-    found = pc.cast(column, options=pc.CastOptions(target_type=kind, allow_time_truncate=True))
-    return cell_values.without_gaps(found, reading) if cell_values.is_number(kind) else found
+    converted = pc.cast(column, options=pc.CastOptions(target_type=kind, allow_time_truncate=True))
+    return (
+        cell_values.without_gaps(converted, reading) if cell_values.is_number(kind) else converted
+    )
 
 
 def _kind(given: pa.DataType) -> pa.DataType | None:
@@ -262,15 +264,15 @@ def _without_index(table: pa.Table) -> pa.Table:
 
     That is a column that pandas names so, or the first one where it has no name and each row another value.
     """
-    kept = []
+    positions = []
     for position, (name, values) in enumerate(zip(table.column_names, table.columns)):
         nameless = not name.strip()
         empty = nameless and not any(values.unique().to_pylist())
         index = not position and nameless and len(values.unique()) == len(values)
         if not (empty or index or INDEX.fullmatch(name)):
-            kept.append(position)
+            positions.append(position)
     return _noted(
-        table.select(kept), set(table.column_names) - set(table.select(kept).column_names)
+        table.select(positions), set(table.column_names) - set(table.select(positions).column_names)
     )
 
 
@@ -319,12 +321,12 @@ def _read_excel(content: bytes, reading: Reading) -> pa.Table:
 def _cells(values: Sequence[object]) -> pa.Array:
     """The `values` of an Excel column as Arrow's type for them, or as text where they are of several."""
     try:
-        found = pa.array(values)
+        cells = pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        found = None
-    if found is None or pa.types.is_string(found.type):
-        found = pa.array(["" if v is None else _spelt(v) for v in values]).dictionary_encode()
-    return found
+        cells = None
+    if cells is None or pa.types.is_string(cells.type):
+        cells = pa.array(["" if v is None else _spelt(v) for v in values]).dictionary_encode()
+    return cells
 
 
 def _spelt(value: object) -> str:
@@ -383,10 +385,10 @@ def _decoded(content: bytes, reading: Reading) -> str:
 def encoding(reading: Reading) -> str:
     """The name of the encoding of `reading`, as pyarrow knows it."""
     try:
-        found = codecs.lookup(reading.encoding).name
+        name = codecs.lookup(reading.encoding).name
     except LookupError:
         raise WorkbookError(f"encoding: Python knows none called '{reading.encoding}'") from None
-    return "utf8" if found == "utf-8" else found
+    return "utf8" if name == "utf-8" else name
 
 
 def rows_of(text: str, reading: Reading) -> "Reader":
