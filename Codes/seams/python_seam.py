@@ -46,7 +46,7 @@ def forkserver_address() -> Any:
 
 
 def use_forkserver(address: Any) -> None:
-    """Let this process fork from the server at `address`, another process's, instead of starting one.
+    """Let this process, itself a fork of the server at `address`, fork from that one instead of starting its own.
 
     Private: `forkserver._forkserver._forkserver_address`, `ensure_running`.
     Seen: Python 3.11 to 3.13.
