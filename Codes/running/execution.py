@@ -79,7 +79,7 @@ class Stop(Enum):
 
 
 @dataclass
-class Outcome:
+class Outcome:  # pylint: disable=too-many-instance-attributes
     """How an execution ended: `status` is MLflow's; the others tell of a failure, `cell` from 1.
 
     `stop` tells of an end that was made from here; None of one that the kernel itself or a signal made.
