@@ -27,7 +27,7 @@ from Codes.serving import client
 from Codes.testing import samples
 
 
-def report(folder: str) -> Iterator[str]:
+def report(folder: Path) -> Iterator[str]:
     """The lines of the expected output."""
     version = promotion.register(samples.train("breast_cancer", "linear"))
     spec = f"{version.name}/{version.number}"

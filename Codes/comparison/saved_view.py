@@ -74,7 +74,8 @@ def newest(client: MlflowClient, problem: str = "") -> str:
         )
         for experiment in client.search_experiments()
         for name, text in experiment.tags.items()
-        if name.startswith(mlflow_seam.VIEW + _key(problem)) and (not problem or name == mlflow_seam.VIEW + _key(problem))
+        if name.startswith(mlflow_seam.VIEW + _key(problem))
+        and (not problem or name == mlflow_seam.VIEW + _key(problem))
     ]
     return address(*max(views)[1:]) if views else ""
 
