@@ -3,11 +3,12 @@
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 import mlflow
 from mlflow import MlflowClient
 
-from Codes.bench.bench_report import row, say
+from Codes.bench.bench_report import Environment, Row, row, say
 from Codes.bench.bench_serve import HERE, WORKBOOK
 from Codes.bench.bench_sweep import printed
 from Codes.ground.errors import WorkbookError
@@ -22,19 +23,19 @@ DEVICES = ("cpu", "cuda")
 EPOCHS = 8
 
 
-def cards(environment):
+def cards(environment: Environment) -> dict[str, str]:
     """{framework: the card that it sees} of those that see one."""
     found = {}
     for name, code in CARDS.items():
         if importlib.util.find_spec(name):
-            quiet = environment | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+            quiet = {**environment, "TF_CPP_MIN_LOG_LEVEL": "3"}
             asked = [sys.executable, "-c", code]
             done = subprocess.run(asked, env=quiet, capture_output=True, text=True, check=False)
             found[name] = done.stdout.strip().rpartition("\n")[2]
     return {name: card for name, card in found.items() if card}
 
 
-def measure(rounds, environment, asked):
+def measure(rounds: int, environment: Environment, asked: bool) -> list[Row]:
     """The rows of each framework on each device: the seconds of training on all rows of flights; scores are told.
 
     Without a card there is nothing to measure: that is refused where it was `asked` for by name.
@@ -44,9 +45,9 @@ def measure(rounds, environment, asked):
         raise WorkbookError(
             "SECTIONS=gpu: neither PyTorch nor TensorFlow sees a graphics card here; install the extra's build for it."
         )
-    rows = []
+    rows: list[Row] = []
     for name, card in seen.items():
-        found = {device: [] for device in DEVICES}
+        found: dict[str, list[dict[str, float]]] = {device: [] for device in DEVICES}
         for number in range(1, rounds + 1):
             for device, runs in found.items():
                 runs.append(_trained(name, device, number, environment))
@@ -55,7 +56,7 @@ def measure(rounds, environment, asked):
     return rows
 
 
-def _trained(name, device, seed, environment):
+def _trained(name: str, device: str, seed: int, environment: Environment) -> dict[str, float]:
     """The metrics of a run on all rows by the `seed`."""
     given = [
         "-p",
@@ -71,15 +72,18 @@ def _trained(name, device, seed, environment):
         "seed",
         str(seed),
     ]
-    printed([*WORKBOOK, "run", f"02_train_{name}", *given, "--no-progress"], environment | HERE)
+    printed(
+        [*WORKBOOK, "run", f"02_train_{name}", *given, "--no-progress"], {**environment, **HERE}
+    )
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
     client = MlflowClient()
     experiment = client.get_experiment_by_name(HERE["MLFLOW_EXPERIMENT_NAME"])
+    assert experiment  # the run has just made it
     (run,) = client.search_runs([experiment.experiment_id], max_results=1)
     return run.data.metrics
 
 
-def _row(name, device, card, runs):
+def _row(name: str, device: str, card: str, runs: Sequence[Mapping[str, float]]) -> Row:
     scores = [f"{each['validation_roc_auc']:.4f}" for each in runs]
     where = card if device == "cuda" else "the processor"
     told = (
