@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from Codes.comparison import leaderboard, saved_view, standings
+from Codes.comparison import leaderboard, standings
 from Codes.model_registry import demonstration, promotion, registry
 from Codes.problems import data
 from Codes.runs import tracking
+from Codes.seams import mlflow_seam
 from Codes.testing.testbed import fresh_store, write_problem
 
 MARGIN = """
@@ -76,7 +77,7 @@ def test_the_view_of_the_ui_is_written_where_runs_are_made_and_not_by_a_look(cal
 
     def views():
         tags = MlflowClient().get_experiment(experiment.experiment_id).tags
-        return [name for name in tags if name.startswith(saved_view.VIEW)]
+        return [name for name in tags if name.startswith(mlflow_seam.VIEW)]
 
     looked = standings.of(calls)
     assert looked.contestants and not views()

@@ -18,12 +18,13 @@ import pandas as pd
 import psutil
 import pytest
 
-from Codes.comparison import leaderboard, saved_view
+from Codes.comparison import leaderboard
 from Codes.ground import labels, manifest
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.problems import problem
 from Codes.runs import liveness
 from Codes.runs.Test_liveness import stop
+from Codes.seams import mlflow_seam
 from Codes.testing.cases import sampled
 from Codes.testing.testbed import (
     X,
@@ -359,7 +360,7 @@ def test_without_a_problem_the_metric_must_be_named_and_with_one_it_is_known(sto
     page = done.store.client.download_artifacts(parent_of(done).info.run_id, "leaderboard.html")
     assert "★ linear trial 0" in Path(page).read_text("utf-8"), "the verdict stands on the page"
     experiment = done.store.client.get_experiment(parent_of(done).info.experiment_id)
-    assert any(name.startswith(saved_view.VIEW) for name in experiment.tags)
+    assert any(name.startswith(mlflow_seam.VIEW) for name in experiment.tags)
 
 
 def as_table(runs):
