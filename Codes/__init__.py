@@ -23,6 +23,7 @@ WORDS = {
     "tracking": "runs",
     "training": "modeling",
     "validation": "judgement",
+    "verdicts": "monitoring",
 }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from Codes.figures import panels
 from Codes.figures.panels import styled
@@ -47,14 +48,48 @@ def course(table: pd.DataFrame, level: float, bound: float, metric: str, loss: s
     below.errorbar(places, table.score, reach, fmt="none", ecolor=panels.GREY, elinewidth=1)
     below.scatter(places, table.score, c=colors, s=26, zorder=3)
     below.set(ylabel=drawn(metric, 30), title="The metric, with its 95 % interval")
-    step = max(1, len(table) // 12)
-    below.set_xticks(
-        places[::step], [drawn(n, 12) for n in table.name[::step]], rotation=45, ha="right"
-    )
-    seen = [status for status in COLORS if status in set(table.status)]
-    handles = [plt.Line2D([], [], marker="o", linestyle="", color=COLORS[s], label=s) for s in seen]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(seen))
+    _windows_below(below, table.name)
+    handles = _statuses(table)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
+
+
+@styled
+def nothing(why: str) -> Figure:
+    """In the place of a figure: `why` there is none."""
+    return panels.nothing(why)
+
+
+@styled
+def evidence(table: pd.DataFrame, threshold: float) -> Figure:
+    """The evidence of harm after each window of `table` (name, status, evidence), and the `threshold` that alarms."""
+    if table.empty:
+        return panels.nothing("no window has been judged")
+    figure, axes = plt.subplots(figsize=(9, 2.8))
+    places = np.arange(len(table))
+    values = table.evidence.to_numpy(float).clip(min=1)  # less than at the start says nothing
+    axes.plot(places, values, color=panels.GREY, linewidth=1)
+    axes.scatter(places, values, c=[COLORS[s] for s in table.status], s=26, zorder=3)
+    axes.axhline(
+        threshold, color=panels.INK, linewidth=1, linestyle="--", label="harm from here on"
+    )
+    axes.set(yscale="log", ylabel="evidence", title="Is the loss above what is tolerated?")
+    _windows_below(axes, table.name)
+    handles = [*_statuses(table), *axes.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def _windows_below(axes: Axes, names: pd.Series) -> None:
+    """Name about twelve of the windows below `axes`."""
+    places = range(0, len(names), max(1, len(names) // 12))
+    axes.set_xticks(places, [drawn(names.iloc[i], 12) for i in places], rotation=45, ha="right")
+
+
+def _statuses(table: pd.DataFrame) -> list[Line2D]:
+    """A handle for a legend of each status in `table`."""
+    seen = [status for status in COLORS if status in set(table.status)]
+    return [Line2D([], [], marker="o", linestyle="", color=COLORS[s], label=s) for s in seen]
 
 
 @styled

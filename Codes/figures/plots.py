@@ -364,7 +364,7 @@ def epochs(course: pd.DataFrame, metric: str) -> Figure:
 
 @styled
 def flow() -> Figure:
-    """The workbook's lifecycle as a picture: what is there now in blue, what comes later in grey."""
+    """The workbook's lifecycle as a picture: what it begins with in orange, its notebooks in blue."""
     steps = [
         "problem.yaml\n+ table",
         "01 explore",
@@ -376,12 +376,7 @@ def flow() -> Figure:
     ]
     figure, axes = plt.subplots(figsize=(11, 2.6))
     for i, step in enumerate(steps):
-        later = i > 5
-        face, text = (
-            ("#ECEEF0", panels.INK)
-            if later
-            else (panels.MODEL if i else panels.ORANGE, "white" if i else panels.INK)
-        )
+        face, text = (panels.MODEL, "white") if i else (panels.ORANGE, panels.INK)
         axes.add_patch(FancyBboxPatch((i * 1.5, 0), 1.1, 0.6, "round,pad=0.05", fc=face, ec="none"))
         axes.text(i * 1.5 + 0.55, 0.3, step, ha="center", va="center", color=text, weight="bold")
         if i:

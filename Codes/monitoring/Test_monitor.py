@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from Codes.commands import cli
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import demonstration, promotion, registry
-from Codes.monitoring import backtest, judge, monitor, record
+from Codes.monitoring import backtest, judge, monitor, record, verdicts
 from Codes.problems import problem as problems
 from Codes.runs import tracking
 from Codes.testing.testbed import fresh_store
@@ -280,3 +280,38 @@ def test_a_history_that_is_too_short_is_one_line(shop):
         backtest.replay(problems.load(str(shop / "shop.yaml")), first="119d")
     with pytest.raises(WorkbookError, match="only what is split by time"):
         backtest.replay(problems.load("diabetes"))
+
+
+def test_a_page_shows_the_verdicts_with_their_numbers_and_a_replay(shop):
+    page = verdicts.of("shop")
+    windows = len(page.judged)
+    assert f"**shop version 1**, {windows} windows of 1d: " in page.news and windows >= 19
+    assert page.table().window.iloc[0] == "2020-04-10" and sum(page.summary().values()) == windows
+    scores = [each.score[0] for each in page.judged if each.window.is_over]
+    assert (
+        f"({max(scores):.3f}, 95 %" in page.words() and f"({min(scores):.3f}, 95 %" in page.words()
+    )
+    assert "the loss (brier score) is above the tolerated" in page.harm().lower()
+    assert len(page.moved()) and len(page.moved_figure().axes) == len(set(page.moved(9).column))
+    assert page.harm_figure().axes[0].get_ylabel() == "evidence"
+    replayed, said = verdicts.replay(problems.load(str(shop / "shop.yaml")), page, 1000)
+    assert replayed.sentence() in said and len(replayed.windows) >= 4
+    assert len(verdicts.replay_figure(replayed).axes) == 3
+
+
+def test_a_page_says_why_nothing_is_watched(shop):
+    assert shop.exists()
+    run = demonstration.finished_run("diabetes", "linear", is_scored=True)
+    registry.move("diabetes", "staging", promotion.register(run).number, None)
+    for name, why in (("nobody", "no registered model 'nobody'"), ("diabetes", "no request to")):
+        page = verdicts.of(name)
+        assert page.news.startswith("There is nothing to watch: ") and why in page.news
+        assert page.table().empty and page.moved().empty and page.gravest() is None
+        assert page.words() == page.harm() == verdicts.NOTHING and not any(page.summary().values())
+        assert [len(f.axes) for f in (page.figure(), page.moved_figure(), page.harm_figure())] == [
+            1
+        ] * 3
+        assert verdicts.replay(problems.load("diabetes"), page, 500) == (
+            None,
+            "Nothing is replayed.",
+        )

@@ -5,12 +5,13 @@ windows that follow. From that one square of losses (model × window) each polic
 hindsight by dynamic programming too (Mahadevan and Mathioudakis, Cost-aware retraining, 2024).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from Codes.figures import course
 from Codes.ground.errors import WorkbookError
@@ -137,27 +138,33 @@ def replay(  # pylint: disable=too-many-arguments,too-many-locals
             else np.sort(np.random.default_rng(seed).choice(known, rows, replace=False))
         )
         X, y = history.features.iloc[drawn], history.target.iloc[drawn]
-        fitted = models.build(problem, X, model, hyperparameters, seed).fit(X, y)
-        for later in range(number, len(history.windows)):
-            losses[number, later], scores[number, later], blocks[number, later] = _asked(
-                history, fitted, later
-            )
+        with threadpool_limits(1, user_api="blas"):  # a few rows: threads only wait
+            fitted = models.build(problem, X, model, hyperparameters, seed).fit(X, y)
+        later = range(number, len(history.windows))
+        for each, found in zip(later, _asked(history, fitted, later)):
+            losses[number, each], scores[number, each], blocks[number, each] = found
         say(f"{history.windows[number].name}: trained on {len(drawn):,} rows")
     return _told(history, losses, scores, blocks, price, model)
 
 
-def _asked(history: _History, fitted: object, number: int) -> tuple[float, float, np.ndarray]:
-    """(mean loss, deciding metric, mean loss of each day) of the model `fitted` in the window of that number."""
-    positions = rows_.capped(history.windows[number].rows, CAP)
+def _asked(  # pylint: disable=too-many-locals
+    history: _History, fitted: object, numbers: Sequence[int]
+) -> Iterator[tuple[float, float, np.ndarray]]:
+    """(mean loss, deciding metric, mean loss of each day) of the model `fitted` in each window of these `numbers`."""
+    taken = [rows_.capped(history.windows[number].rows, CAP) for number in numbers]
+    positions = np.concatenate(taken)  # asked once about all: most of the time goes by the call
     X, y = history.features.iloc[positions], history.target.iloc[positions]
     labels = trust.classes(fitted)
     by_score = history.problem.metric.name in evaluation.FROM_SCORES and labels is not None
     answers = evaluation.predictions(fitted, X, y, labels=not by_score)
     scale = float(history.target.std()) * 4 if labels is None else 1.0
     loss = asking.losses(answers, y, labels, scale)
-    days = history.times.iloc[positions].dt.floor("D")
-    means = loss.groupby(days.to_numpy()).mean().to_numpy()
-    return float(loss.mean()), paired.value(history.problem, answers, labels), means
+    days = history.times.iloc[positions].dt.floor("D").dt.tz_localize(None).to_numpy()
+    ends = np.cumsum([len(each) for each in taken])
+    for part in (slice(end - len(each), end) for each, end in zip(taken, ends)):
+        means = loss.iloc[part].groupby(days[part]).mean().to_numpy()
+        score = paired.value(history.problem, answers.iloc[part].reset_index(drop=True), labels)
+        yield float(loss.iloc[part].mean()), score, means
 
 
 def _told(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals

@@ -144,7 +144,7 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
     for check in sorted((ROOT / "Codes").glob("Check_*.py")):
         yield python(check.stem, str(check.relative_to(ROOT)))
     if any(NOTEBOOKS.glob("*.ipynb")):
-        # 04 and 05 look for what those before them have left
+        # 04 to 06 look for what those before them have left
         yield python("lifecycle", "-m", "Codes.commands.cli", "run", "--no-progress")
         nbval = ("--nbval-lax", "--nbval-sanitize-with", str(RESOURCES / "nbval_sanitize.cfg"))
         report = f"--junitxml={REPORT / 'notebooks.xml'}"

@@ -1,0 +1,203 @@
+"""The verdicts on a version in use, for a page: how each window went, what has moved, and whether that does harm.
+
+Where nothing can be watched it says why, and there is nothing to show.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from Codes.figures import course
+from Codes.ground.errors import WorkbookError, counted
+from Codes.ground.labels import number
+from Codes.monitoring import asked as asking, backtest, judge, monitor, record, windows
+from Codes.monitoring.backtest import Replayed
+from Codes.monitoring.judge import Judged
+from Codes.monitoring.monitor import Monitored
+from Codes.problems.problem import Problem
+
+TABLE = ["window", "status", "rows", "verdict"]
+MOVED = [
+    "column",
+    "what",
+    "moved",
+    "usually",
+    "at most",
+    "p",
+]  # shares of the rows; p for all columns at once
+
+NOTHING = "Nothing is watched."
+NAMED = 6  # windows in a sentence
+REPLAYED = 18  # windows of a replay at most, of which so many go by before it begins:
+BEFORE = 9
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What the watch over a version says; without `done` why there is none, in `news`."""
+
+    news: str
+    done: Monitored | None = None
+
+    @property
+    def judged(self) -> list[Judged]:
+        """The verdict on each window."""
+        return self.done.judged if self.done else []
+
+    def table(self) -> pd.DataFrame:
+        """A row a window: its status, and the verdict in words."""
+        found = record.as_table(self.judged).rename(columns={"name": "window"})
+        return found.assign(verdict=found.sentence)[TABLE]
+
+    def summary(self) -> dict[str, float]:
+        """{metric: how many windows have each status}, for MLflow."""
+        counts = Counter(each.status for each in self.judged)
+        return {f"windows_{status}": float(counts[status]) for status in judge.ORDER}
+
+    def figure(self) -> Figure:
+        """The course: p, loss and metric of each window."""
+        return self.done.figure() if self.done else course.nothing(self.news)
+
+    def words(self) -> str:
+        """The metric in its best and its worst window, in words."""
+        over = [each for each in self.judged if each.window.is_over]
+        scored = [(each.score[0], each) for each in over if each.score is not None]
+        if self.done is None:
+            return NOTHING
+        if not scored:
+            return "No window that is over has a metric: its truth is not known."
+        metric = self.done.profile.reference.problem.metric
+        order = sorted(scored, key=lambda pair: pair[0], reverse=metric.direction == "maximize")
+        (_, best), (_, worst) = order[0], order[-1]
+        return (
+            f"Of {counted(len(scored), 'window')} the truth is known. The {metric.name} is best in the one that begins "
+            f"at {_scored(best)}, worst in that of {_scored(worst)}."
+        )
+
+    def gravest(self) -> Judged | None:
+        """The window to look at first: of the gravest status, the strangest; None where none was compared."""
+        compared = [each for each in self.judged if len(each.drift.columns)]
+        return max(compared, key=_gravity, default=None)
+
+    def moved(self, most: int = 6) -> pd.DataFrame:
+        """The columns of the gravest window, the strangest first: which share of the rows has moved."""
+        window = self.gravest()
+        if window is None:
+            return pd.DataFrame(columns=MOVED)
+        return window.drift.columns.head(most).set_axis(MOVED, axis=1).round(3)
+
+    def moved_figure(self) -> Figure:
+        """The strangest columns of the gravest window, beside the reference."""
+        window = self.gravest()
+        if self.done is None or window is None:
+            return course.nothing("no window could be held against the reference")
+        reference = self.done.profile.reference
+        names = list(dict.fromkeys(window.drift.columns.column))[: course.MOST]
+        return course.moved(reference.rows, window.frame, names, reference.words)
+
+    def harm(self) -> str:
+        """Whether the version does harm, in words, with the loss and what is tolerated."""
+        known = [each for each in self.judged if each.blocks.size]
+        if self.done is None:
+            return NOTHING
+        if not known:
+            return "Harm cannot be judged: the truth is not known."
+        reference, policy = self.done.profile.reference, self.done.policy
+        above = [each.window.name for each in known if each.metrics["loss"] > reference.bound]
+        harmed = [each.window.name for each in known if each.evidence >= policy.threshold]
+        most, needed = max(known, key=_evidence), number(policy.threshold)
+        found = (
+            f"The evidence first reaches the {needed} that the budget asks for in {harmed[0]}: that is harm, in "
+            f"{counted(len(harmed), 'window')}."
+            if harmed
+            else f"The evidence comes to {number(most.evidence)} in {most.window.name} and never reaches the {needed} "
+            "that the budget asks for: no harm is shown."
+        )
+        loss = asking.loss_name(reference.problem, reference.scale)
+        return (
+            f"The loss ({loss}) is above the tolerated {number(reference.bound)} in {len(above)} of "
+            f"{counted(len(known), 'window')}{_named(above)}. {found}"
+        )
+
+    def harm_figure(self) -> Figure:
+        """The evidence of harm after each window, and how much of it alarms."""
+        if self.done is None:
+            return course.nothing(self.news)
+        return course.evidence(record.as_table(self.judged), self.done.policy.threshold)
+
+
+def _gravity(each: Judged) -> tuple[float, ...]:
+    return (judge.ORDER.index(each.status), -each.drift.p)
+
+
+def _evidence(each: Judged) -> float:
+    return each.evidence
+
+
+def _named(names: list[str]) -> str:
+    more = ", …" if len(names) > NAMED else ""
+    return f" ({', '.join(names[:NAMED])}{more})" if names else ""
+
+
+def _scored(each: Judged) -> str:
+    value, low, high = each.score or (float("nan"),) * 3
+    return f"{each.window.name} ({value:.3f}, 95 %: {low:.3f} to {high:.3f})"
+
+
+def of(name: str) -> Verdicts:
+    """Watch the version of the model `name` that is in production (or staging) over what came after its training.
+
+    The same as `workbook monitor`: each window is a run in the experiment `<problem>-monitoring`.
+    """
+    try:
+        done = monitor.monitor(name)
+    except WorkbookError as error:
+        return Verdicts(f"There is nothing to watch: {error.message}")
+    counts = Counter(each.status for each in done.judged)
+    told = ", ".join(f"{counts[status]} {status}" for status in judge.ORDER if counts[status])
+    window = done.profile.reference.window
+    news = f"**{done.version}**, {counted(len(done.judged), 'window')} of {window}: {told}."
+    return Verdicts("\n\n".join([news, *(f"*{note}.*" for note in done.notes)]), done)
+
+
+def replay(problem: Problem, verdicts: Verdicts, rows: int) -> tuple[Replayed | None, str]:
+    """(history replayed in long windows by linear models of so many `rows`; what it says, or why there is none)."""
+    if verdicts.done is None or not rows:
+        return None, "Nothing is replayed."
+    size = _replayed_window(verdicts.done)
+    if size is None:
+        return None, "Nothing is replayed: the windows go by rows, not by time."
+    policy = problem.monitoring.model_copy(update={"window": f"{size}h"})
+    try:
+        replayed = backtest.replay(
+            problem.model_copy(update={"monitoring": policy}),
+            model="linear",
+            rows=rows,
+            first=f"{BEFORE * size}h",
+        )
+    except WorkbookError as error:
+        return None, f"Nothing is replayed: {error.message}"
+    scores = replayed.table.set_index("policy").score
+    return replayed, (
+        f"In windows of {size / 24:g} days from {replayed.windows[0]} on: a linear model that is never trained again "
+        f"has a mean {problem.metric.name} of {scores['never']:.3f}; trained in every window, of "
+        f"{scores['every window']:.3f}. In all, {replayed.sentence()}."
+    )
+
+
+def _replayed_window(done: Monitored) -> int | None:
+    """How many hours a window of the replay has: as many of the watch's as leave few; None where these go by rows."""
+    reference, last = done.profile.reference, done.watched.windows[-1]
+    size = windows.length(reference.window)
+    if reference.times is None or isinstance(size, int):
+        return None
+    whole = (last.end - reference.times.min()) / size
+    return int(np.ceil(whole / REPLAYED) * size / pd.Timedelta("1h"))
+
+
+def replay_figure(replayed: Replayed | None) -> Figure:
+    """The metric by policy over the windows, and what training again saves."""
+    return backtest.as_figure(replayed) if replayed else course.nothing("nothing was replayed")
