@@ -2,7 +2,9 @@
 
 # pylint: disable=missing-function-docstring,protected-access
 
+import itertools
 import os
+import signal
 
 import mlflow
 import numpy as np
@@ -16,8 +18,8 @@ from Codes.ground.errors import WorkbookError
 from Codes.model_registry import demonstration, promotion, registry
 from Codes.monitoring import backtest, judge, monitor, record, verdicts
 from Codes.problems import problem as problems
-from Codes.runs import tracking
-from Codes.testing.testbed import fresh_store
+from Codes.runs import liveness, tracking
+from Codes.testing.testbed import FORKS, fresh_store
 
 DAYS, ROWS = 120, 100  # to train, to validate and to test on; rows of a day
 FILE = """
@@ -110,6 +112,96 @@ def test_the_same_window_again_is_the_same_run_and_no_news(shop):
     assert [k.run_id for k in first.kept] == [k.run_id for k in again.kept]
     assert not any(k.is_new for k in again.kept)
     assert len(again.told) == 1
+
+
+def alone(uri, table, method="", call=0):
+    """Be a process that watches the `table`; killed at that `call` of the Keeper's `method`, where one is named."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    tracking.use_store()
+    if method:
+        setattr(record.Keeper, method, killed_at(call, getattr(record.Keeper, method)))
+    monitor.monitor("shop", table=table)
+
+
+def killed_at(call, function):
+    """`function`, of whose calls that one kills the process."""
+    calls = itertools.count(1)
+
+    def counted(*arguments):
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+
+    return counted
+
+
+def begun(shop, name, *killed):
+    """The process that watches the table of that name."""
+    arguments = (os.environ["MLFLOW_TRACKING_URI"], shop / f"{name}.parquet", *killed)
+    process = FORKS.Process(target=alone, args=arguments)
+    process.start()
+    return process
+
+
+def check_each_once(done):
+    """Check that each window of `done` has one run, which is finished and whole, and one point of the course."""
+    client = MlflowClient()
+    of_window: dict[str, list] = {}
+    for run in client.search_runs([done.keeper.experiment]):
+        of_window.setdefault(run.data.tags.get(record.WINDOW, ""), []).append(run)
+    (course,) = of_window[record.COURSE]
+    points = client.get_metric_history(course.info.run_id, "course/p")
+    for step, kept in enumerate(done.kept):
+        (run,) = of_window[kept.judged.window.name]
+        assert run.info.status == "FINISHED" and liveness.ERROR not in run.data.tags
+        assert len(client.get_metric_history(run.info.run_id, "rows")) == 1
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert files >= {"window.html", "columns.csv"}
+        ends = int(kept.judged.window.end.timestamp() * 1000)
+        assert [p.step for p in points if p.timestamp == ends] == [step]
+    assert course.info.status == "FINISHED" and liveness.ERROR not in course.data.tags
+
+
+def test_two_at_once_leave_each_window_once(shop):
+    later(6, seed=20).assign(day=lambda f: f.day + pd.Timedelta("366D")).to_parquet(
+        shop / "both.parquet"
+    )
+    both = [begun(shop, "both") for _ in range(2)]
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    done = monitor.monitor("shop", table=shop / "both.parquet")
+    assert not any(kept.is_new for kept in done.kept)
+    check_each_once(done)
+
+
+@pytest.mark.parametrize(
+    "year, method, call",
+    [
+        pytest.param(2, "_create", 3, marks=pytest.mark.soak, id="runs are made"),
+        pytest.param(3, "page", 3, id="a window is written"),
+        pytest.param(4, "_course", 1, id="windows are written and their course is not"),
+    ],
+)
+def test_killed_midway_the_same_command_completes(shop, year, method, call):
+    rows = later(5, seed=20 + year)
+    rows.day += pd.Timedelta(f"{366 * year}D")
+    rows.to_parquet(shop / f"killed{year}.parquet")
+    process = begun(shop, f"killed{year}", method, call)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    check_each_once(monitor.monitor("shop", table=shop / f"killed{year}.parquet"))
+
+
+def test_a_table_without_the_rows_that_were_scored_is_told(shop):
+    path = shop / "shop.parquet"
+    before = path.read_bytes()
+    try:
+        stream(DAYS, seed=99).to_parquet(path)
+        notes = monitor.prepared("shop")[2].notes
+    finally:
+        path.write_bytes(before)
+    assert any("harm cannot be found" in note for note in notes), notes
 
 
 def test_a_drift_without_harm_names_its_column(shop):

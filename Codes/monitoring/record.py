@@ -23,7 +23,7 @@ from Codes.monitoring.quality import Quality
 from Codes.monitoring.reference import Profile
 from Codes.monitoring.watched import Watched
 from Codes.runs import identity, liveness, tracking
-from Codes.stores.store import all_runs
+from Codes.stores.store import all_runs, alone
 
 VERSION = "mlflow.workbook.monitor.version"
 WINDOW = "mlflow.workbook.monitor.window"  # of a window's run: its name; of the course: COURSE
@@ -58,7 +58,11 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         )
 
     def keep(self, judged: list[Judged]) -> list[Kept]:
-        """Keep what was found; a window that is as it was is left alone."""
+        """Keep what was found; a window that is as it was is left alone. Of two at once the second finds it kept."""
+        with alone(f"monitor-{self.version.name}"):
+            return self._keep(judged)
+
+    def _keep(self, judged: list[Judged]) -> list[Kept]:
         runs = self._runs([COURSE, *(each.window.name for each in judged)])
         parent = runs[COURSE]
         kept = []
@@ -66,8 +70,10 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
             # pictures take a second: of an alarm's first window and of the last one
             drawn = step == len(judged) - 1 or each.status != judged[step - 1].status
             kept.append(self._window(each, runs[each.window.name], step, drawn))
-        if any(each.is_new for each in kept) or parent.info.status != "FINISHED":
-            self._course(judged, parent.info.run_id, [each.is_new for each in kept])
+        # not by what is new: a kill may have come between the windows and their course
+        content = _digest([_content(each) for each in judged])
+        if parent.info.status != "FINISHED" or parent.data.tags.get(CONTENT) != content:
+            self._course(judged, parent.info.run_id, content)
         return kept
 
     def _runs(self, names: list[str]) -> dict[str, Run]:
@@ -118,11 +124,16 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
             self.client.log_figure(run_id, figure, "moved.png")
         # last, so that what a kill left half done is done again
         self.client.set_tag(run_id, CONTENT, content)
-        liveness.set_status(
-            self.client, run_id, "FINISHED", f"{self.about} {each.window.name} {each.status}"
-        )
-        liveness.forget(self.client, run)
+        self._finish(run_id, f"{each.window.name} {each.status}")
         return Kept(each, run_id, True, before)
+
+    def _finish(self, run_id: str, title: str) -> None:
+        """Let the run be finished, whatever was said of it when a killed command had left it."""
+        liveness.set_status(self.client, run_id, "FINISHED", f"{self.about} {title}")
+        run = self.client.get_run(run_id)
+        liveness.forget(self.client, run)
+        for tag in {liveness.CLOSED, liveness.ERROR} & run.data.tags.keys():
+            self.client.delete_tag(run_id, tag)
 
     def _note(self, each: Judged, before: str) -> str:
         changed = before and before != each.status
@@ -133,12 +144,11 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         ]
         return "\n".join(lines)[:4900]
 
-    def _course(self, judged: list[Judged], run_id: str, new: list[bool]) -> None:
+    def _course(self, judged: list[Judged], run_id: str, content: str) -> None:
         """The course of the version: metrics by window, which the UI draws, and a picture."""
         points = [
             Metric(f"course/{m.key}", m.value, _moment(each), step)
-            for step, (each, is_new) in enumerate(zip(judged, new))
-            if is_new
+            for step, each in enumerate(judged)
             for m in _metrics(each, step)
             if m.key in ("p", "loss", "evidence", "alarm", "score")
         ]
@@ -149,8 +159,8 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         self.client.set_tag(
             run_id, liveness.NOTE, "\n".join(f"- {j.sentence}" for j in judged[-12:])[:4900]
         )
-        liveness.set_status(self.client, run_id, "FINISHED", f"{self.about} course")
-        liveness.forget(self.client, self.client.get_run(run_id))
+        self.client.set_tag(run_id, CONTENT, content)
+        self._finish(run_id, COURSE)
 
     def figure(self, judged: list[Judged]) -> "course.Figure":
         """The course as a figure."""
@@ -218,6 +228,10 @@ def _content(each: Judged) -> str:
         each.labelled,
         sorted(each.metrics.items()),
     ]
+    return _digest(told)
+
+
+def _digest(told: list[Any]) -> str:
     return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:16]
 
 

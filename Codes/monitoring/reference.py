@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from Codes.ground.errors import WorkbookError
+from Codes.ground.errors import WorkbookError, counted
 from Codes.judgement import validation
 from Codes.model_registry import examination, promotion
 from Codes.model_registry.registry import Version
@@ -117,7 +117,8 @@ def of(version: Version, loaded: Loaded) -> Reference:  # pylint: disable=too-ma
             "model by validation.score."
         )
     frame = table.load(trained.rows, trained.seed)
-    held, answers = validation.predicted(problem, frame, pd.read_parquet(io.BytesIO(kept)))
+    scored = pd.read_parquet(io.BytesIO(kept))
+    held, answers = validation.predicted(problem, frame, scored)
     truth = data.target(held, problem)
     scale = _scale(answers, truth) if loaded.labels is None else 1.0
     losses = asking.losses(answers, truth, loaded.labels, scale)
@@ -125,15 +126,25 @@ def of(version: Version, loaded: Loaded) -> Reference:  # pylint: disable=too-ma
         held[problem.time]
     )
     blocks = data.blocks(held, problem) if by_time else np.arange(len(held)) // BLOCK
-    found = Reference(
-        problem, held, None, frozenset(), losses.groupby(blocks).mean().to_numpy(), scale, pd.NaT
-    )
+    means = losses.groupby(blocks).mean().to_numpy()
+    notes = _lost(int((scored.repeat == 0).sum()), len(held), len(means))
+    found = Reference(problem, held, None, frozenset(), means, scale, pd.NaT, notes)
     if by_time:
         return _by_time(found, table, trained, loaded)
     watched = data.features(held, problem)[list(loaded.kinds)].join(
         asking.answer_columns(problem, answers, loaded.labels)
     )
     return _watched(replace(found, rows=watched.reset_index(drop=True)), loaded)
+
+
+def _lost(scored: int, found: int, blocks: int) -> tuple[str, ...]:
+    """What has to be known where rows that the version was scored on are no longer in the table, else nothing."""
+    if found == scored and blocks > 1:
+        return ()
+    told = f"{counted(scored - found, 'row')} of the {scored:,} that the version was scored on are not in the table now"
+    if blocks < 2:
+        return (f"{told}: its loss at promotion is not known, so that harm cannot be found",)
+    return (f"{told}: its loss at promotion is taken from the others",)
 
 
 def _by_time(  # pylint: disable=too-many-locals
@@ -166,7 +177,7 @@ def _by_time(  # pylint: disable=too-many-locals
     if unseen:
         watched = watched.join(asking.answer_columns(problem, asked.answers, loaded.labels))
     else:
-        notes = (
+        notes += (
             "the model was fitted on most rows of its training period, whose answers it knows: the prediction is not "
             "watched (train on fewer rows than there are to watch it)",
         )

@@ -1,15 +1,14 @@
 """A version trained again, as of a day: by the same notebook and parameters, to staging, and through the gate if asked.
 
-What was trained for a day is known by its fingerprint, so that the same command again trains nothing; two at once wait
-for each other.
+What was trained for a day is known by its run's notebook and parameters, so that the same command again trains nothing;
+two at once wait for each other, and for the training of one that was killed.
 """
 
-import contextlib
 import datetime
-import fcntl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -19,8 +18,9 @@ from Codes.ground.errors import WorkbookError, first_line
 from Codes.model_registry import promotion, registry
 from Codes.model_registry.registry import Version
 from Codes.monitoring import judge, monitor as monitoring
-from Codes.problems import problem as problems
+from Codes.problems import data, problem as problems, rows
 from Codes.runs import identity, tracking
+from Codes.stores import store
 
 GRAVE = ("harm",)  # what has a model trained again by policy: drift without harm informs
 
@@ -61,6 +61,8 @@ def retrain(  # pylint: disable=too-many-locals
     why = "asked for"
     if by_policy or not day:
         done = monitoring.monitor(name, say=say)
+        for note in done.notes:
+            say(f"Note: {note}")
         over = [each for each in done.judged if each.window.is_over]
         status = judge.worst([each for each in over if each.status in GRAVE])
         if by_policy and status not in GRAVE:
@@ -71,21 +73,34 @@ def retrain(  # pylint: disable=too-many-locals
         why = harmed[-1].sentence if by_policy else why
         day = day or str((over[-1].window.end if over else done.profile.reference.begin).date())
     wanted = _date(day)
-    if known is not None and wanted <= known:
+    if known is not None and wanted < known:
         return Retrained(
-            None, f"{version} was trained as of {known} already, and {wanted} is no later day"
+            None, f"{version} was trained as of {known} already, and {wanted} is an earlier day"
         )
-    with _alone(version.name):
-        run_id = _trained(version, f"{base}@{wanted}", say)
+    with store.alone(f"retrain-{version.name}") as lock:
+        run_id = _trained(version, f"{base}@{wanted}", lock, say)
         new = promotion.register(run_id, version.name)
-    told = f"trained again as of {wanted}, instead of {version}: {why}"[:900]
-    if registry.pointed(new.name, "production") == new.number:
-        return Retrained(new, "it is in production already", True)
-    if registry.pointed(new.name, "staging") != new.number:
-        promotion.promote(new.name, "staging", new.number, why=told)
-    if to_production:
-        promotion.promote(new.name, "production", new.number, why=told)
-    return Retrained(new, told, to_production)
+        if new.number == version.number:
+            told = f"trained as of {wanted}"
+        else:
+            told = f"trained again as of {wanted}, instead of {version}: {why}"[:900]
+        return _moved(new, told, to_production)
+
+
+def _moved(version: Version, told: str, to_production: bool) -> Retrained:
+    """Put the `version` into staging, then through the gate if asked; what is done already is left as it is."""
+    name, number = version.name, version.number
+    if registry.pointed(name, "production") == number:
+        return Retrained(version, "it is in production already", True)
+    if registry.pointed(name, "staging") != number:
+        promotion.promote(name, "staging", number, why=told)
+    if not to_production:
+        return Retrained(version, told)
+    # to ask the gate again is one more look at the test rows
+    if promotion.gate_said(version) == "refused":
+        raise WorkbookError(promotion.attempt(version, "production")[1])
+    promotion.promote(name, "production", number, why=told)
+    return Retrained(version, told, True)
 
 
 def _date(day: str) -> datetime.date:
@@ -95,33 +110,50 @@ def _date(day: str) -> datetime.date:
         raise WorkbookError(f"'{day}' is no day; write 2013-12-30") from None
 
 
-@contextlib.contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Be the only one on this machine that trains the model `name` again; whoever comes second waits, and finds it."""
-    folder = paths.ROOT / ".cache"
-    folder.mkdir(exist_ok=True)
-    with (folder / f"retrain-{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _trained(version: Version, problem: str, lock: int, say: Callable[[str], object]) -> str:
+    """The id of the finished run that trains as the one of `version` did, on the `problem` of a day.
 
-
-def _trained(version: Version, problem: str, say: Callable[[str], object]) -> str:
-    """The id of the finished run that trains as the one of `version` did, on the `problem` of a day."""
+    The training holds the `lock`, too: where this process is killed, the next one waits for it.
+    """
     run = MlflowClient().get_run(version.run_id)
     notebook = run.data.tags[identity.NOTEBOOK]
     given = {k: v for k, v in run.data.params.items() if k != "problem"}
     if found := _like(problem, notebook, given):
         say(f"{notebook} was run on {problem} before: {found}")
         return found
+    _check_rows(problem)
     say(f"{notebook} on {problem}")
     command = [sys.executable, "-m", "Codes.commands.cli", "run", notebook, "--no-progress"]
     for name, value in {"problem": problem, **given}.items():
         command += ["-p", name, value]
-    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryFile("w+") as log:  # a pipe would break with this process
+        done = subprocess.run(
+            command,
+            cwd=paths.ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            check=False,
+            pass_fds=[lock],
+        )
+        log.seek(0)
+        told = [line for line in log if line.strip()][-1:] or ["no word"]
     if done.returncode or not (found := _like(problem, notebook, given)):
-        told = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no word"]
         raise WorkbookError(f"{notebook} on {problem} failed: {first_line(told[0])}")
     return found
+
+
+def _check_rows(problem: str) -> None:
+    """Refuse a day as of which nothing is there to train on, to validate or to test: before a kernel starts."""
+    asked = problems.load(problem)
+    part = data.Table.of(asked, sound=False).part
+    uses = {rows.TRAIN: "to train on", rows.VALIDATION: "to validate", rows.TEST: "to test"}
+    for which, use in uses.items():
+        if not (part == which).any():
+            recent = f"the last {asked.monitoring.recent} days before it test, as many before them validate"
+            raise WorkbookError(
+                f"{problem}: the table has no row {use} ({recent}): name another day: --as-of DAY"
+            )
 
 
 def _like(problem: str, notebook: str, given: dict[str, str]) -> str | None:

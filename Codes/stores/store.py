@@ -1,11 +1,13 @@
 """The tracking store: one absolute address for every way of running, sound before anything uses it."""
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -92,6 +94,20 @@ def _open_sqlite(uri: str, wait: float) -> None:
             with FileLock(_lock(path), timeout=wait):
                 if not _is_ready(path, wait):
                     _create(path)
+
+
+@contextlib.contextmanager
+def alone(what: str) -> Iterator[int]:
+    """Be the only one on this machine that does `what` in the store, for however long; whoever comes second waits.
+
+    Yields the lock's file descriptor: a process that inherits it holds the lock, too, though this one is killed.
+    """
+    folder = ROOT / ".cache"
+    folder.mkdir(exist_ok=True)
+    name = f"{what}-{zlib.crc32(open_store().encode()):08x}.lock"
+    with (folder / name).open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
 
 
 def _lock(path: Path) -> str:

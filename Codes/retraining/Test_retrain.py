@@ -1,0 +1,160 @@
+"""A model trained again: as of a day, by policy, twice at once, killed, refused; with real runs and a registry."""
+
+# pylint: disable=missing-function-docstring
+
+import json
+import os
+import signal
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from Codes.commands import cli
+from Codes.model_registry import demonstration, promotion, registry
+from Codes.monitoring.Test_monitor import FILE, stream
+from Codes.runs import tracking
+from Codes.seams import python_seam
+from Codes.testing.testbed import (
+    FORKS,
+    WORKBOOK,
+    Execution,
+    Store,
+    become,
+    clean_environment,
+    fresh_store,
+    wait_for,
+)
+
+DAY = "2020-04-15"  # 105 days after the first row
+LEARNED = 7700  # rows of the days before it, but for the last 28, which validate and test
+QUIET = stream(120)
+# a high price means the contrary for longer than before, and then again what it meant
+TURNED = [
+    QUIET[QUIET.day < "2020-04-20"],
+    stream(140, 1, "2020-04-20", turned=-1.0),
+    stream(30, 2, "2020-09-07"),
+]
+
+
+@pytest.fixture(name="shop", scope="module")
+def fixture_shop(testbed, tmp_path_factory):  # pylint: disable=unused-argument
+    """The store in which version 1 of a problem's model is in production; the problem lies in its folder."""
+    folder = tmp_path_factory.mktemp("shop")
+    QUIET.to_parquet(folder / "shop.parquet")
+    text = FILE.replace("window: 1d, budget: 52", "window: 7d, budget: 10, recent: 14")
+    (folder / "shop.yaml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", fresh_store(folder))
+        tracking.use_store()
+        run = demonstration.finished_run(str(folder / "shop.yaml"), "linear", is_scored=True)
+        registry.move("shop", "production", promotion.register(run).number, None)
+        yield Store(os.environ["MLFLOW_TRACKING_URI"], folder)
+    mlflow.set_tracking_uri(None)
+
+
+def retrain(*options):
+    """The command's result in this process."""
+    return CliRunner().invoke(cli.main, ["retrain", "shop", *options])
+
+
+def started(shop, name, *options):
+    """The command under way in a process of its own."""
+    folder, log = shop.folder_of(name), shop.folder / f"{name}.log"
+    variables = clean_environment() | {"MLFLOW_TRACKING_URI": shop.uri}
+    arguments = (WORKBOOK, ["retrain", "shop", *options], variables, folder, log)
+    process = FORKS.Process(target=become, args=(*arguments, python_seam.forkserver_address()))
+    process.start()
+    return Execution(shop, name, process, folder, log)
+
+
+def trainings(shop, day):
+    return shop.runs(f"{shop.folder / 'shop.yaml'}@{day}")
+
+
+def reasons():
+    return [(m.alias, m.after, m.why) for m in registry.settled("shop") if m.after != 1]
+
+
+def slope(number):
+    """Whether version `number` takes a high price for a better chance (1) or a worse one (-1)."""
+    loaded = registry.load(registry.find(f"shop/{number}"))
+    low, high = (loaded.example.iloc[:1].assign(price=price) for price in (-1.0, 1.0))
+    first, second = (pd.DataFrame(loaded.answers(row)).iloc[0, -1] for row in (low, high))
+    return np.sign(second - first)
+
+
+def test_killed_while_it_trains_then_twice_at_once_and_again_is_one_training(shop):
+    now = ["--when", "now", "--as-of", DAY]
+    killed = started(shop, "killed", *now)
+    wait_for(lambda: trainings(shop, DAY), killed)
+    killed.signal(signal.SIGKILL)
+    killed.finish()
+    both = [started(shop, name, *now) for name in ("one", "other")]
+    for each in both:
+        assert each.finish().code == 0, each.printed
+        assert "shop version 2 is in staging: trained again as of 2020-04-15" in each.printed
+    again = retrain(*now)
+    assert again.exit_code == 0 and "shop version 2 is in staging" in again.stdout
+    # as where nothing is in production, and a kill came before the gate
+    itself = CliRunner().invoke(cli.main, ["retrain", "shop/2", *now])
+    assert itself.stdout == "shop version 2 is in staging: trained as of 2020-04-15\n"
+    (run,) = trainings(shop, DAY)
+    assert run.info.status == "FINISHED"
+    was = MlflowClient().get_run(registry.find("shop/1").run_id).data.params
+    kept = run.data.params
+    assert {**kept, **was, "problem": kept["problem"]} == kept and kept["model"] == "linear"
+    learned = [
+        json.loads(each.dataset.profile)["num_rows"]
+        for each in run.inputs.dataset_inputs
+        if "training" in {tag.value for tag in each.tags}
+    ]
+    assert learned == [LEARNED]
+    assert [v.number for v in registry.versions("shop")] == [2, 1]
+    assert registry.aliases("shop") == {"production": 1, "staging": 2}
+    why = "trained again as of 2020-04-15, instead of shop version 1: asked for"
+    assert reasons() == [("staging", 2, why)]
+
+
+def test_by_policy_a_quiet_stream_trains_nothing(shop):
+    QUIET.to_parquet(shop.folder / "shop.parquet")
+    before, versions = registry.aliases("shop"), len(registry.versions("shop"))
+    done = retrain("--when", "policy")
+    assert done.exit_code == 0 and "no window shows harm" in done.stdout
+    assert registry.aliases("shop") == before and len(registry.versions("shop")) == versions
+
+
+def test_by_policy_harm_trains_and_what_the_gate_refuses_leaves_production(shop):
+    pd.concat(TURNED).to_parquet(shop.folder / "shop.parquet")
+    done = retrain("--production")
+    assert done.exit_code == 1 and "is not promoted" in done.output, done.output
+    newest = registry.versions("shop")[0]
+    assert registry.aliases("shop") == {"production": 1, "staging": newest.number}
+    staged, refused = reasons()[-2:]
+    assert staged[:2] == ("staging", newest.number) and "tolerated are" in staged[2]
+    assert refused[:2] == ("production", newest.number)
+    assert slope(1) == 1 and slope(newest.number) == -1
+    looks = len(shop.runs())
+    day = registry.find(f"shop/{newest.number}").problem.rpartition("@")[2]
+    again = retrain("--when", "now", "--as-of", day, "--production")
+    assert again.exit_code == 1 and "was refused by the gate before" in again.output
+    assert len(shop.runs()) == looks and registry.pointed("shop", "production") == 1
+
+
+@pytest.mark.parametrize(
+    "day, said",
+    [
+        ("2020-02-30", "is no day"),
+        ("yesterday", "is no day"),
+        ("1999-01-01", "no row to train on"),
+        ("2099-01-01", "no row to validate"),
+    ],
+)
+def test_a_day_that_cannot_be_is_one_line_and_no_version(shop, day, said):
+    before, runs = registry.versions("shop"), len(shop.runs())
+    done = retrain("--when", "now", "--as-of", day)
+    assert done.exit_code == 1 and said in done.output and "Traceback" not in done.output
+    assert registry.versions("shop") == before and len(shop.runs()) == runs
