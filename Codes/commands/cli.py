@@ -521,7 +521,7 @@ def builds_model(path: Path, names: Iterable[str]) -> bool:
 
 
 def short_models() -> dict[str, str]:
-    """{short name: its classifier} of Codes/modeling/models.py, read without importing it, which takes seconds."""
+    """{short name: an estimator of it} of Codes/modeling/models.py, read without importing it, which takes seconds."""
     tree = ast.parse((ROOT / "Codes" / "modeling" / "models.py").read_text("utf-8"))
     (table,) = [
         node.value
@@ -529,7 +529,7 @@ def short_models() -> dict[str, str]:
         if isinstance(node, ast.Assign) and "SHORT" in ast.unparse(node.targets[0])
     ]
     assert isinstance(table, ast.Dict)
-    return {name: by_task["classification"][0] for name, by_task in ast.literal_eval(table).items()}
+    return {name: next(iter(each.values()))[0] for name, each in ast.literal_eval(table).items()}
 
 
 def is_installed(model: str) -> bool:
