@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,7 @@ import click
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 
-STARTING = 120.0  # seconds until the server answers; it imports much
-ENDING = 30.0
+ENDING = 30.0  # seconds
 SCREENS = (
     "DISPLAY",
     "WAYLAND_DISPLAY",
@@ -44,6 +42,7 @@ def ui(problem: str, port: int, opens: bool | None) -> None:
       workbook ui
       workbook ui diabetes --port 5001
     """
+    from Codes.serving import client
     from Codes.stores import store
 
     uri = store.open_store()
@@ -57,7 +56,8 @@ def ui(problem: str, port: int, opens: bool | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):  # they end it in order, too
         signal.signal(number, signal.default_int_handler)
     with _server(uri, port, log) as server:
-        _wait(server, url, log)
+        if not client.comes_up(server, f"{url}/health"):
+            raise WorkbookError(f"the UI's server did not start: {_last_line(log)}")
         address = f"{url}/{landing(problem)}"
         click.echo(f"MLflow UI: {address}\n(Ctrl-C ends it; what it logs: {os.path.relpath(log)})")
         if opens or (opens is None and sys.stdout.isatty() and _has_screen()):
@@ -113,19 +113,6 @@ def _server(uri: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]
             process.wait(ENDING)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Wait until the `server` answers at `url`; a WorkbookError with the last line of its `log` where it does not."""
-    import requests
-
-    end = time.monotonic() + STARTING
-    while time.monotonic() < end and server.poll() is None:
-        with contextlib.suppress(requests.RequestException):
-            if requests.get(f"{url}/health", timeout=5).ok:
-                return
-        time.sleep(0.1)
-    raise WorkbookError(f"the UI's server did not start: {_last_line(log)}")
 
 
 def _has_screen() -> bool:

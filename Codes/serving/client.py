@@ -64,14 +64,21 @@ class Nobody:
 
 def wait(process: apart.Fork | subprocess.Popen[bytes], url: str, log: Path) -> None:
     """Wait until the server `process` answers at `url`; a WorkbookError tells the last line of the file `log`."""
+    if comes_up(process, f"{url}/ping"):
+        return
+    told = log.read_text("utf-8", "replace").strip().splitlines() or ["no word"]
+    raise WorkbookError(f"the server did not start: {told[-1].removeprefix('Error: ')}")
+
+
+def comes_up(process: apart.Fork | subprocess.Popen[bytes], address: str) -> bool:
+    """Whether the server `process` answers at `address`, for which it is waited; False once it has ended."""
     end = time.monotonic() + STARTING
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(requests.RequestException):
-            if requests.get(f"{url}/ping", timeout=5).ok:
-                return
+            if requests.get(address, timeout=5).ok:
+                return True
         time.sleep(0.1)
-    told = log.read_text("utf-8", "replace").strip().splitlines() or ["no word"]
-    raise WorkbookError(f"the server did not start: {told[-1].removeprefix('Error: ')}")
+    return False
 
 
 def free_port() -> int:
