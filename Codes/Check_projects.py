@@ -1,7 +1,6 @@
 """MLflow Projects: one command runs a notebook as an entry point, and makes one run, not two.
 
 $ python Codes/Check_projects.py
-entry points: compare, explore, main, promote, run, serve, start_here, train, train_tensorflow, train_torch
 train: FINISHED, model=dummy, problem=breast_cancer, seed=3
 notebook: 02_train, in the experiment breast_cancer
 in Default: mlflow run -e train, which points to it
@@ -13,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 import mlflow
-import yaml
 
 from Codes.ground.paths import ROOT
 
@@ -38,10 +36,8 @@ def report(record: mlflow.entities.Run) -> list[str]:
     (run,) = mlflow.search_runs(experiment_names=["breast_cancer"], output_format="list")
     place = mlflow.get_experiment(run.info.experiment_id).name
     points_to_it = run.info.run_id in record.data.tags["mlflow.note.content"]
-    points = yaml.safe_load((ROOT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
     seen = ", ".join(f"{name}={run.data.params[name]}" for name in sorted(PARAMETERS))
     return [
-        f"entry points: {', '.join(sorted(points))}",
         f"train: {run.info.status}, {seen}",
         f"notebook: {run.data.tags['mlflow.workbook.notebook']}, in the experiment {place}",
         f"in Default: {record.info.run_name}, which points to it" if points_to_it else "",
