@@ -210,7 +210,6 @@ def test_a_client_that_does_not_wait_for_its_answer_leaves_no_command(tree, tmp_
     assert not witness.exists() and tree.exists()
 
 
-@pytest.mark.soak
 def test_templates_are_ended_by_their_own_checkout_only_and_commands_go_on_without(
     monkeypatch, tmp_path
 ):

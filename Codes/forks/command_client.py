@@ -152,7 +152,7 @@ def start(environment: channel.Environment) -> None:
         failed = path.with_suffix(".failed")
         if failed.exists() and time.time() - failed.stat().st_mtime < RETRY:
             return
-        # the template inherits the locked file, and has it for as long as it lives
+        # the template inherits the locked file, and has it for as long as it takes clients
         lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

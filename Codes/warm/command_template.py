@@ -5,6 +5,7 @@ or at a terminal. Its clients are forks.command_client and forks.apart, which st
 """
 
 import contextlib
+import fcntl
 import importlib
 import os
 import signal
@@ -129,8 +130,19 @@ def take_arguments(request: Request) -> None:
     sys.modules["__main__"] = main_module
 
 
+class Server(template.Server):
+    """Holds the open file `lock` for as long as it takes clients: the next one starts while this one still ends."""
+
+    lock: int
+
+    def retire(self) -> None:
+        """Take no more clients; the next one starts another template."""
+        super().retire()
+        fcntl.flock(self.lock, fcntl.LOCK_UN)
+
+
 def main(path: str, lock: str) -> None:
-    """Preload, then listen at `path` and serve, for as long as this process has the open file `lock`."""
+    """Preload, then listen at `path` and serve, while the open file `lock` is locked."""
     sys.path.pop(0)  # the folder that `python -m` adds
     os.set_inheritable(int(lock), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -138,7 +150,9 @@ def main(path: str, lock: str) -> None:
     Path(path).unlink(missing_ok=True)  # left by one that was killed
     listener = template.listener_at(path)  # only now: a command does not wait for one that warms up
     template.freeze()
-    if found := template.Server(preloaded, listener, path, refusal).serve():
+    server = Server(preloaded, listener, path, refusal)
+    server.lock = int(lock)
+    if found := server.serve():
         hand_over(*found, preloaded)
 
 
