@@ -64,8 +64,11 @@ def test_no_module_imports_itself_over_others(graph):
     assert len(list(TopologicalSorter(edges).static_order())) == len(graph.modules) > 10
 
 
-def test_the_readme_shows_the_rooms_as_they_are(graph):
-    assert rooms.drawn(graph) in (ROOT / "README.md").read_text("utf-8")
+def test_the_page_of_the_architecture_shows_the_rooms_as_they_are(graph):
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    assert rooms.drawn(graph) in page
+    listed = set(re.findall(r"^  (\w+)/", page, re.MULTILINE)) | {"tools"}  # beside bench
+    assert set(rooms.ROOMS) <= listed
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

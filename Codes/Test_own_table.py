@@ -1,4 +1,4 @@
-"""What is one's own takes what the README says, and nothing else: a table, a model's short name, a notebook."""
+"""What is one's own takes what docs/how-to say, and nothing else: a table, a model's short name, a notebook."""
 
 import os
 import re

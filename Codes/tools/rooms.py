@@ -1,7 +1,7 @@
 """The rooms of `Codes`, in the order of the flow: each may import those after it, by their front doors.
 
     python -m Codes.tools.rooms           # says what imports against the order; exit 1 where something does
-    python -m Codes.tools.rooms --draw    # the README's picture, as Mermaid
+    python -m Codes.tools.rooms --draw    # the picture in docs/explanation/architecture.md, as Mermaid
 
 A room's front doors are those that its docstring names. Tests, samples and `testing` may import anything.
 """

@@ -1,6 +1,6 @@
 """The page of what notebooks import and call, made from docstrings.
 
-python -m Codes.tools.words           # exit 1 where docs/words.md is not what the docstrings say
+python -m Codes.tools.words           # exit 1 where docs/reference/words.md is not what the docstrings say
 python -m Codes.tools.words --write   # writes it
 """
 
@@ -14,7 +14,7 @@ import Codes
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.notebook_files import notebook_file
 
-PAGE = ROOT / "docs" / "words.md"
+PAGE = ROOT / "docs" / "reference" / "words.md"
 HEAD = """# What notebooks import
 
 `from Codes import data, models, tracking`: a notebook needs no other module of the workbook. These words stay, and so
