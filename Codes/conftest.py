@@ -36,8 +36,6 @@ def pytest_collection_modifyitems(items):
 def testbed(tmp_path_factory):
     """The folder of this test process, where the stores' template is made."""
     os.environ["WORKBOOK_TESTBED"] = str(tmp_path_factory.mktemp("testbed"))
-    # no template for each environment that a test gives to a command
-    os.environ[command_client.COLD] = "1"
     with contextlib.suppress(channel.Unavailable):
         # by one that an earlier session's end cut short: minutes of kernels that are not warm
         for old in channel.folder().glob("*.failed"):

@@ -90,7 +90,9 @@ def read(path: str | Path) -> Config:
     """The Config in the file at `path`; a WorkbookError of one line tells each mistake in it."""
     path = Path(path)
     if not path.is_file():
-        raise WorkbookError(f"{path}: there is no such file; Resources/deploy/deploy.yaml shows each key.")
+        raise WorkbookError(
+            f"{path}: there is no such file; Resources/deploy/deploy.yaml shows each key."
+        )
     fields = plain_yaml.read(path)
     try:
         return Config.model_validate(fields)

@@ -128,3 +128,13 @@ def test_figures_are_named_by_the_heading_above_each_by_one_of_its_own():
         "does_it_rank_roc_pr_3.png",
         "Part2.png",
     ]
+
+
+def test_pages_are_made_by_the_templates_that_the_environment_names(monkeypatch, tmp_path):
+    folder = tmp_path / "nbconvert/templates/lab"
+    folder.mkdir(parents=True)
+    before = recording.as_page(nbformat.v4.new_notebook())
+    (folder / "conf.json").write_text('{"base_template": "base"}')
+    (folder / "index.html.j2").write_text("<p>of one's own</p>")
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert recording.as_page(nbformat.v4.new_notebook()) == "<p>of one's own</p>" != before

@@ -16,6 +16,7 @@ from typing import Any, TYPE_CHECKING
 from urllib.parse import quote_plus
 
 import nbformat
+from jupyter_core.paths import jupyter_path
 from mlflow.entities import Metric
 from nbformat import NotebookNode
 
@@ -148,9 +149,14 @@ def as_page(notebook: NotebookNode) -> str:
         )
 
 
-@functools.cache
 def exporter() -> "HTMLExporter":
     """The maker of pages, made once: compiling its templates takes longer than filling them."""
+    return _exporter(*jupyter_path())
+
+
+@functools.cache
+def _exporter(*_folders: str) -> "HTMLExporter":
+    """The maker of pages where Jupyter looks for templates in these folders, which a fork's environment may change."""
     from nbconvert.filters import clean_html
 
     quiet = logging.getLogger("workbook.page")  # it warns of each figure without a description

@@ -48,6 +48,7 @@ class Preloaded(preload.Preloaded):
     def __init__(self) -> None:
         self.before: dict[Path, preload.Stamp | None] = {}
         super().__init__()
+        first_page()
         # papermill holds our engine: the two are loaded together
         self.foreign += [n for n in sys.modules if n.partition(".")[0] == "papermill"]
         files = {getattr(sys.modules[name], "__file__", None) for name in self.foreign}
@@ -88,6 +89,17 @@ class Preloaded(preload.Preloaded):
     def sources(self) -> list[Path]:
         """The modules that the quick commands run."""
         return [paths.ROOT / "Codes" / f"{name}.py" for name in RUN]
+
+
+def first_page() -> None:
+    """Pay what the first notebook costs a process: its schema, the page's templates, the grammar of its colours."""
+    import nbformat
+
+    code = nbformat.v4.new_code_cell("import this  # and that")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title"), code])
+    nbformat.validate(notebook)
+    with contextlib.suppress(ImportError):  # a checkout of which a part is missing
+        importlib.import_module("Codes.running.recording").as_page(notebook)
 
 
 def refusal(request: Request, files: Sequence[int]) -> str:
