@@ -20,6 +20,7 @@ from Codes.commands import (
     monitor_commands,
     problem_commands,
     run_commands,
+    terminal,
     ui_command,
 )
 from Codes.ground.errors import NOTE, WorkbookError, first_line
@@ -30,6 +31,7 @@ from Codes.forks import channel, command_client
 if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
     from mlflow.entities import Run
 
+    from Codes.notebook_files.parameters import Parameter
     from Codes.sweeps.space import Space
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]  # each `-p NAME VALUE`
@@ -68,11 +70,13 @@ class NotebookCommand(click.Command):
 
 
 @click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
 @click.version_option(package_name="experiment-workbook")
 def main() -> None:
     """Plain notebooks that become complete, comparable MLflow runs."""
+    if os.environ.get("NO_COLOR"):
+        click.get_current_context().color = False
 
 
 NOTEBOOK_OPTIONS = [
@@ -157,7 +161,16 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     timeout: float | None,
     **flags: bool,
 ) -> None:
-    """Run NOTEBOOK (a name such as 02_train, or a path) as one MLflow run; without it the whole lifecycle, in order."""
+    """Run NOTEBOOK, or the whole lifecycle, as MLflow runs.
+
+    NOTEBOOK is a name such as 02_train, or a path; without it all notebooks are run, in order.
+
+    \b
+    For example:
+      workbook run 02_train -p model forest -p seed 3
+      workbook run --if-changed
+      workbook run -p problem diabetes
+    """
     from Codes.problems import problem as problems_
     from Codes.running import project, runner
 
@@ -309,10 +322,15 @@ def sweep(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
     file: str | None,
     **options: Any,
 ) -> None:
-    """Run NOTEBOOK over many values, in parallel; the same command again goes on where it was.
+    """Run NOTEBOOK over many values, in parallel.
 
-    Each trial is an MLflow run nested under the sweep's own. A point that has a finished run of the same code,
-    parameters, data and environment is not run again.
+    The same command again goes on where it was. Each trial is an MLflow run nested under the sweep's own. A point
+    that has a finished run of the same code, parameters, data and environment is not run again.
+
+    \b
+    For example:
+      workbook sweep 02_train -v model=linear,hgb -v rows=1000..9000:2000
+      workbook sweep 02_train --space Resources/sweeps/flights_hgb.yaml
     """
     from Codes.notebook_files import parameters
     from Codes.running import runner
@@ -560,8 +578,16 @@ def show_table(solved: Iterable[str]) -> None:
 
 @main.command()
 @click.argument("notebook")
-def describe(notebook: str) -> None:
-    """Print NOTEBOOK's parameters: name, type, default, help and what is allowed."""
+@terminal.json_option
+def describe(notebook: str, as_json: bool) -> None:
+    """Print what NOTEBOOK takes: its parameters.
+
+    Of each its name, type, default, help and what is allowed.
+
+    \b
+    For example:
+      workbook describe 02_train
+    """
     from Codes.notebook_files import parameters
     from Codes.running import runner
 
@@ -571,26 +597,37 @@ def describe(notebook: str) -> None:
         raise WorkbookError(
             f"{path.name} has no cell tagged 'parameters' that gives a name a value, so it takes none."
         )
-    rows = [
-        (p.name, (p.type or "any") + (" or None" if p.type and p.optional else ""), p.origin, p)
-        for p in found
-    ]
-    widths = [max(len(str(row[i])) for row in rows) for i in range(3)]
+    short = f"one of {', '.join(short_models())}, *.*" if builds_model(path, _names(found)) else ""
+    rows = [described(each, short if each.name == "model" else "") for each in found]
+    if as_json:
+        terminal.say_json({"notebook": path.stem, "parameters": rows})
+        return
     click.echo(f"{path.stem}: workbook run {path.stem} -p NAME VALUE …\n")
-    names = [p.name for p in found]
-    short = f"one of {', '.join(short_models())}, *.*" if builds_model(path, names) else ""
-    for row in rows:
-        allowed = row[3].allowed or (short if row[0] == "model" else "")
-        about = f"{row[3].help}{f' ({allowed})' if allowed else ''}"
-        click.echo(
-            "  "
-            + "  ".join(cell.ljust(width) for cell, width in zip(row[:3], widths))
-            + "  "
-            + about
-        )
+    cells = [
+        (r["name"], r["type"], r["default"], " ".join(filter(None, (r["help"], r["allowed"]))))
+        for r in rows
+    ]
+    click.echo(terminal.table(cells, indent=2))
     computed = [p.name for p in found if isinstance(p.value, parameters.Computed) and p.default]
     if computed and (line := not_recorded(path, computed)):
         click.echo(f"\n{line}")
+
+
+def _names(declared: "Iterable[Parameter]") -> list[str]:
+    return [each.name for each in declared]
+
+
+def described(parameter: "Parameter", short: str) -> dict[str, str]:
+    """What `describe` says of a `parameter`, of which `short` says what is allowed where it does not itself."""
+    kind = (parameter.type or "any") + (" or None" if parameter.type and parameter.optional else "")
+    allowed = parameter.allowed or short
+    return {
+        "name": parameter.name,
+        "type": kind,
+        "default": str(parameter.origin),
+        "help": parameter.help,
+        "allowed": f"({allowed})" if allowed else "",
+    }
 
 
 def not_recorded(path: Path, names: Sequence[str]) -> str:
@@ -613,7 +650,13 @@ def not_recorded(path: Path, names: Sequence[str]) -> str:
     "--rename-tags", is_flag=True, help="Let the tags of an earlier workbook be known to this one."
 )
 def store(old: str | None, rename_tags: bool) -> None:
-    """Say where runs go and how much there is; or make good that the store was moved."""
+    """Say where runs go, or make good that the store moved.
+
+    \b
+    For example:
+      workbook store
+      workbook store --moved
+    """
     from Codes.stores import store as stores
 
     done = [] if old is None else [stores.settle(old)]
@@ -628,7 +671,15 @@ def store(old: str | None, rename_tags: bool) -> None:
     "--stop", is_flag=True, help="Let this checkout's go; each ends with its last kernel."
 )
 def warm(start: bool, stop: bool) -> None:
-    """List the warm templates, from which kernels and commands are forked: process, how many run, memory, checkout."""
+    """List the warm templates; start or stop one.
+
+    Kernels and commands are forked from them. Of each: process, how many run, memory, checkout.
+
+    \b
+    For example:
+      workbook warm
+      workbook warm --stop
+    """
     from Codes.warm import templates
 
     if start:

@@ -1,10 +1,12 @@
 """The part of the `workbook` command that brings a version out of the house: as an image, and to where it runs."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from Codes.commands import terminal
 from Codes.ground.errors import WorkbookError
 
 
@@ -29,9 +31,14 @@ from Codes.ground.errors import WorkbookError
     help="Default: the first that answers.",
 )
 def image(model: str, folder: str | None, base: str, name: str | None) -> None:
-    """Make an image of MODEL (flights@production or flights/3), which serves that version and holds all it needs.
+    """Make an image that serves MODEL and holds all it needs.
 
-    Where no engine is, its build context is written instead.
+    MODEL is flights@production or flights/3. Where no engine is, its build context is written instead.
+
+    \b
+    For example:
+      workbook image flights@production
+      workbook image flights@production --context built
     """
     from Codes.deployment import building, context
     from Codes.ground import paths
@@ -50,7 +57,11 @@ def image(model: str, folder: str | None, base: str, name: str | None) -> None:
 
 TARGETS = ["sagemaker", "docker"]
 target_option = click.option(
-    "--target", type=click.Choice(TARGETS), default=TARGETS[0], show_default=True
+    "--target",
+    type=click.Choice(TARGETS),
+    default=TARGETS[0],
+    show_default=True,
+    help="Where it runs.",
 )
 name_option = click.option("--name", required=True, metavar="NAME", help="Of the endpoint.")
 config_option = click.option(
@@ -72,10 +83,16 @@ config_option = click.option(
 def deploy(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     model: str, target: str, name: str, file: str | None, port: int, no_wait: bool
 ) -> None:
-    """Let MODEL (flights@production or flights/3) answer at the place NAME: make it, or exchange what it serves.
+    """Let MODEL answer at SageMaker, or in a container here.
 
-    At SageMaker that is an endpoint; by docker (or podman) a container of this machine, at 127.0.0.1. The same command
-    again settles what a killed one has left, and does nothing where all is done.
+    What NAME names is made, or gets MODEL (flights@production or flights/3) in exchange. At SageMaker that is
+    an endpoint; by docker (or podman) a container of this machine, at 127.0.0.1. The same command again settles
+    what a killed one has left, and does nothing where all is done.
+
+    \b
+    For example:
+      workbook deploy flights@production --name flights --config deploy.yaml
+      workbook deploy flights@production --name flights --target docker
     """
     from Codes.deployment import config, deployments
 
@@ -96,21 +113,37 @@ def told(line: str) -> None:
 
 
 @click.command("deployments")
-@click.option("--target", type=click.Choice(TARGETS), default=None)
-def deployments_(target: str | None) -> None:
-    """List what runs where: which version, since when, by whom, and how it does as its target says now."""
+@click.option("--target", type=click.Choice(TARGETS), help="Only what runs there.")
+@terminal.json_option
+def deployments_(target: str | None, as_json: bool) -> None:
+    """List which version runs where, and how it does.
+
+    Since when, by whom, and what its target says now.
+
+    \b
+    For example:
+      workbook deployments
+    """
     from Codes.deployment import deployments
 
     there = deployments.standing(target or "")
-    for each in there:
-        click.echo(
-            f"{each.place:20} {each.target} {each.region or 'here'}  {each.model} version {each.version}  "
-            f"since {each.time[:16]} by {each.who} ({each.outcome})  {deployments.state(each)}"
+    if as_json:
+        terminal.say_json([asdict(each) | {"state": deployments.state(each)} for each in there])
+        return
+    rows = [
+        (
+            each.place,
+            f"{each.target} {each.region or 'here'}",
+            f"{each.model} version {each.version}  since {each.time[:16]} by {each.who} ({each.outcome})  "
+            f"{deployments.state(each)}",
         )
-    if not there:
-        click.echo(
-            "nothing is deployed; do it: workbook deploy flights@production --name flights --config deploy.yaml"
-        )
+        for each in there
+    ]
+    if rows:
+        click.echo(terminal.table(rows))
+        return
+    click.echo("nothing is deployed; do it:")
+    click.echo("  workbook deploy flights@production --name flights --config deploy.yaml")
 
 
 @click.command()
@@ -125,7 +158,12 @@ def deployments_(target: str | None) -> None:
     help="A request as JSON.",
 )
 def ask(name: str, target: str, body: Any) -> None:
-    """Ask the deployment NAME for predictions, and print its answer."""
+    """Ask the deployment NAME for predictions.
+
+    \b
+    For example:
+      workbook ask flights --file Resources/requests/flights_split.json
+    """
     from Codes.deployment import deployments
 
     click.echo(deployments.ask(name, target, body.read()).decode("utf-8", "replace"))
@@ -135,7 +173,12 @@ def ask(name: str, target: str, body: Any) -> None:
 @click.argument("name")
 @target_option
 def undeploy(name: str, target: str) -> None:
-    """Remove the deployment NAME, and all that was made for it."""
+    """Remove the deployment NAME, and all made for it.
+
+    \b
+    For example:
+      workbook undeploy flights
+    """
     from Codes.deployment import deployments
 
     click.echo(str(deployments.undeploy(name, told, target)))
@@ -148,7 +191,15 @@ def undeploy(name: str, target: str) -> None:
 @name_option
 @config_option
 def transform(model: str, source: str, goal: str, name: str, file: str) -> None:
-    """Score the CSV files under S3_IN (s3://…) into S3_OUT by MODEL, as a batch transform of SageMaker."""
+    """Score CSV files on S3 by a batch transform of SageMaker.
+
+    Those under S3_IN (s3://…) into S3_OUT.
+
+    \b
+    For example:
+      workbook transform flights@production s3://b/in s3://b/out --name flights \\
+          --config deploy.yaml
+    """
     from Codes.deployment import config, deployments
 
     wanted = config.read(file)

@@ -2,15 +2,15 @@
 
 import signal
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from Codes.commands import terminal
 from Codes.ground.errors import WorkbookError
 
 if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
-    from pandas import DataFrame
-
     from Codes.gate.report import Report
 
 contract_option = click.option(
@@ -46,7 +46,15 @@ REJECTED = 3  # the exit status of a scoring that is whole, but for rows that it
 def register(
     run: str | None, best: str | None, problem: str, name: str, trust: tuple[str, ...]
 ) -> None:
-    """Make the model of RUN (an id) a version in the registry, with a model card."""
+    """Make the model of RUN a version in the registry.
+
+    RUN is an id; without it the run that is recommended is taken. The version gets a model card.
+
+    \b
+    For example:
+      workbook register
+      workbook register --problem diabetes
+    """
     if run and best:
         raise WorkbookError("give RUN or --best SWEEP, not both.")
     from Codes.model_registry import promotion
@@ -86,7 +94,15 @@ def recommended(problem: str) -> str:
     help="Promote although the gate refuses; kept as well.",
 )
 def promote(name: str, alias: str, number: int | None, why: str, override: str) -> None:
-    """Put a version of the model NAME into staging, or through the gate into production."""
+    """Put a version into staging, or by the gate into production.
+
+    NAME is the model's.
+
+    \b
+    For example:
+      workbook promote flights staging
+      workbook promote flights production --version 2
+    """
     from Codes.model_registry import stages
 
     stages.check_alias(alias)  # before the seconds that the next import takes
@@ -121,7 +137,14 @@ def promote(name: str, alias: str, number: int | None, why: str, override: str) 
 )
 @click.option("--why", default="", metavar="TEXT", help="Kept in the history.")
 def rollback(name: str, number: int | None, why: str) -> None:
-    """Put back what was in production of the model NAME before."""
+    """Put back what was in production before.
+
+    NAME is the model's.
+
+    \b
+    For example:
+      workbook rollback flights --why "too many false alarms"
+    """
     from Codes.model_registry import promotion
 
     before, after = promotion.rollback(name, number, why)
@@ -130,48 +153,86 @@ def rollback(name: str, number: int | None, why: str) -> None:
 
 @click.command()
 @click.argument("name", required=False)
-def models(name: str | None) -> None:
-    """List the registered models, or the versions of NAME."""
+@terminal.json_option
+def models(name: str | None, as_json: bool) -> None:
+    """List the registered models, or the versions of NAME.
+
+    \b
+    For example:
+      workbook models
+      workbook models flights
+    """
     from Codes.model_registry import registry
 
     if name:
         from Codes.model_registry import promotion
 
-        click.echo(shown(promotion.story(name)[0]))
+        registry.model(name)  # or one line says that there is none
+        versions = promotion.story(name)[0].to_dict("records")
+        if as_json:
+            terminal.say_json({"name": name, "versions": versions})
+        else:
+            rows = [
+                (v["version"], v["aliases"] or v["stage"], v["gate"], v["run"]) for v in versions
+            ]
+            click.echo(terminal.table(rows, ["version", "stage", "gate", "run"]))
         return
-    there = registry.names()
-    for each in there:
+    there = []
+    for each in registry.names():
         registry.settled(each)  # says what others have moved
-        pointed = registry.aliases(each)
-        told = ", ".join(f"{a}: version {pointed[a]}" for a in registry.ALIASES if a in pointed)
-        click.echo(f"{each:24} {len(registry.versions(each)):3} versions  {told}")
-    if not there:
+        count = len(registry.versions(each))
+        there.append((each, count, registry.aliases(each)))
+    if as_json:
+        terminal.say_json([dict(zip(("name", "versions", "aliases"), each)) for each in there])
+    elif there:
+        click.echo(terminal.table([_pointed(*each) for each in there], ["model", "versions", ""]))
+    else:
         click.echo("no model is registered; make one: workbook register")
+
+
+def _pointed(name: str, versions: int, aliases: dict[str, int]) -> tuple[str, int, str]:
+    """The cells of a model's line: what its aliases point at is the last one."""
+    told = (f"{alias}: version {number}" for alias, number in aliases.items())
+    return name, versions, ", ".join(told)
 
 
 @click.command()
 @click.argument("name")
-def history(name: str) -> None:
-    """Print who moved which version of the model NAME where, when, why, what the gate said, and what was deployed."""
+@terminal.json_option
+def history(name: str, as_json: bool) -> None:
+    """Print who moved which version of NAME, when and why.
+
+    And what the gate said, and what was deployed.
+
+    \b
+    For example:
+      workbook history flights
+    """
     from Codes.deployment import deployments
     from Codes.model_registry import registry
 
     moves = registry.settled(name)
+    if as_json:
+        done = [asdict(each) for each in deployments.of(name)]
+        terminal.say_json({"moves": [asdict(each) for each in moves], "deployments": done})
+        return
     for move in moves:
         step = f"{move.before or 'nothing'} → {move.after or 'nothing'}"
         outcome, _, why_not = move.outcome.partition(": ")
-        click.echo(f"{move.time[:19]}  {move.who}  {move.kind} {move.alias} {step}: {outcome}")
+        line = f"{move.time[:19]}  {move.who}  {move.kind} {move.alias} {step}: {outcome}"
+        click.echo(terminal.wrapped(line, indent="    "))
         notes = {
             "why": move.why,
             "overridden": move.override,
             "gate": move.gate and f"run {move.gate}",
         }
         for what, told in notes.items():
-            click.echo(f"    {what}: {told}" if told else "", nl=bool(told))
+            if told:
+                click.echo(terminal.wrapped(f"    {what}: {told}", indent="      "))
         for told in why_not.split("; ") if why_not else ():
-            click.echo(f"    {told}")
+            click.echo(terminal.wrapped(f"    {told}", indent="      "))
     for each in deployments.of(name):
-        click.echo(f"{each.time[:19]}  {each.who}  {each}")
+        click.echo(terminal.wrapped(f"{each.time[:19]}  {each.who}  {each}", indent="    "))
     if not moves:
         click.echo(f"{name} was never promoted; do it: workbook promote {name} staging")
 
@@ -180,7 +241,9 @@ def history(name: str) -> None:
 @click.command(context_settings={"auto_envvar_prefix": "WORKBOOK_SERVE"})
 @click.argument("model", envvar="WORKBOOK_SERVE_MODEL")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", default=5001, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--port", default=5001, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
+)
 @click.option(
     "--allowed-host",
     "hosts",
@@ -195,17 +258,33 @@ def history(name: str) -> None:
     show_default=True,
     type=click.FloatRange(0, 1),
     metavar="SHARE",
+    help="Of the requests that are kept for monitoring.",
 )
 @click.option("--folder", metavar="DIR", help="Of what is captured; default: executed/served.")
 @click.option("--private", multiple=True, metavar="COLUMN", help="A column that is never captured.")
 @click.option(
-    "--max-rows", default=10_000, show_default=True, type=click.IntRange(min=1), metavar="N"
+    "--max-rows",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a request.",
 )
 @click.option(
-    "--max-mb", default=16.0, show_default=True, type=click.FloatRange(min=0.001), metavar="MB"
+    "--max-mb",
+    default=16.0,
+    show_default=True,
+    type=click.FloatRange(min=0.001),
+    metavar="MB",
+    help="Of a request.",
 )
 @click.option(
-    "--max-seconds", default=30.0, show_default=True, type=click.FloatRange(min=0.1), metavar="S"
+    "--max-seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    metavar="S",
+    help="Until a request is given up.",
 )
 @click.option("--allow-unknown", is_flag=True, help="Take categories that training never saw.")
 @click.option(
@@ -220,12 +299,17 @@ def serve(
     folder: str | None,
     **options: Any,
 ) -> None:
-    """Serve MODEL (flights@production, which is followed, or flights/3) by MLflow's protocol.
+    """Serve MODEL by MLflow's protocol.
 
-    MODEL may be the folder of one version, too, as `workbook image` makes it for a container. Each option may be
-    given as a variable, such as WORKBOOK_SERVE_PORT.
+    MODEL is flights@production, which is followed, or flights/3. It may be the folder of one version, too, as
+    `workbook image` makes it for a container. Each option may be given as a variable, such as
+    WORKBOOK_SERVE_PORT.
 
     It answers at /invocations, /ping, /version, /metrics (Prometheus) and describes itself at /openapi.json.
+
+    \b
+    For example:
+      workbook serve flights@production --port 5001
     """
     # the first process of a container ignores a signal that nothing handles, and the next line takes seconds
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -241,7 +325,12 @@ def serve(
 @click.argument("table", metavar="TABLE")
 @click.argument("out", metavar="OUT")
 @click.option(
-    "--batch-rows", default=50_000, show_default=True, type=click.IntRange(min=1), metavar="N"
+    "--batch-rows",
+    default=50_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Read and scored at once.",
 )
 @click.option("--force", is_flag=True, help="Score again, and replace OUT.")
 @click.option("--allow-unknown", is_flag=True, help="Take categories that training never saw.")
@@ -253,10 +342,15 @@ def serve(
 @contract_option
 @click.option("--no-progress", is_flag=True, help="No progress bar.")
 def score(model: str, table: str, out: str, no_progress: bool, **options: Any) -> None:
-    """Score each row of TABLE (.csv or .parquet) by MODEL (flights@production or flights/3) into OUT.
+    """Score each row of TABLE by MODEL into OUT.
 
-    Rows that cannot be scored go to a file beside OUT, with the reason, and the exit status is 3 then; the same
-    command again goes on where it was.
+    TABLE and OUT are .csv or .parquet, MODEL is flights@production or flights/3. Rows that cannot be scored go
+    to a file beside OUT, with the reason, and the exit status is 3 then; the same command again goes on where
+    it was.
+
+    \b
+    For example:
+      workbook score flights@production table.parquet scored.parquet
     """
     from Codes.model_registry import registry
     from Codes.scoring.job import score as score_table
@@ -272,13 +366,12 @@ def score(model: str, table: str, out: str, no_progress: bool, **options: Any) -
 
 def in_lines(report: "Report") -> str:
     """A gate.Report for a terminal: what each check found, and the notes."""
-    lines = [f"{'✓' if c.passed else '✗'} {c.name}: {c.found}" for c in report.checks]
-    return "\n".join([*lines, *(note.replace("**", "") for note in report.notes)])
-
-
-def shown(frame: "DataFrame") -> str:
-    """`frame` as lines for a terminal."""
-    return frame.to_string(index=False, max_colwidth=80)
+    lines = [
+        (terminal.good("✓") if c.passed else terminal.bad("✗"), f"{c.name}: {c.found}")
+        for c in report.checks
+    ]
+    notes = [terminal.wrapped(note.replace("**", "")) for note in report.notes]
+    return "\n".join([terminal.table(lines), *notes])
 
 
 COMMANDS = [register, promote, rollback, models, history, serve, score]

@@ -1,12 +1,12 @@
 """The part of the `workbook` command that is about a model in use: watched, replayed."""
 
-import json
 import re
 import sys
 from typing import Any
 
 import click
 
+from Codes.commands import terminal
 from Codes.ground.errors import WorkbookError
 
 
@@ -34,12 +34,17 @@ from Codes.ground.errors import WorkbookError
 def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
     model: str, period: str, table: str | None, captured: bool, as_json: bool, calibrate: bool
 ) -> None:
-    """Watch MODEL (flights: what is in production; or flights/3), window by window.
+    """Watch a MODEL in use, window by window.
+
+    MODEL is flights (what is in production) or flights/3. Each window is one MLflow run in the experiment
+    PROBLEM-monitoring; the same again is the same run. The exit status is the gravest of the windows of which
+    there is news: 0 quiet, 10 drift, 11 harm, 12 contract broken, 13 pending (the truth has not come). What
+    alarms, and how often by mistake, the problem's file says (monitoring:).
 
     \b
-    Each window is one MLflow run in the experiment PROBLEM-monitoring; the same again is the same run. The exit
-    status is the gravest of the windows of which there is news: 0 quiet, 10 drift, 11 harm, 12 contract broken,
-    13 pending (the truth has not come). What alarms, and how often by mistake, the problem's file says (monitoring:).
+    For example:
+      workbook monitor flights
+      workbook monitor flights --window 2013-12 --json
     """
     from Codes.monitoring import judge, monitor as monitoring, record
 
@@ -58,17 +63,13 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         click.echo(f"Note: {failed}", err=True)
     told = done.kept if period else done.told
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "version": f"{done.version.name}/{done.version.number}",
-                    "status": status,
-                    "notes": done.notes,
-                    "windows": record.as_dict(told),
-                },
-                indent=1,
-                ensure_ascii=False,
-            )
+        terminal.say_json(
+            {
+                "version": f"{done.version.name}/{done.version.number}",
+                "status": status,
+                "notes": done.notes,
+                "windows": record.as_dict(told),
+            }
         )
     else:
         for note in done.notes:
@@ -79,7 +80,7 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
                 if each.before and each.before != each.judged.status
                 else ""
             )
-            click.echo(f"{each.judged.sentence}{late}")
+            click.echo(terminal.wrapped(f"{each.judged.sentence}{late}", indent="  "))
         click.echo(f"{done.version}: {status} ({len(done.kept)} windows, {done.seconds:.0f} s)")
     sys.exit(judge.EXIT[status])
 
@@ -111,9 +112,14 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     help="Of a training, in one window's loss.",
 )
 def backtest(problem: str, **options: Any) -> None:
-    """Replay the history of PROBLEM: never train again, every window, by drift, by harm, at best in hindsight.
+    """Replay PROBLEM's history: would training again have paid?
 
-    Says which policy would have paid, by a paired bootstrap over the windows; the course is an MLflow run.
+    Never train again, every window, by drift, by harm, at best in hindsight. Says which policy would have paid,
+    by a paired bootstrap over the windows; the course is an MLflow run.
+
+    \b
+    For example:
+      workbook backtest flights --delay 30d
     """
     for name in ("delay", "first", "sliding"):
         if options[name] and not re.fullmatch(r"\d{1,4}d", options[name]):
@@ -152,10 +158,16 @@ def backtest(problem: str, **options: Any) -> None:
     "--production", is_flag=True, help="Then through the gate; default: it stays in staging."
 )
 def retrain(model: str, day: str, when: str, production: bool) -> None:
-    """Train MODEL again on the rows up to a day, as its version in production was trained, and put it into staging.
+    """Train MODEL again on the rows up to a day.
 
-    The last `monitoring: recent` days before it test the new version (and the gate compares both on them), as many
-    before these validate it. The same command again trains nothing.
+    As its version in production was trained; the new one is put into staging. The last `monitoring: recent`
+    days before it test the new version (and the gate compares both on them), as many before these validate it.
+    The same command again trains nothing.
+
+    \b
+    For example:
+      workbook retrain flights
+      workbook retrain flights --when now --production
     """
     from Codes.model_registry import promotion
     from Codes.retraining import retrain as retraining

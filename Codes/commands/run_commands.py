@@ -11,11 +11,13 @@ import click
 @click.option("--all", "every", is_flag=True, help="All of them, not only the best.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: all that is known of them.")
 def runs(problem: str, notebook: str, every: bool, as_json: bool) -> None:
-    """List the scored runs on PROBLEM, the best first, and say which to take.
+    """List the scored runs on PROBLEM, and say which to take.
+
+    The best comes first. ★ is the one to take, · cannot be told from the best; ± is half the 95 % interval, the
+    gain is over the baseline on the same rows. Runs that differ in their seed only are one line.
 
     \b
-    ★ is the one to take, · cannot be told from the best; ± is half the 95 % interval, the gain is over the
-    baseline on the same rows. Runs that differ in their seed only are one line. For example:
+    For example:
       workbook runs flights
       workbook runs flights --json | jq -r .recommended
     """

@@ -27,7 +27,9 @@ QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETR
 
 @click.command()
 @click.argument("problem", default="")
-@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="To listen at."
+)
 @click.option(
     "--open/--no-open",
     "opens",
@@ -35,7 +37,9 @@ QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETR
     help="In a browser; by default where there is a screen.",
 )
 def ui(problem: str, port: int, opens: bool | None) -> None:
-    """Show the runs in MLflow's UI on 127.0.0.1, those of PROBLEM (or the last scored) first, until Ctrl-C.
+    """Show the runs in MLflow's UI, the scored ones first.
+
+    On 127.0.0.1, those of PROBLEM (or the last scored) first, until Ctrl-C.
 
     \b
     For example:

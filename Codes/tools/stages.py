@@ -95,6 +95,7 @@ def format_all() -> Iterator[Stage]:
     yield python("stripped", "-m", "Codes.tools.stripping", "--fix", "notebooks")
     yield python("format", "-m", "black", "Codes", "notebooks")
     yield python("words", "-m", "Codes.tools.words", "--write")
+    yield python("reference", "-m", "Codes.tools.reference", "--write")
 
 
 def lint(jobs: int = 2) -> Iterator[Stage]:
@@ -103,6 +104,7 @@ def lint(jobs: int = 2) -> Iterator[Stage]:
     yield binary("types", "pyrefly", "check", "--python-interpreter-path", sys.executable)
     yield python("rooms", "-m", "Codes.tools.rooms")
     yield python("words", "-m", "Codes.tools.words")
+    yield python("reference", "-m", "Codes.tools.reference")
     yield python("pylint", "-m", "pylint", f"--jobs={jobs}", "--score=n", "Codes")
     notebooks = [str(path.relative_to(ROOT)) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     if notebooks:
@@ -119,6 +121,13 @@ def lint(jobs: int = 2) -> Iterator[Stage]:
     scripts += sorted((ROOT / ".devcontainer").glob("*.sh"))
     yield binary("scripts", "shellcheck", *(str(path.relative_to(ROOT)) for path in scripts))
     yield binary("Dockerfile", "hadolint", ".devcontainer/Dockerfile")
+
+
+def docs() -> Iterator[Stage]:
+    """The site of the pages; a link or an anchor that leads nowhere is a failure."""
+    yield python("words", "-m", "Codes.tools.words")
+    yield python("reference", "-m", "Codes.tools.reference")
+    yield python("site", "-m", "mkdocs", "build", "--strict", "--quiet")
 
 
 def test() -> Iterator[Stage]:
@@ -167,6 +176,7 @@ GROUPS = {
     "format": format_all,
     "format-check": format_check,
     "lint": lint,
+    "docs": docs,
     "test": test,
     "soak": soak,
 }
