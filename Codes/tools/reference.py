@@ -24,7 +24,7 @@ FRESH = "This page is made from the code (`make format`)."
 
 def commands() -> str:
     """The help of each `workbook` command, as a terminal of WIDTH shows it."""
-    top = click.Context(cli.main, info_name="workbook", terminal_width=WIDTH)
+    top = context()
     parts = [
         "# Commands",
         "Activate the environment first: `. .venv/bin/activate`. What a command's exit status means stands "
@@ -32,9 +32,15 @@ def commands() -> str:
         fenced(cli.main.get_help(top)),
     ]
     for name, command in sorted(cli.main.commands.items()):
-        context = click.Context(command, info_name=name, parent=top, terminal_width=WIDTH)
-        parts += [f"## workbook {name}", fenced(command.get_help(context))]
+        own = click.Context(command, info_name=name, parent=top, terminal_width=WIDTH)
+        parts += [f"## workbook {name}", fenced(command.get_help(own))]
     return "\n\n".join(parts) + "\n"
+
+
+def context() -> click.Context:
+    """Of the `workbook` command itself, in a terminal of WIDTH."""
+    settings = cli.main.context_settings
+    return click.Context(cli.main, info_name="workbook", terminal_width=WIDTH, **settings)
 
 
 def fenced(text: str) -> str:
