@@ -11,7 +11,11 @@ from Codes.serving.client import free_port
 from Codes.testing.testbed import Server, Store, fresh_store
 from Codes.forks import channel, command_client
 
-LONGEST = ("Test_sweep_load", "Test_sweep_kills", "Test_sweep", "Test_cluster")  # minutes each
+# a minute and more each
+LONGEST = """
+Test_sweep_load Test_sweep_kills Test_sweep Test_promotion Test_checks Test_sagemaker Test_container Test_cluster
+Test_monitor Test_card Test_warm Test_servers Test_faults Test_image Test_validation
+""".split()
 AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
 
 

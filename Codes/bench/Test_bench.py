@@ -202,6 +202,7 @@ def test_the_growth_of_a_tiny_sweep_is_measured(place):
     assert rows["early"]["measured"] == 2 and all(each["seconds"] > 0 for each in rows.values())
 
 
+@pytest.mark.soak
 def test_a_tiny_measurement_is_printed_and_kept_as_a_run(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     given = {"ROUNDS": "1", "WAYS": "e", "SECTIONS": "runs", "MLFLOW_TRACKING_URI": uri}

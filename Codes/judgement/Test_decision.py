@@ -64,7 +64,9 @@ def test_of_equally_cheap_thresholds_it_is_the_one_of_exact_probabilities(shares
     assert chosen.threshold == pytest.approx(threshold)
 
 
-@pytest.mark.parametrize("rule", [{"costs": COSTS}, {"threshold": 0.9}])
+@pytest.mark.parametrize(
+    "rule", [{"costs": COSTS}, pytest.param({"threshold": 0.9}, marks=pytest.mark.soak)]
+)
 def test_scores_the_saved_model_and_its_served_and_scored_labels_go_by_the_threshold(
     tmp_path, rule
 ):  # pylint: disable=too-many-locals

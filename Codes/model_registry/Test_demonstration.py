@@ -1,8 +1,11 @@
 """What 04_promote shows: a refusal, a mistake and the way back, of which the user's store holds nothing."""
 
+import pytest
+
 from Codes.model_registry import demonstration
 
 
+@pytest.mark.soak  # the lifecycle shows it too
 def test_a_constant_is_refused_a_mistake_taken_back_and_the_users_store_is_not_even_opened(
     tmp_path, monkeypatch
 ):

@@ -13,7 +13,8 @@ def train(problem: str, model: str, notebook: str = "02_train", **parameters: An
     """The id of a new run of `notebook`, by the command, with these `parameters`."""
     from Codes.runs import tracking
 
-    command = [sys.executable, "-m", "Codes.commands.cli", "run", notebook, "--no-progress"]
+    workbook = str(Path(sys.executable).with_name("workbook"))
+    command = [workbook, "run", notebook, "--no-progress"]
     for name, value in {"problem": problem, "model": model, **parameters}.items():
         command += ["-p", name, str(value)]
     subprocess.run(command, check=True, capture_output=True)

@@ -144,7 +144,7 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
     """Lint, the tests that these options of pytest choose, the samples, the notebooks."""
     yield from lint(jobs=1)
     pytest = ("-m", "pytest", "-q", "--dist", "loadfile", "-p", "no:cacheprovider", "-n")
-    at_once = str(min(4, max(2, os.cpu_count() or 2)))
+    at_once = str(min(4, 2 * (os.cpu_count() or 1)))  # half of the time they wait
     options = ("--no-loadscope-reorder", "--durations=10", f"--junitxml={REPORT / 'unit.xml'}")
     extras = sorted((ROOT / "Codes" / "networks").glob("Test_*_net.py"))
     others = [f"--ignore={module}" for module in extras]

@@ -20,6 +20,7 @@ from Codes.serving.client import free_port
 from Codes.sweeps.Test_sweep import GOAL, children_of, parent_of, table_of
 from Codes.testing.testbed import Store, X, clean_environment, wait_for, write_notebook
 from Codes.trial_workers.pool import Cluster
+from Codes.warm.Test_warm import LIGHT
 
 CODE = """
 import os, time
@@ -38,8 +39,9 @@ def checkout(folder, name):
     """A folder `name` with what the workbook needs, as another machine would have it."""
     place = folder / name
     for part in ("Codes", "Resources"):
-        ignored = shutil.ignore_patterns("__pycache__", "Test_*", "data")
+        ignored = shutil.ignore_patterns("Test_*", "data")
         shutil.copytree(ROOT / part, place / part, ignore=ignored)
+    (place / "Resources/warm.yaml").write_text(LIGHT)
     (place / "notebooks").mkdir()
     shutil.copy(folder / "n.ipynb", place / NOTEBOOK)
     return place

@@ -75,6 +75,7 @@ def test_whatever_a_preloaded_module_holds_is_what_it_holds_in_an_ordinary_kerne
     assert not found, "\n".join(found)
 
 
+@pytest.mark.soak
 def test_what_is_compared_is_what_libraries_decide_as_they_are_imported(states):
     for state in states:
         options = str(state["pandas._config.config"]["_global_config"])
