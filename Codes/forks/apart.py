@@ -99,12 +99,11 @@ def _forked(
     if not connection:
         return None
     file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
-    wish = command_client.request(module) | {
+    wish: channel.CommandRequest = {
+        **channel.process(argv, environ, str(ROOT)),
         "arguments": [str(file), *argv[3:]],
-        "argv": argv,
         "folder": str(ROOT),
-        "cwd": str(ROOT),
-        "env": environ,
+        "module": module,
     }
     try:
         channel.check_peer(connection)

@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import re
+import signal
 import socket
 import stat
 import struct
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from Codes.ground.paths import ROOT
 
@@ -50,6 +51,33 @@ AT_LOAD = re.compile(
 # bytes that a fork can show in /proc as its own
 ROOM_FOR_ARGUMENTS, ROOM_FOR_ENVIRONMENT = 4_000, 100_000
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+
+
+class Process(TypedDict):
+    """What a fork takes over from who asks for it."""
+
+    argv: list[str]  # the whole command line, from the interpreter on
+    env: dict[str, str]
+    cwd: str
+    umask: int
+    limits: list[tuple[int, tuple[int, int]]]  # (number, (soft, hard))
+    ignored: list[int]  # signals
+    affinity: list[int]  # processors
+
+
+class KernelRequest(Process):
+    """What a template of kernels is asked for."""
+
+    independent: bool  # it outlives who asks
+    parent: int  # the process id that it ends with; 0 where it is independent
+
+
+class CommandRequest(Process):
+    """What a template of commands is asked for."""
+
+    arguments: list[str]  # sys.argv
+    folder: str  # where its modules come from first, sys.path[0]
+    module: str  # whose `main` is called
 
 
 class Unavailable(Exception):
@@ -86,6 +114,19 @@ def limits() -> list[tuple[int, tuple[int, int]]]:
 
     numbers = [getattr(resource, each) for each in dir(resource) if each.startswith("RLIMIT_")]
     return [(number, resource.getrlimit(number)) for number in numbers]
+
+
+def process(argv: Iterable[str], env: Mapping[str, str], cwd: str) -> Process:
+    """This process with another command line, environment and folder, as a request takes it along."""
+    return {
+        "argv": list(argv),
+        "env": dict(env),
+        "cwd": cwd,
+        "umask": umask(),
+        "limits": limits(),
+        "ignored": [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN],
+        "affinity": sorted(os.sched_getaffinity(0)),
+    }
 
 
 def name(python: str, environment: Environment) -> str:

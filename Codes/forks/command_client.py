@@ -62,20 +62,10 @@ def _exit_code(connection: socket.socket, process: int) -> int:
     return UNKNOWN
 
 
-def request(module: str) -> dict:
+def request(module: str) -> channel.CommandRequest:
     """What the template needs to know of this process to fork another like it."""
-    return {
-        "module": module,
-        "arguments": sys.argv,
-        "argv": sys.orig_argv,
-        "folder": sys.path[0],
-        "env": dict(os.environ),
-        "cwd": os.getcwd(),
-        "umask": channel.umask(),
-        "limits": channel.limits(),
-        "ignored": [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN],
-        "affinity": sorted(os.sched_getaffinity(0)),
-    }
+    own = channel.process(sys.orig_argv, os.environ, os.getcwd())
+    return {**own, "arguments": sys.argv, "folder": sys.path[0], "module": module}
 
 
 class Signals:

@@ -12,12 +12,13 @@ import signal
 import socket
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from Codes.forks.channel import CommandRequest
 from Codes.ground import paths
 from Codes.warm import forked, preload, template
-from Codes.warm.forked import Request
 
 # modules of ours that the quick commands run, and what reads arguments
 RUN = """
@@ -36,7 +37,6 @@ LATE = [
     "papermill",
     "black",
 ]
-COMMAND = template.PROCESS | {"arguments": list, "folder": str, "module": str}
 INTERRUPTED = 130
 
 
@@ -102,13 +102,13 @@ def first_page() -> None:
         importlib.import_module("Codes.running.recording").as_page(notebook)
 
 
-def refusal(request: Request, files: Sequence[int]) -> str:
+def refusal(request: Mapping[str, Any], files: Sequence[int]) -> str:
     """Why no command is forked for `request` with the descriptors `files`; an empty text where one is."""
-    return template.malformed(request, files, COMMAND)
+    return template.malformed(request, files, CommandRequest)
 
 
 def hand_over(
-    request: Request,
+    request: CommandRequest,
     streams: list[int],
     client: int,
     connection: socket.socket,
@@ -133,7 +133,7 @@ def hand_over(
     forked.run_to_end(command)
 
 
-def take_arguments(request: Request) -> None:
+def take_arguments(request: CommandRequest) -> None:
     """Let this process be the script that was called: its arguments, where its modules come from, its main module."""
     sys.argv, sys.orig_argv = list(request["arguments"]), list(request["argv"])
     sys.path.insert(0, request["folder"])

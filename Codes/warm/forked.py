@@ -16,18 +16,18 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from Codes.forks.channel import KernelRequest, Process
 from Codes.seams import ipykernel_seam, python_seam
 
 if TYPE_CHECKING:
     from Codes.warm.preload import Preloaded
 
-Request: TypeAlias = dict[str, Any]  # see template.KERNEL
 MAIN_MODULE = "ipykernel_launcher"
 
 
-def become_own_process(request: Request, streams: Iterable[int], *kept: int) -> None:
+def become_own_process(request: Process, streams: Iterable[int], *kept: int) -> None:
     """Leave the template behind: signals, streams, limits, folder, environment, command line."""
     _take_signals(set(request["ignored"]))
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -100,7 +100,7 @@ def _write(start: int, end: int, texts: Iterable[bytes]) -> None:
     ctypes.memmove(start, block.ljust(end - start, b"\0"), end - start)
 
 
-def take_arguments(request: Request) -> None:
+def take_arguments(request: KernelRequest) -> None:
     """Give this kernel its command line, as Python programs see it."""
     sys.argv = [str(sys.modules[MAIN_MODULE].__file__), *request["argv"][3:]]
     sys.orig_argv = list(request["argv"])
@@ -147,7 +147,7 @@ def _read_matplotlib_settings(preloaded: "Preloaded") -> None:
 
 
 def serve(
-    request: Request, client: int, preloaded: "Preloaded", listening: Callable[[], None]
+    request: KernelRequest, client: int, preloaded: "Preloaded", listening: Callable[[], None]
 ) -> None:
     """Be the kernel that `request` asks for until it ends, and call `listening` once clients can connect.
 

@@ -24,8 +24,7 @@ from jupyter_client.provisioning import LocalProvisioner
 
 from Codes.ground.paths import ROOT
 from Codes.forks import channel
-from Codes.forks.channel import Unavailable
-from Codes.warm.forked import Request
+from Codes.forks.channel import KernelRequest, Unavailable
 
 Stream: TypeAlias = int | IO[Any] | None  # as subprocess.Popen takes it
 START = 60.0  # seconds that a template may take to warm up
@@ -193,22 +192,17 @@ def describe(
     kernel_id: str | None = None,
     extra_arguments: Sequence[str] = (),
     **streams: Any,
-) -> tuple[Request, list[int]]:
+) -> tuple[KernelRequest, list[int]]:
     """(request, descriptors) of a kernel `cmd` as Popen would start it here; Unavailable for what a fork cannot be."""
     # pylint: disable=unused-argument,too-many-arguments
     place = os.path.abspath(cwd or os.getcwd())
     if not os.path.isdir(place):
         raise Unavailable(f"there is no folder {place}")
-    request = {
-        "argv": [str(part) for part in cmd],
-        "env": dict(env) | ({} if independent else {"JPY_PARENT_PID": str(os.getpid())}),
-        "cwd": place,
+    parent = {} if independent else {"JPY_PARENT_PID": str(os.getpid())}
+    request: KernelRequest = {
+        **channel.process(map(str, cmd), {**env, **parent}, place),
         "independent": independent,
         "parent": 0 if independent else os.getpid(),
-        "umask": channel.umask(),
-        "limits": channel.limits(),
-        "ignored": [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN],
-        "affinity": sorted(os.sched_getaffinity(0)),
     }
     return request, descriptors(**streams)
 
@@ -237,7 +231,7 @@ def _number(stream: Stream, nothing: int, inherited: int) -> int:
     return stream.fileno()
 
 
-async def obtain(request: Request, streams: list[int], patience: float) -> ForkedKernel:
+async def obtain(request: KernelRequest, streams: list[int], patience: float) -> ForkedKernel:
     """A ForkedKernel for `request` and its descriptors `streams`, closed here; Unavailable if not in `patience` s."""
     try:
         for _ in range(ATTEMPTS):
@@ -250,7 +244,7 @@ async def obtain(request: Request, streams: list[int], patience: float) -> Forke
 
 
 async def ask(
-    connection: socket.socket, request: Request, streams: list[int], patience: float
+    connection: socket.socket, request: KernelRequest, streams: list[int], patience: float
 ) -> ForkedKernel | None:
     """Ask the template behind `connection` for a kernel; None if another template is to be asked."""
     is_kept = False

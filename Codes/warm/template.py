@@ -15,39 +15,36 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, get_origin, get_type_hints
 
 from Codes.forks import channel
 from Codes.warm import forked
-from Codes.warm.forked import Request
 from Codes.warm.preload import CONFIGURATION, Preloaded, thread_count
 
 Kind = TypeVar("Kind", bound=Preloaded)
-Refusal: TypeAlias = Callable[[Request, Sequence[int]], str]
-Fork: TypeAlias = tuple[Request, list[int], int, socket.socket]  # what the forked child is given
+Refusal: TypeAlias = Callable[[Mapping[str, Any], Sequence[int]], str]
+# what the forked child is given: a request of the kind that the template's Refusal checks, streams, client, connection
+Fork: TypeAlias = tuple[Any, list[int], int, socket.socket]
 DATA = re.compile(r"--(IPKernelApp\.log_level|HistoryManager\.(hist_file|enabled))=[^\n]*")
 PATIENCE = 5.0  # seconds that a client has to send its request
-# what each fork is asked for, and what a kernel beside it
-PROCESS = {"argv": list, "env": dict, "cwd": str, "umask": int, "limits": list, "affinity": list}
-PROCESS |= {"ignored": list}
-KERNEL = PROCESS | {"independent": bool, "parent": int}
 
 
-def malformed(request: Request, files: Sequence[int], kinds: Mapping[str, type]) -> str:
-    """What of `request` is not of its kind in `kinds` (name → type), or of its `files`; an empty text if nothing."""
-    if bad := [name for name, kind in kinds.items() if not isinstance(request.get(name), kind)]:
+def malformed(request: Mapping[str, Any], files: Sequence[int], kind: type[channel.Process]) -> str:
+    """What of `request` is not as in its `kind`, or of its `files`; an empty text if nothing."""
+    types = {name: get_origin(each) or each for name, each in get_type_hints(kind).items()}
+    if bad := [name for name, each in types.items() if not isinstance(request.get(name), each)]:
         return f"the request's {bad[0]} is missing or malformed"
     texts = [*request["argv"], *request["env"], *request["env"].values()]
     whole = len(files) == 3 and all(isinstance(text, str) for text in texts)
     return "" if whole else "the request is malformed"
 
 
-def refusal(request: Request, files: Sequence[int]) -> str:
+def refusal(request: Mapping[str, Any], files: Sequence[int]) -> str:
     """Why no kernel is forked for `request` with the descriptors `files`; an empty text where one is.
 
     Some options of IPython are run as code, so that only known ones that hold data are taken.
     """
-    if reason := malformed(request, files, KERNEL):
+    if reason := malformed(request, files, channel.KernelRequest):
         return reason
     argv = request["argv"]
     if argv[1:3] != ["-m", "ipykernel_launcher"]:
@@ -132,7 +129,7 @@ class Server:
         channel.close(files + ([client] if client else []))
         return None
 
-    def obstacle(self, request: Request, files: Sequence[int]) -> dict[str, Any] | None:
+    def obstacle(self, request: Mapping[str, Any], files: Sequence[int]) -> dict[str, Any] | None:
         """What keeps this template from forking for `request`, as an answer; None where nothing does."""
         if "ask" in request:
             if request["ask"] == "retire":
@@ -185,7 +182,7 @@ class Server:
 
 
 def hand_over(
-    request: Request,
+    request: channel.KernelRequest,
     streams: list[int],
     client: int,
     connection: socket.socket,
