@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import click
+import mlflow
 import nbformat
 import pytest
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from Codes.commands import cli
@@ -404,3 +406,34 @@ def test_the_list_of_models_needs_none_of_what_computes(tmp_path):
         "no model is registered; make one: workbook register",
         "imported:",
     ], told.stderr
+
+
+# Completion
+
+
+def completed(line, incomplete):
+    """What a shell offers behind `line` for `incomplete`."""
+    complete = BashComplete(cli.main, {}, "workbook", "_WORKBOOK_COMPLETE")
+    return [each.value for each in complete.get_completions(line.split(), incomplete)]
+
+
+def test_a_shell_completes_what_there_is(place):
+    assert "02_train" in completed("run", "02") and completed("run", "./") == ["./"]
+    assert completed("runs", "fl") == completed("register --problem", "fl") == ["flights"]
+    assert completed("promote flights", "") == ["staging", "production"]
+    assert "--if-changed" in completed("run", "--if")
+    client = mlflow.MlflowClient()
+    assert client.tracking_uri.startswith("sqlite") and completed("models", "") == []
+    with mlflow.start_run() as run:
+        pass
+    client.create_registered_model("shop")
+    client.create_model_version("shop", "source", run.info.run_id)
+    client.set_registered_model_alias("shop", "staging", "1")
+    assert completed("models", "s") == completed("promote", "") == ["shop"]
+    assert completed("serve", "shop") == ["shop@staging", "shop/1"]
+    assert completed("register", run.info.run_id[:5]) == [run.info.run_id]
+
+
+def test_a_tab_does_not_wait_for_mlflow(monkeypatch):
+    monkeypatch.delitem(sys.modules, "mlflow")
+    assert completed("models", "") == completed("serve", "") == completed("register", "") == []

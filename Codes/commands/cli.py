@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 import click
 
 from Codes.commands import (
+    completion,
     deploy_commands,
     model_commands,
     monitor_commands,
@@ -97,7 +98,14 @@ NOTEBOOK_OPTIONS = [
         help="Several, as make's P= gives them.",
     ),
     click.option("-y", "--yaml", "text", metavar="YAML", help="Parameters as YAML text."),
-    click.option("-f", "--file", "file", metavar="FILE", help="Parameters from a YAML file."),
+    click.option(
+        "-f",
+        "--file",
+        "file",
+        metavar="FILE",
+        shell_complete=completion.files,
+        help="Parameters from a YAML file.",
+    ),
     click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook's."),
     click.option(
         "--experiment", metavar="NAME", help="The MLflow experiment; default: the problem's name."
@@ -128,7 +136,7 @@ def notebook_options(command: Command) -> Command:
 
 
 @main.command(cls=NotebookCommand)
-@click.argument("notebook", required=False)
+@click.argument("notebook", required=False, shell_complete=completion.notebook_or_file)
 @notebook_options
 @click.option(
     "-o",
@@ -147,6 +155,7 @@ def notebook_options(command: Command) -> Command:
 @click.option(
     "--why", is_flag=True, help="With --if-changed (which it implies): say what has changed."
 )
+@terminal.json_option
 def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
     notebook: str | None,
     pairs: Pairs,
@@ -159,6 +168,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     experiment: str | None,
     cell_timeout: float | None,
     timeout: float | None,
+    as_json: bool,
     **flags: bool,
 ) -> None:
     """Run NOTEBOOK, or the whole lifecycle, as MLflow runs.
@@ -195,15 +205,22 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
     progress = sys.stderr.isatty() and not flags["no_progress"]
     asks = (flags["if_changed"] or flags["why"]) and not force
+    made: list[dict[str, str]] = []
     for number, (path, values) in enumerate(steps, 1):
         click.echo(f"[{number}/{len(steps)}] {path.stem} {shown(values)}".rstrip(), err=True)
         if asks and is_known(path, values, flags["why"], kernel):
             continue
         place = runner.output_path(path, output, force)
-        told = functools.partial(say_run, record)
+        made.append({"notebook": path.stem, "output": str(place)})
+        told = functools.partial(say_run, record, made[-1])
         execute(path, values, place, opened=told, kernel=kernel, progress=progress, **limits)
         if number == 1 < len(steps) and not channel.is_off(os.environ):
             command_client.start(os.environ)  # 04 and 05 fork from it; the kernels' own comes first
+    if as_json:
+        terminal.say_json(made)
+        return
+    if notebook and solved and made:
+        show_standing(made[-1]["run"], solved.pop())
     show_table(set() if notebook else solved)
 
 
@@ -240,8 +257,13 @@ def warm_up(kernel: str | None, cold: bool, also: Mapping[str, str] | None = Non
 
 
 @main.command(cls=NotebookCommand)
-@click.argument("notebook")
-@click.option("--space", metavar="FILE", help="What varies, and fixed values, in a YAML file.")
+@click.argument("notebook", shell_complete=completion.notebook_or_file)
+@click.option(
+    "--space",
+    metavar="FILE",
+    shell_complete=completion.files,
+    help="What varies, and fixed values, in a YAML file.",
+)
 @click.option(
     "-v",
     "--vary",
@@ -480,10 +502,11 @@ def say_notes(place: Path) -> None:
                 click.echo(f"  {line}", err=True)
 
 
-def say_run(record: str | None, opened: "Run") -> None:
-    """Say which run was `opened`, here and in the `record` of a command of `mlflow run`."""
+def say_run(record: str | None, made: dict[str, str], opened: "Run") -> None:
+    """Say which run was `opened`, here, in what was `made`, and in the `record` of a command of `mlflow run`."""
     from Codes.running import project
 
+    made["run"] = opened.info.run_id
     click.echo(f"  run {opened.info.run_id}", err=True)
     if record:
         project.note(record, opened)
@@ -557,6 +580,19 @@ def is_installed(model: str) -> bool:
     return not dot or bool(spec and spec.origin and "site-packages" in Path(spec.origin).parts)
 
 
+def show_standing(run_id: str, problem: str) -> None:
+    """Print how the run with this id stands beside the best so far on `problem`; nothing where it has no score."""
+    from mlflow import MlflowClient
+
+    from Codes.judgement import scored
+
+    if scored.TAG not in MlflowClient().get_run(run_id).data.tags:
+        return
+    from Codes.comparison import leaderboard, standings, words
+
+    click.echo(leaderboard.wrapped(words.beside(standings.publish(problem), run_id)))
+
+
 def show_table(solved: Iterable[str]) -> None:
     """Print how the runs on the problems `solved` stand, what is in production, and how to look at them."""
     from Codes.comparison import leaderboard, standings
@@ -577,7 +613,7 @@ def show_table(solved: Iterable[str]) -> None:
 
 
 @main.command()
-@click.argument("notebook")
+@click.argument("notebook", shell_complete=completion.notebook_or_file)
 @terminal.json_option
 def describe(notebook: str, as_json: bool) -> None:
     """Print what NOTEBOOK takes: its parameters.

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from Codes.commands import terminal
+from Codes.commands import completion, terminal
 from Codes.ground.errors import WorkbookError
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completion.versions)
 @click.option(
     "--context",
     "folder",
@@ -70,7 +70,7 @@ config_option = click.option(
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completion.versions)
 @target_option
 @name_option
 @click.option(
@@ -185,7 +185,7 @@ def undeploy(name: str, target: str) -> None:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completion.versions)
 @click.argument("source", metavar="S3_IN")
 @click.argument("goal", metavar="S3_OUT")
 @name_option

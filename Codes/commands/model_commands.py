@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from Codes.commands import terminal
+from Codes.commands import completion, terminal
 from Codes.ground.errors import WorkbookError
 
 if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
@@ -25,13 +25,19 @@ REJECTED = 3  # the exit status of a scoring that is whole, but for rows that it
 
 
 @click.command()
-@click.argument("run", required=False)
-@click.option("--best", metavar="SWEEP", help="The best trial of the sweep with this run id.")
+@click.argument("run", required=False, shell_complete=completion.runs)
+@click.option(
+    "--best",
+    metavar="SWEEP",
+    shell_complete=completion.runs,
+    help="The best trial of the sweep with this run id.",
+)
 @click.option(
     "--problem",
     metavar="NAME",
     default="flights",
     show_default=True,
+    shell_complete=completion.problems,
     help="Without RUN: of this problem the run that 03_compare recommends.",
 )
 @click.option(
@@ -77,8 +83,8 @@ def recommended(problem: str) -> str:
 
 
 @click.command()
-@click.argument("name")
-@click.argument("alias", metavar="staging|production")
+@click.argument("name", shell_complete=completion.models)
+@click.argument("alias", metavar="staging|production", shell_complete=completion.stages)
 @click.option(
     "--version",
     "number",
@@ -127,7 +133,7 @@ def promote(name: str, alias: str, number: int | None, why: str, override: str) 
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @click.option(
     "--to",
     "number",
@@ -152,7 +158,7 @@ def rollback(name: str, number: int | None, why: str) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.models)
 @terminal.json_option
 def models(name: str | None, as_json: bool) -> None:
     """List the registered models, or the versions of NAME.
@@ -197,7 +203,7 @@ def _pointed(name: str, versions: int, aliases: dict[str, int]) -> tuple[str, in
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.models)
 @terminal.json_option
 def history(name: str, as_json: bool) -> None:
     """Print who moved which version of NAME, when and why.
@@ -239,7 +245,7 @@ def history(name: str, as_json: bool) -> None:
 
 # an image gives the options as WORKBOOK_SERVE_PORT and the like
 @click.command(context_settings={"auto_envvar_prefix": "WORKBOOK_SERVE"})
-@click.argument("model", envvar="WORKBOOK_SERVE_MODEL")
+@click.argument("model", envvar="WORKBOOK_SERVE_MODEL", shell_complete=completion.versions)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option(
     "--port", default=5001, show_default=True, type=click.IntRange(0, 65535), help="0: a free one."
@@ -321,9 +327,9 @@ def serve(
 
 
 @click.command()
-@click.argument("model")
-@click.argument("table", metavar="TABLE")
-@click.argument("out", metavar="OUT")
+@click.argument("model", shell_complete=completion.versions)
+@click.argument("table", metavar="TABLE", shell_complete=completion.files)
+@click.argument("out", metavar="OUT", shell_complete=completion.files)
 @click.option(
     "--batch-rows",
     default=50_000,

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from Codes.commands import terminal
+from Codes.commands import completion, terminal
 from Codes.ground.errors import WorkbookError
 
 
 @click.command()
-@click.argument("model", default="flights")
+@click.argument("model", default="flights", shell_complete=completion.versions)
 @click.option(
     "--window",
     "period",
@@ -86,7 +86,7 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 
 
 @click.command()
-@click.argument("problem", default="flights")
+@click.argument("problem", default="flights", shell_complete=completion.problems)
 @click.option("--model", default="hgb", show_default=True, metavar="NAME", help="Which is trained.")
 @click.option(
     "--rows",
@@ -139,7 +139,7 @@ def backtest(problem: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("model", default="flights")
+@click.argument("model", default="flights", shell_complete=completion.versions)
 @click.option(
     "--as-of",
     "day",

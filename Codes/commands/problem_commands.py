@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from Codes.commands import terminal
+from Codes.commands import completion, terminal
 from Codes.ground.errors import WorkbookError
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.problems)
 @terminal.json_option
 def problems(name: str | None, as_json: bool) -> None:
     """List the problems, or check NAME's file and table.

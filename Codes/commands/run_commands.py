@@ -4,10 +4,18 @@ import json
 
 import click
 
+from Codes.commands import completion
+
 
 @click.command()
-@click.argument("problem", default="flights")
-@click.option("--notebook", default="", metavar="NAME", help="Of this notebook only.")
+@click.argument("problem", default="flights", shell_complete=completion.problems)
+@click.option(
+    "--notebook",
+    default="",
+    metavar="NAME",
+    shell_complete=completion.notebooks,
+    help="Of this notebook only.",
+)
 @click.option("--all", "every", is_flag=True, help="All of them, not only the best.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: all that is known of them.")
 def runs(problem: str, notebook: str, every: bool, as_json: bool) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import click
 
+from Codes.commands import completion
+
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 
@@ -26,7 +28,7 @@ QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETR
 
 
 @click.command()
-@click.argument("problem", default="")
+@click.argument("problem", default="", shell_complete=completion.problems)
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="To listen at."
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from Codes.comparison import leaderboard, naming, verdict
+from Codes.comparison import leaderboard, naming, verdict, words
 from Codes.comparison.contestants import Run
 from Codes.ground import labels
 from Codes.testing.known_runs import measured, question, table
@@ -153,3 +153,17 @@ def test_without_a_sweep_there_are_no_trials():
     single = table(measured([0.9], np.random.default_rng(0)))
     for runs in (single, pd.DataFrame({"run_id": []})):
         assert leaderboard.trials(question(), runs).empty
+
+
+def test_one_run_stands_beside_the_best_so_far():
+    shown = choice(5)
+    best, *_, last = (each.run.run_id for each in shown.contestants)
+    score, standing = words.beside(shown, best)
+    assert standing == "It is the best so far, of 5." and score.count("±") == 2
+    score, standing = words.beside(shown, last)
+    own = shown.contestants[-1].scored.own()
+    assert standing.startswith("The best so far, m4: 0.66") and "better by 0.21" in standing
+    assert labels.around(own.value, own.reach(), 3) in score
+    (close,) = [each.run.run_id for each in choice(2, spread=0.001).contestants[1:]]
+    assert "cannot be told from that" in words.beside(choice(2, spread=0.001), close)[1]
+    assert words.beside(shown, "another") == ["It repeats a run that was there before."]

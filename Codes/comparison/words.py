@@ -41,6 +41,25 @@ def _verdict(choice: Choice) -> list[str]:
     ]
 
 
+def beside(choice: Choice, run_id: str) -> list[str]:
+    """How the run with this id stands among the others of `choice`, in sentences: its score, the best so far."""
+    found = ((each, run) for each in choice.contestants for run in each.runs)
+    mine, run = next(((each, run) for each, run in found if run.run_id == run_id), (None, None))
+    if mine is None or run is None:
+        why = next((each.why for each in choice.apart if each.run_id == run_id), "")
+        return [f"It is not compared: {why}." if why else "It repeats a run that was there before."]
+    own, gain, best = run.scored.own(), run.scored.gain(), choice.contestants[0]
+    places = decimals([own.reach(), gain.reach()])
+    told = f"{choice.metric} {shown(own, places)} on {own_rows(mine)} by {run.scored.how}, "
+    told += f"{shown(gain, places)} over the baseline."
+    if mine is best:
+        return [told, f"It is the best so far, of {len(choice.contestants)}."]
+    behind = best.run.scored.over(run.scored)
+    close = "it cannot be told from that" if mine.close else f"better by {shown(behind, places)}"
+    name = _called(choice)[best.run.run_id]
+    return [told, f"The best so far, {name}: {shown(best.scored.own(), places)}; {close}."]
+
+
 def _trial(contestant: Contestant) -> str:
     """With what settings a sweep's trial was, which its name does not tell; empty of other runs."""
     setting = {k: v for k, v in naming.flat(contestant.run.setting).items() if k != "model"}
