@@ -94,6 +94,10 @@ proof: install ## run papermill's own test suite under our engine
 docs: install ## build the pages into a site, build/site/index.html
 	@EXTRAS=docs sh .ci/install "$(PYTHON)" && exec $(BIN)/python -m Codes.tools.stages docs
 
+.PHONY: pictures
+pictures: install ## make the pictures of the pages from runs in the store
+	@exec $(BIN)/python -m Codes.tools.pictures
+
 .PHONY: bench
 bench: install ## measure what runs, sweeps, answers and the gate cost | SECTIONS=serve chooses sections, ROUNDS=3 how often
 	@exec $(BIN)/python -m Codes.bench.bench

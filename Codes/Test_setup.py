@@ -67,8 +67,10 @@ def targets() -> list[str]:
     return re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-def test_make_alone_lists_every_target_with_what_it_does():
-    listed = re.findall(r"^  make (\S+) +(\S.*)$", call("make").stdout, re.MULTILINE)
+def test_make_alone_lists_every_target_with_what_it_does_in_80_columns():
+    shown = call("make").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    listed = re.findall(r"^  make (\S+) +(\S.*)$", shown, re.MULTILINE)
     assert [name for name, _ in listed] == targets()
     assert all(len(about) > 10 for _, about in listed)
 

@@ -646,7 +646,7 @@ def describe(notebook: str, as_json: bool) -> None:
     click.echo(terminal.table(cells, indent=2))
     computed = [p.name for p in found if isinstance(p.value, parameters.Computed) and p.default]
     if computed and (line := not_recorded(path, computed)):
-        click.echo(f"\n{line}")
+        click.echo(f"\n{terminal.wrapped(line)}")
 
 
 def _names(declared: "Iterable[Parameter]") -> list[str]:

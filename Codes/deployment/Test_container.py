@@ -93,7 +93,8 @@ def test_a_container_is_tried_takes_its_place_is_asked_and_removed(engine, made,
     (engine / "request.json").write_text(client.body(rows), "utf-8")
     answer = call("ask", "cells", "--target", "docker", "--file", engine / "request.json")
     assert json.loads(answer)["predictions"] == registry.load(made.version).predict(rows).tolist()
-    assert f"cells                docker here  {NAME} version 1" in call("deployments")
+    listed = " ".join(call("deployments").split())
+    assert f"cells docker here {NAME} version 1" in listed
     monkeypatch.setenv("BROKEN", "1")
     (engine / "state").write_text(
         (engine / "state").read_text("utf-8").replace("sha256:", "older:"), "utf-8"

@@ -143,8 +143,8 @@ def test_a_version_is_created_asked_exchanged_without_a_gap_and_removed(
         tags["workbook:run"] == run and tags["workbook:version"] == "1" and tags["team"] == "planes"
     )
     assert "serves it already" in place.deploy() and cloud.calls["create_endpoint"] == 1
-    listed = place("deployments")
-    assert f"{NAME} version 1" in listed and listed.rstrip().endswith("InService")
+    listed = " ".join(place("deployments").split())
+    assert f"{NAME} version 1" in listed and listed.endswith("InService")
     (tmp_path / "request.json").write_text(
         client.body(registry.load(made.version).example), "utf-8"
     )
@@ -160,7 +160,7 @@ def test_a_version_is_created_asked_exchanged_without_a_gap_and_removed(
     assert not cloud.backend.endpoints and not cloud.backend.endpoint_configs
     assert not cloud.backend._models, "of the same tag"
     assert "nothing is deployed" in place("deployments")
-    history = place("history", NAME)
+    history = " ".join(place("history", NAME).split())
     assert history.count("deploy cells at sagemaker: version 1: done") == 4
     place("undeploy", "cells", code=1)
 
@@ -221,7 +221,8 @@ def test_a_refusal_is_one_line_and_the_same_command_goes_on(  # pylint: disable=
     assert (
         says in told and message in told and "Traceback" not in told and "testing-key" not in told
     )
-    assert says in place("deployments") and "failed" in place("deployments")
+    listed = " ".join(place("deployments").split())
+    assert says in listed and "failed" in listed
     place.deploy()
     assert cloud.backend.endpoints["cells"].endpoint_status == "InService"
 

@@ -138,7 +138,8 @@ def anchors(path):
 @pytest.mark.parametrize("path", PAGES, ids=NAMES)
 def test_each_link_leads_to_a_file_and_a_heading_that_there_are(path):
     _, text = blocks(path.read_text("utf-8"))
-    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text))
+    text = re.sub(r"`[^`\n]*`", "", text)
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src(?:set)?="([^"]+)"', text)
     for link in (each for each in links if not re.match(r"[a-z]+:", each)):
         target, _, anchor = link.partition("#")
         there = (path.parent / target).resolve() if target else path
@@ -150,6 +151,16 @@ def test_each_link_leads_to_a_file_and_a_heading_that_there_are(path):
 def test_what_is_made_from_the_code_is_fresh(name):
     written = (reference.FOLDER / name).read_text("utf-8").splitlines()
     assert reference.PAGES[name]().splitlines() == written, "make format"
+
+
+def test_each_picture_is_shown_and_has_words_for_who_does_not_see_it():
+    text = "".join(
+        path.read_text("utf-8") for path in (ROOT / "README.md", ROOT / "docs" / "index.md")
+    )
+    for path in sorted((ROOT / "docs" / "pictures").iterdir()):
+        assert text.count(f"pictures/{path.name}") == 2, path.name
+    tags = re.findall(r"<img [^>]*>", text)
+    assert tags and all(re.search(r'alt="[^"]{30,}"', tag) for tag in tags)
 
 
 def test_the_site_lists_every_page():
