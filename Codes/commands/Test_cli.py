@@ -408,6 +408,17 @@ def test_the_list_of_models_needs_none_of_what_computes(tmp_path):
     ], told.stderr
 
 
+def test_colours_are_for_a_terminal_that_wants_them(monkeypatch, tmp_path):
+    (tmp_path / "lost.yaml").write_text("title: 1", encoding="utf-8")
+    monkeypatch.setattr(problems, "PROBLEMS", tmp_path)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    red = "\x1b[31mBROKEN"
+    assert red in CliRunner().invoke(cli.main, ["problems"], color=True).output
+    assert "\x1b" not in CliRunner().invoke(cli.main, ["problems"]).output
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in CliRunner().invoke(cli.main, ["problems"], color=True).output
+
+
 # Completion
 
 
@@ -417,21 +428,26 @@ def completed(line, incomplete):
     return [each.value for each in complete.get_completions(line.split(), incomplete)]
 
 
-def test_a_shell_completes_what_there_is(place):
+@pytest.mark.usefixtures("place")
+def test_a_shell_completes_the_files_that_there_are():
     assert "02_train" in completed("run", "02") and completed("run", "./") == ["./"]
     assert completed("runs", "fl") == completed("register --problem", "fl") == ["flights"]
     assert completed("promote flights", "") == ["staging", "production"]
     assert "--if-changed" in completed("run", "--if")
-    client = mlflow.MlflowClient()
-    assert client.tracking_uri.startswith("sqlite") and completed("models", "") == []
-    with mlflow.start_run() as run:
-        pass
+
+
+def test_a_shell_completes_what_is_in_the_store(own_store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", own_store.uri)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)  # as in a fork of the template
+    client = own_store.client
+    run = client.create_run("0").info.run_id
+    client.set_terminated(run)
     client.create_registered_model("shop")
-    client.create_model_version("shop", "source", run.info.run_id)
+    client.create_model_version("shop", "source", run)
     client.set_registered_model_alias("shop", "staging", "1")
     assert completed("models", "s") == completed("promote", "") == ["shop"]
     assert completed("serve", "shop") == ["shop@staging", "shop/1"]
-    assert completed("register", run.info.run_id[:5]) == [run.info.run_id]
+    assert completed("register", run[:5]) == [run]
 
 
 def test_a_tab_does_not_wait_for_mlflow(monkeypatch):

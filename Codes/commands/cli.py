@@ -517,7 +517,7 @@ def say_failed(path: Path, reason: str, place: Path | None) -> NoReturn:
     look = f"\nThe executed notebook: {place}" if place else ""
     if place and Path(place).exists():
         say_notes(place)
-    click.echo(f"{path.stem} FAILED: {reason}{look}", err=True)
+    click.echo(f"{path.stem} {terminal.bad('FAILED')}: {reason}{look}", err=True)
     sys.exit(1)
 
 

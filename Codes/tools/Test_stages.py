@@ -139,3 +139,15 @@ sys.exit(stages.main(["lint"]))
         os.killpg(child.pid, signal.SIGINT)
         shown, _ = child.communicate(timeout=30)
     assert child.returncode == 130 and note.exists() and "interrupted" in shown, shown
+
+
+def test_a_dead_link_fails_the_site(tmp_path):
+    pytest.importorskip("mkdocs")
+    (tmp_path / "docs").mkdir()
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8").partition("nav:")[0]
+    (tmp_path / "mkdocs.yml").write_text(settings, "utf-8")
+    (stage,) = [stage for stage in stages.docs() if stage.name == "site"]
+    for link, code in {"index.md#here": 0, "lost.md": 1, "index.md#there": 1}.items():
+        (tmp_path / "docs/index.md").write_text(f"# Here\n\n[here]({link})\n", "utf-8")
+        done = subprocess.run(stage.command, cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == code, (link, done.stderr)
