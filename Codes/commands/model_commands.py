@@ -67,7 +67,8 @@ def register(
 
     given = promotion.source(run or best or recommended(problem))[0].info.run_id
     version = promotion.register(given, name, trust)
-    click.echo(f"{promotion.news(version, given)}; {promotion.next_step(version)}")
+    click.echo(terminal.wrapped(promotion.news(version, given), indent="  "))
+    click.echo(promotion.next_step(version))
 
 
 def recommended(problem: str) -> str:
@@ -117,7 +118,7 @@ def promote(name: str, alias: str, number: int | None, why: str, override: str) 
     if number is None:
         chosen, why_it = promotion.candidate(name, alias)
         number = chosen.number
-        click.echo(f"{chosen}: {why_it}", err=True)
+        click.echo(terminal.wrapped(f"{chosen}: {why_it}", indent="  "), err=True)
     if alias == "production":
         click.echo("at the gate: test rows, slices, a clean process (half a minute)", err=True)
     try:

@@ -52,8 +52,12 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         if period or table or captured or as_json:
             raise WorkbookError("--calibrate goes alone: it looks at the reference only")
         measured, run_id = monitoring.calibrate(model)
-        click.echo(measured.table().to_string(index=False, float_format=lambda v: f"{v:.2f}"))
-        click.echo(f"{measured.sentence()} (run {run_id})")
+        found = measured.table().set_index("shift").to_dict("index")
+        rows = [
+            (s, ", ".join(f"{m} {v:.2f}" for m, v in each.items())) for s, each in found.items()
+        ]
+        click.echo(terminal.table(rows, ["shift", "share of single windows found strange"]))
+        click.echo(terminal.wrapped(f"{measured.sentence()} (run {run_id})", indent="  "))
         return
     done = monitoring.monitor(
         model, period, table, captured, lambda text: click.echo(text, err=True)
@@ -135,7 +139,7 @@ def backtest(problem: str, **options: Any) -> None:
     replayed = backtests.replay(asked, **options, say=lambda text: click.echo(text, err=True))
     run_id = record.keep_backtest(replayed, {"problem": problem, **options})
     click.echo(replayed.table.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
-    click.echo(f"{replayed.sentence()} (run {run_id})")
+    click.echo(terminal.wrapped(f"{replayed.sentence()} (run {run_id})", indent="  "))
 
 
 @click.command()

@@ -36,7 +36,7 @@ def problems(name: str | None, as_json: bool) -> None:
         terminal.say_json(_facts(name) | {"columns": columns})
         return
     for line in overview.report(problem):
-        click.echo(line)
+        click.echo(terminal.wrapped(line, indent="  "))
     click.echo(f"next: workbook run 01_explore -p problem {name}")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
+from Codes.ground import labels
 from Codes.ground.errors import WorkbookError
 from Codes.problems import data, own_metric
 from Codes.problems.problem import Problem
@@ -11,6 +12,7 @@ from Codes.tables import contract
 from Codes.tables.column_checks import Trouble
 
 CLASSES = 6  # that are shown
+SHOWN = {"column": 25, "such as": 16}  # characters, so that a terminal of 80 holds them all
 
 
 def columns(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
@@ -73,7 +75,11 @@ def report(problem: Problem) -> Iterator[str]:
         raise WorkbookError(f"{problem.name}: nothing can be trained: {count} of these refused it")
     frame = data.whole(problem)
     own_metric.rehearse(problem, data.target(frame, problem))
-    yield columns(frame, problem).to_string(index=False) + "\n"
+    table = columns(frame, problem)
+    short = {
+        name: table[name].map(lambda t, m=most: labels.short(t, m)) for name, most in SHOWN.items()
+    }
+    yield table.assign(**short).to_string(index=False) + "\n"
     yield from facts(frame, problem)
     rules = data.check(frame, problem)
     holding = f"{rules['ok'].sum()} of {len(rules)} rules of the contract hold"
