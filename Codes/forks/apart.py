@@ -4,11 +4,7 @@ The fork has imported the installed packages (seconds), and nothing of ours or o
 multiprocessing's forkserver is one a program, and each would import anew what the template has imported once.
 """
 
-import contextlib
 import os
-import select
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,52 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 from Codes.forks import channel, command_client
+from Codes.forks.fork import Fork
 from Codes.ground.paths import ROOT
 
 INLINE = "module://matplotlib_inline"  # figures for a notebook, which such a process is not in
-
-
-class Fork:
-    """A forked process, asked and ended as a subprocess.Popen is; it does not outlive the process that asked for it."""
-
-    def __init__(self, pid: int, process: int, connection: socket.socket) -> None:
-        self.pid, self._process, self._connection = pid, process, connection
-        self.returncode: int | None = None  # negative for a signal
-
-    def poll(self) -> int | None:
-        """Its exit status; None while it runs."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.wait(0)
-        return None
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, once it has ended; a subprocess.TimeoutExpired after `timeout` seconds."""
-        if self.returncode is None:
-            if not select.select([self._process], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            self._connection.settimeout(command_client.PATIENCE)
-            answer = None
-            with contextlib.suppress(OSError, ValueError):
-                answer, _ = channel.receive(self._connection)
-            # the template, which alone can know, was killed
-            self.returncode = int(answer["exit"]) if answer else command_client.UNKNOWN
-            self._connection.close()
-            os.close(self._process)
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal, if it is still there."""
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._process, number)
-
-    def terminate(self) -> None:
-        """Ask it to end (SIGTERM)."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it (SIGKILL)."""
-        self.send_signal(signal.SIGKILL)
 
 
 def start(
@@ -111,7 +65,7 @@ def _forked(
         answer, files = channel.receive(connection)
         if answer and "pid" in answer:
             channel.send(connection, {"welcome": True})
-            return Fork(answer["pid"], files[0], connection)
+            return Fork(connection, answer["pid"], files[0])
     except (OSError, ValueError, channel.Unavailable):
         pass
     connection.close()

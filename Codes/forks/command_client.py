@@ -18,11 +18,11 @@ from types import FrameType
 
 from Codes.ground.paths import ROOT
 from Codes.forks import channel
+from Codes.forks.fork import UNKNOWN
 
 COLD = "WORKBOOK_COLD_COMMANDS"  # commands in the ordinary way; kernels may be warm
 PATIENCE = 2.0  # seconds for a template that is there; then the command starts in the ordinary way
 RETRY = 300.0  # seconds after which a template that could not be made is tried again
-UNKNOWN = 255  # the exit status where the template was killed before it could tell
 TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}  # a terminal sends these to all of a job
 PASSED_ON = TERMINAL | {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH}
 PASSED_ON |= {signal.SIGTSTP, signal.SIGCONT}

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jupyter_kernel_test
 from jupyter_client.manager import start_new_kernel
 
-from Codes.warm.provisioner import ForkedKernel
+from Codes.forks.fork import Fork
 
 
 class Samples(jupyter_kernel_test.KernelTests):  # pylint: disable=abstract-method
@@ -89,7 +89,7 @@ def passed(folder):
         run = pool.submit(outcomes, Cold, folder / "cold.sqlite")
         warm, process = outcomes(Warm, folder / "warm.sqlite")
         cold, _ = run.result()
-    assert isinstance(process, ForkedKernel)
+    assert isinstance(process, Fork)
     return [{name for name, how in ended.items() if how == "passed"} for ended in (cold, warm)]
 
 

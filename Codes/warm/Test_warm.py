@@ -26,7 +26,7 @@ from Codes.ground.paths import ROOT
 from Codes.stores.store import ARTIFACT_ROOT, URI
 from Codes.testing.cases import sampled
 from Codes.testing.testbed import wait_for, write_notebook
-from Codes.forks import channel
+from Codes.forks import channel, fork
 from Codes.warm import provisioner, templates
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="warm kernels need Linux")
@@ -122,7 +122,7 @@ def message(receive, asked, kind):
 
 def is_warm(process):
     """Whether the kernel's `process` was forked from a template."""
-    return isinstance(process, provisioner.ForkedKernel)
+    return isinstance(process, provisioner.Fork)
 
 
 def template():
@@ -195,9 +195,9 @@ def test_a_kernel_ends_with_a_killed_client_unless_it_is_independent(shared, ind
     arguments = [sys.executable, "-c", CLIENT, *(["independent"] if independent else [])]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=shared) as client:
         lines = iter(client.stdout.readline, "")  # an independent kernel prints a note of its own
-        kind, pid = next(line for line in lines if line.startswith(("Forked", "Popen"))).split()
+        kind, pid = next(line for line in lines if line.startswith(("Fork ", "Popen "))).split()
         client.kill()
-    assert kind == "ForkedKernel"
+    assert kind == "Fork"
     if independent:
         time.sleep(1)
         assert not is_gone(int(pid))
@@ -214,7 +214,7 @@ def test_kernels_outlive_their_template_and_the_next_one_gets_another(tree, capf
         with kernel() as two:
             assert is_warm(two.process) and template() != first
         one.km.shutdown_kernel()
-        assert one.process.poll() == provisioner.UNKNOWN and is_gone(one.pid)
+        assert one.process.poll() == fork.UNKNOWN and is_gone(one.pid)
     assert tree.exists() and not capfd.readouterr().err.count("ordinary way")
 
 
@@ -296,7 +296,7 @@ def test_hard_limits_of_the_client_that_started_a_template_bind_no_other_client(
     cpu = resource.RLIMIT_CPU
     limited = ["sh", "-c", 'ulimit -t 500; exec "$0" -c "$1"', sys.executable, CLIENT]
     with subprocess.Popen(limited, stdout=subprocess.PIPE, text=True, cwd=tree) as client:
-        pid = client.stdout.readline().removeprefix("ForkedKernel ")
+        pid = client.stdout.readline().removeprefix("Fork ")
         assert resource.prlimit(int(pid), cpu) == (500, 500)
         client.kill()
     with kernel() as one:
@@ -538,7 +538,7 @@ def walked(self):
 kind.__iter__ = walked
 kind.__getitem__ = lambda self, name: (seen.add(name), get(self, name))[1]
 kind.__contains__ = lambda self, name: (seen.add(name), self.encodekey(name) in self._data)[1]
-from Codes.forks import channel
+from Codes.forks import channel, fork
 from Codes.warm import command_template, preload
 made = {"kernels": preload, "commands": command_template}[sys.argv[1]].Preloaded()
 threads = len(os.listdir("/proc/self/task"))

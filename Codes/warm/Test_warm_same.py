@@ -56,7 +56,7 @@ class Kernel:
         self.outputs = []
         # a kernel that silently starts in the ordinary way would prove nothing
         is_warm = name == WARM and "WORKBOOK_COLD" not in environment
-        if (type(self.process).__name__ == "ForkedKernel") != is_warm:
+        if (type(self.process).__name__ == "Fork") != is_warm:
             self.end()
             pytest.fail(f"{name} started as a {type(self.process).__name__}")
 

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from Codes.ground.paths import ROOT
 from Codes.forks import channel
 from Codes.forks.channel import KernelRequest, Unavailable
+from Codes.forks.fork import Fork
 
 Stream: TypeAlias = int | IO[Any] | None  # as subprocess.Popen takes it
 START = 60.0  # seconds that a template may take to warm up
@@ -37,77 +37,6 @@ BY_HAND = (
     "jupyter_console",
     "qtconsole",
 )  # who starts kernels that a person types into
-UNKNOWN = 255  # the exit code of a kernel whose template was killed before it could tell
-
-
-class ForkedKernel:
-    """A kernel that the template forked, with the face of subprocess.Popen."""
-
-    stdin = stdout = stderr = None
-
-    def __init__(self, connection: socket.socket, pid: int, pidfd: int) -> None:
-        self.connection, self.pid = connection, pid
-        self.pidfd: int | None = pidfd
-        self.returncode: int | None = None
-        self.lock = threading.Lock()
-
-    def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
-        return self._end(0)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait `timeout` seconds for its end; subprocess.TimeoutExpired if it has not ended then."""
-        code = self._end(timeout)
-        if code is None:
-            assert timeout is not None
-            raise subprocess.TimeoutExpired("kernel", timeout)
-        return code
-
-    def _end(self, timeout: float | None) -> int | None:
-        if self.returncode is None:
-            waiting = select.poll()
-            with contextlib.suppress(OSError, ValueError):  # another thread has just closed it
-                waiting.register(self.pidfd or -1, select.POLLIN)
-                if not waiting.poll(None if timeout is None else timeout * 1000):
-                    return None
-            with self.lock:
-                if self.returncode is None:
-                    self.returncode = self._code()
-                    self.close()
-        return self.returncode
-
-    def _code(self) -> int:
-        self.connection.settimeout(2)
-        with contextlib.suppress(OSError, ValueError):
-            told, _ = channel.receive(self.connection)
-            if told:
-                return int(told["exit"])
-        return UNKNOWN
-
-    def send_signal(self, number: int) -> None:
-        """Send the signal `number`, unless it has ended."""
-        with self.lock:
-            if self.returncode is None and self.pidfd is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self.pidfd, number)
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it."""
-        self.send_signal(signal.SIGKILL)
-
-    def close(self) -> None:
-        """Close what is open here."""
-        self.connection.close()
-        if self.pidfd is not None:
-            os.close(self.pidfd)
-            self.pidfd = None
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class WarmProvisioner(LocalProvisioner):
@@ -231,8 +160,8 @@ def _number(stream: Stream, nothing: int, inherited: int) -> int:
     return stream.fileno()
 
 
-async def obtain(request: KernelRequest, streams: list[int], patience: float) -> ForkedKernel:
-    """A ForkedKernel for `request` and its descriptors `streams`, closed here; Unavailable if not in `patience` s."""
+async def obtain(request: KernelRequest, streams: list[int], patience: float) -> Fork:
+    """A Fork for `request` and its descriptors `streams`, closed here; Unavailable if not in `patience` s."""
     try:
         for _ in range(ATTEMPTS):
             connection = await connect(request["argv"][0], request["env"])
@@ -245,7 +174,7 @@ async def obtain(request: KernelRequest, streams: list[int], patience: float) ->
 
 async def ask(
     connection: socket.socket, request: KernelRequest, streams: list[int], patience: float
-) -> ForkedKernel | None:
+) -> Fork | None:
     """Ask the template behind `connection` for a kernel; None if another template is to be asked."""
     is_kept = False
     try:
@@ -255,7 +184,7 @@ async def ask(
         if message and "pid" in message:
             channel.send(connection, {"welcome": True})
             is_kept = True
-            return ForkedKernel(connection, message["pid"], files[0])
+            return Fork(connection, message["pid"], files[0])
         if message and "refused" in message:
             raise Unavailable(message["refused"])
     except TimeoutError as error:
