@@ -35,8 +35,7 @@ def _verdict(choice: Choice) -> list[str]:
     )
     return [
         f"Take {name}{_trial(taken)} (run {taken.run.run_id}): {choice.metric} {shown(own, places)} {where}.",
-        f"It beats the baseline ({taken.scored.baseline:.{places}f}) by "
-        f"{shown(taken.scored.gain(), places)}.",
+        f"It beats {taken.scored.floor(places)} by {shown(taken.scored.gain(), places)}.",
         _among(choice),
     ]
 
@@ -110,7 +109,7 @@ def _none(choice: Choice) -> list[str]:
         ]
     few = " So few rows cannot tell." if best.rows < FEW else ""
     return [
-        f"Take none: nothing beats the baseline ({best.baseline:.{places}f}) by more than chance gives; the best gains "
+        f"Take none: nothing beats {best.floor(places)} by more than chance gives; the best gains "
         f"{shown(best.gain(), places)}.{few}",
         f'Try more rows, other columns, another model: make run NB=02_train P="problem={choice.typed} '
         'rows=0 model=forest".',

@@ -171,6 +171,9 @@ def test_what_is_done_today_is_the_baseline_where_the_file_names_it(asked):
     last = asked(frame.assign(y=frame["shop"].astype(float) + 1), more="baseline: {last_of: shop}")
     found = scored(last)
     assert found.scored.baseline == 0, "each shop sells the same each time"
+    kept = Scored.from_tag(found.scored.as_tag())
+    told = "the baseline (the last known value of each 'shop': 0.0000)"
+    assert kept.floor() == told and told.partition(":")[0] in found.sentence()
 
 
 def test_a_baseline_that_the_deciding_metric_cannot_be_taken_of_is_refused(asked):

@@ -57,6 +57,7 @@ class Scored:  # pylint: disable=too-many-instance-attributes
         score, baseline: over all rows; NaN where it cannot be taken.
         scores, baselines: a value a draw of the bootstrap, or a fold.
         trained: how many rows the model learned from; 0 where that was not kept.
+        against: the baseline in words, such as 'always 21.3'; empty where that was not kept.
     """
 
     metric: str
@@ -70,6 +71,7 @@ class Scored:  # pylint: disable=too-many-instance-attributes
     scores: np.ndarray
     baselines: np.ndarray
     trained: int = 0
+    against: str = ""
 
     def as_tag(self) -> str:
         """The whole as text for a tag of MLflow (2 to 3 kB)."""
@@ -107,6 +109,11 @@ class Scored:  # pylint: disable=too-many-instance-attributes
         return self._estimate(
             self._better(self.score - self.baseline), self.scores - self.baselines
         )
+
+    def floor(self, places: int = 4) -> str:
+        """The baseline and its score, for people: 'the baseline (always 21.3: 4.0000)'."""
+        named = f"{self.against}: " if self.against else ""
+        return f"the baseline ({named}{self.baseline:.{places}f})"
 
     def over(self, other: "Scored") -> Estimate:
         """By how much it is better than `other` on the same rows (positive: better), with the error of that."""

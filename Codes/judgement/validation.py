@@ -85,12 +85,12 @@ class Validated:  # pylint: disable=too-many-instance-attributes
         """The score with its 95 % interval, and how it was measured."""
         own, gain = self.scored.own(), self.scored.gain()
         places = decimals([own.reach(), gain.reach()])
-        value, better = around(own.value, own.reach(), places), "not known"
+        value, held = around(own.value, own.reach(), places), "against the baseline not known"
         if np.isfinite(gain.value):
             side = "better" if gain.value >= 0 else "worse"
-            better = f"{side} by {around(abs(gain.value), gain.reach(), places)}"
-        against = f"against the baseline {better}"
-        return f"{self.scored.metric} {value} (95 %), {against}; {self.how}"
+            by = around(abs(gain.value), gain.reach(), places)
+            held = f"{side} than {self.scored.floor(places)} by {by}"
+        return f"{self.scored.metric} {value} (95 %), {held}; {self.how}"
 
 
 def score(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: int = 0) -> Validated:
@@ -127,7 +127,7 @@ def _by_hold_out(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame) -> V
     own = seen.measure(Answers(table, labels), Answers(base.predictions(held), base.labels))
     return Validated(
         problem=problem,
-        scored=replace(own, trained=len(train)),
+        scored=replace(own, trained=len(train), against=base.name),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=table,
         fitted=((pipeline, held),),
@@ -164,10 +164,10 @@ def _by_folds(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: i
     values = [table.get(name, pd.Series(np.nan, table.index)).to_numpy(float) for table in tables]
     keys = rows.keys_of(frame, problem)
     kept = [e.table.assign(repeat=e.repeat, key=keys) for e in found if len(e.table)]
-    seen = rows.digest(frame, problem, "folds", keys)
+    seen, against = rows.digest(frame, problem, "folds", keys), baseline.fit(problem, frame).name
     return Validated(
         problem=problem,
-        scored=_scored(problem, seen, (len(frame), len(train)), means, values),
+        scored=_scored(problem, seen, (len(frame), len(train)), means, values, against),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=first,
         fitted=tuple((e.model, e.held) for e in found if e.repeat == 0 and len(e.table)),
@@ -222,6 +222,7 @@ def _scored(
     counts: tuple[int, int],
     means: Sequence[Mapping[str, float]],
     values: Sequence[np.ndarray],
+    against: str,
 ) -> Scored:
     """The Scored of folds: from the metrics (`means`, the baseline's the second) and the deciding one's `values`.
 
@@ -242,6 +243,7 @@ def _scored(
         baseline=means[1].get(name, np.nan),
         scores=values[0],
         baselines=values[1],
+        against=against,
     )
 
 

@@ -103,7 +103,7 @@ def _with_intervals(name: str, found: Scored) -> str:
     where = f"on {rows} that validate" if found.how == HOLD_OUT else f"by {found.how} of {rows}"
     return (
         f"{name} {where}: **{own.value:.4f}** ± {own.reach():.4f} (95 %), "
-        f"{'worse' if gain.value < 0 else 'better'} than the baseline ({found.baseline:.4f}) by "
+        f"{'worse' if gain.value < 0 else 'better'} than {found.floor()} by "
         f"{abs(gain.value):.4f} ± {gain.reach():.4f}"
     )
 
