@@ -68,7 +68,14 @@ def test_the_run_is_opened_in_the_cell_after_the_parameters(path):
 def test_it_opens_with_why_reads_writes_and_takes_and_closes_with_the_next_link(path):
     prose = [c.source for c in cells(path, "markdown")]
     assert all(word in prose[0] for word in ("**Reads**", "**Writes**", "**Takes**"))
-    assert "What was learned" in prose[-1] and ".ipynb)" in prose[-1]
+    assert any("## What was learned" in text for text in prose[-2:]) and ".ipynb)" in prose[-1]
+
+
+@pytest.mark.parametrize("path", [p for p in OWN if p.stem < "06"], ids=lambda path: path.stem)
+def test_what_was_learned_is_a_finding_in_the_runs_own_numbers_and_leaves_something_to_try(path):
+    *_, heading, finding, end = nbformat.read(path, as_version=4).cells
+    assert "## What was learned" in heading.source and "**Exercise.**" in end.source
+    assert "finding(" in finding.source or "standing(" in finding.source
 
 
 @every

@@ -217,6 +217,19 @@ def markdown(choice: Choice) -> str:
     return "  \n".join([f"**{first}**", *others])
 
 
+def finding(choice: Choice) -> str:
+    """The verdict of `choice` in a sentence or two, as a Markdown list, and who learned most by heart."""
+    lines = [choice.reasons[0]]
+    rows = [r for r in table(choice) if math.isfinite(r.train) and math.isfinite(r.score)]
+    if rows:
+        one = max(rows, key=lambda r: abs(r.train - r.score))
+        lines.append(
+            f"{one.name} learned most by heart: {labels.number(one.train)} on the rows it learned from, "
+            f"{labels.number(one.score)} on others."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
 def wrapped(reasons: Iterable[str]) -> str:
     """The `reasons` of a Choice, or other sentences, for a terminal, each on lines of its own."""
     return "\n".join(

@@ -1,15 +1,19 @@
 """Plots: every figure is labelled, for both tasks, and drawing one leaves no trace in matplotlib."""
 
 import datetime
+import itertools
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.pylabtools import print_figure
+from matplotlib.figure import Figure
 
 from Codes.comparison import leaderboard, verdict
-from Codes.figures import panels, plots
+from Codes.figures import course, panels, plots
 from Codes.ground.errors import WorkbookError
 from Codes.modeling import evaluation, models
 from Codes.problems import data, overview, problem
@@ -19,8 +23,14 @@ from Codes.testing.testbed import write_problem
 CANCER = problem.load("breast_cancer")
 DIABETES = problem.load("diabetes")
 WINE = CANCER.model_copy(
-    update={"positive": None, "source": problem.Source(sklearn="wine"), "contract": {}}
+    update={
+        "positive": None,
+        "source": problem.Source(sklearn="wine"),
+        "contract": {},
+        "columns": {},
+    }
 )
+APART = 10  # of CIELAB's distance: a just noticeable difference is 2.3 (Mahy et al. 1994)
 EVERY = pytest.mark.parametrize(
     "which", [CANCER, DIABETES, WINE], ids=["binary", "regression", "several"]
 )
@@ -82,6 +92,8 @@ def test_runs_are_drawn_even_where_there_are_none():
     scores = measured([0.7, 0.6], np.random.default_rng(0))
     runs = runs_of(scores, model=["hgb", "linear"], train=[0.9, 0.6])
     table = leaderboard.frame(verdict.choose(question(), runs))
+    found = leaderboard.finding(verdict.choose(question(), runs))
+    assert "hgb learned most by heart: 0.9 on the rows it learned from" in found
     for drawn in (plots.leaderboard, plots.train_against_validation):
         assert labelled(drawn(table, "roc_auc"))
         assert "no" in drawn(table.head(0), "roc_auc").axes[0].texts[0].get_text()
@@ -105,10 +117,82 @@ def test_drawing_keeps_the_settings_and_leaves_no_open_figure():
     assert dict(matplotlib.rcParams) == before and not plt.get_fignums()
 
 
-def test_the_two_colours_of_a_comparison_differ_in_lightness_too():
-    red, green, blue = np.array([matplotlib.colors.to_rgb(c) for c in (panels.HIT, panels.MISS)]).T
-    lightness = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    assert abs(lightness[0] - lightness[1]) > 0.2
+# what a colour looks like without one kind of cones (Machado, Oliveira and Fernandes 2009, severity 1)
+SEEN = {
+    "by all": np.eye(3),
+    "without red": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "without green": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "without blue": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+# what stands for different things in one figure, by colour
+TOGETHER = {
+    "curves": panels.CYCLE,
+    "the two classes": [panels.HIT, panels.MISS],
+    "model and baseline": [panels.MODEL, panels.BASELINE],
+    "the gate": [panels.GREEN, panels.RED],
+    "slices": [panels.GREEN, panels.HIT],
+    "windows": list(course.COLORS.values()),
+}
+
+
+def in_lab(color, matrix):
+    """The colour in CIELAB (D65), as it is seen through `matrix`."""
+    rgb = np.array(matplotlib.colors.to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = XYZ @ np.clip(matrix @ linear, 0, 1) / (XYZ @ np.ones(3))
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("which", TOGETHER)
+def test_colours_that_mean_different_things_are_told_apart_by_the_colour_blind(which):
+    for seen, matrix in SEEN.items():
+        colors = [in_lab(color, matrix) for color in TOGETHER[which]]
+        nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(colors, 2))
+        assert nearest > APART, (seen, nearest)
+
+
+def test_a_figure_says_what_it_shows_to_who_cannot_see_it():
+    formatter = DisplayFormatter(active_types=["image/png", "text/plain"])
+    formatter.formatters["image/png"].for_type(Figure, print_figure)
+    figure = plots.ranking(CANCER, scored(CANCER))
+    data_, metadata = formatter.format(figure)
+    assert data_["image/png"], "the picture is matplotlib's own"
+    text = metadata["image/png"]["alt"]
+    assert text.startswith("A row that is malignant is put above another")
+    assert "ROC: true positive rate over false positive rate." in text
+    assert plots.drift(data.load(CANCER), CANCER, []).axes, "without time it says so"
+    _, silent = formatter.format(plots.through_time(data.load(CANCER), CANCER))
+    assert silent["image/png"]["alt"].startswith("breast_cancer has no time column")
+
+
+def test_a_column_is_called_as_the_problems_file_says_with_its_unit():
+    frame = data.load(DIABETES)
+    figure = plots.distributions(frame, DIABETES, ["bmi", "s5"])
+    assert [a.get_title(loc="left") for a in figure.axes] == ["body mass index", "triglycerides"]
+    assert (
+        figure.axes[0].get_xlabel() == "kg/m²"
+        and "progression" in plots.target(frame, DIABETES).axes[0].get_xlabel()
+    )
 
 
 def test_a_sweep_is_drawn_over_numbers_and_words_and_said_where_there_is_none():
@@ -154,6 +238,7 @@ def test_what_training_refuses_can_be_looked_at_and_drawn(tmp_path, columns, fie
     odd = overview.troubles(which)
     assert odd[odd.refused].what.str.contains(reason).any()
     assert list(overview.columns(seen, which).column) == list(frame)
+    assert overview.finding(seen, which).startswith(f"- {len(seen)} rows were looked at; ")
     assert plots.target(seen, which) and plots.through_time(seen, which)
     assert plots.distributions(seen, which, features) and plots.drift(seen, which, features)
 

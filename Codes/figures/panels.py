@@ -23,19 +23,22 @@ from sklearn.calibration import calibration_curve
 
 from Codes.comparison.leaderboard import CLOSE, TAKEN
 from Codes.ground.labels import drawn, number, short
+from Codes.judgement.finding import class_name
 from Codes.problems import data
 from Codes.problems.problem import Problem
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; each means one thing everywhere.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 GREY, INK = "#9AA0A6", "#2B2F33"
-CYCLE = [BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", RED, "#F0E442", GREY]
+# the last is dark: grey and pink look alike to who sees no green
+CYCLE = [BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", RED, "#F0E442", INK]
 MODEL, BASELINE, HIT, MISS = BLUE, GREY, ORANGE, BLUE
 CURVES = len(CYCLE)  # classes that have a curve of their own
 CLASSES = 12  # rows of a confusion; the rarer ones are taken together
 VALUES = 12  # bars in a panel; the rarer ones are taken together
 BINS = 40  # the most in a histogram
 OTHERS = "all others"
+ALTERNATIVE = 1000  # characters of a figure's alternative text
 # some rows to compare with others: what they are called, a column's values or a mask, their colour
 Part = tuple[str, pd.Series, str]
 STYLE = {
@@ -63,16 +66,48 @@ STYLE = {
 
 
 def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in STYLE, without touching anybody's settings, and close: a notebook shows it once."""
+    """Draw in STYLE, without touching anybody's settings, and close: a notebook shows it once.
+
+    Who cannot see it is told by the alternative text of the output (Jupyter's metadata `alt`).
+    """
 
     @functools.wraps(plot)
     def drawn_in_style(*args: Any, **kwargs: Any) -> Figure:
         with plt.rc_context(STYLE):
             figure = plot(*args, **kwargs)
             plt.close(figure)
+        metadata = {"image/png": {"alt": alternative(figure)}}
+        # IPython asks an object for it, and takes the picture itself from matplotlib's own formatter
+        setattr(figure, "_repr_mimebundle_", lambda include=None, exclude=None: ({}, metadata))
         return figure
 
     return drawn_in_style
+
+
+def headline(figure: Figure, sentence: str) -> Figure:
+    """`figure` with what it says, a `sentence` from its own numbers, above it; as it is where that is empty."""
+    if sentence:
+        lines = textwrap.wrap(sentence.replace("$", r"\$"), int(12.5 * figure.get_figwidth()))
+        figure.set_figheight(figure.get_figheight() + 0.17 * len(lines) + 0.05)
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9.5, linespacing=1.25)
+    return figure
+
+
+def alternative(figure: Figure) -> str:
+    """What `figure` says and shows, in words, for who cannot see it."""
+    said = [figure.get_suptitle()] if figure.get_suptitle() else []
+    shown = [_shown(axes) for axes in figure.axes if axes.axison]
+    words = [text.get_text() for axes in figure.axes if not axes.axison for text in axes.texts]
+    parts = [*said, *filter(None, shown), "; ".join(words)]
+    text = " ".join(part if part.endswith((".", "?")) else f"{part}." for part in parts if part)
+    return " ".join(text.replace(r"\$", "$").split())[:ALTERNATIVE]
+
+
+def _shown(axes: Axes) -> str:
+    """What one pair of axes shows: 'ROC: true positive rate over false positive rate'."""
+    x, y = axes.get_xlabel(), axes.get_ylabel()
+    over = f"{y} over {x}" if x and y else y or x
+    return ": ".join(filter(None, (axes.get_title(loc="left") or axes.get_title(), over)))
 
 
 def arrow(
@@ -260,19 +295,19 @@ def amounts(problem: Problem, table: pd.DataFrame) -> Figure:
     axes.scatter(few.predicted, few.actual, s=16, alpha=0.5, color=MODEL, edgecolor="none")
     ends = [table[["actual", "predicted"]].min().min(), table[["actual", "predicted"]].max().max()]
     axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1, label="perfect")
-    name = f"actual {drawn(problem.target)}"
-    axes.set(title="Predicted against actual", xlabel="predicted", ylabel=name)
+    name = drawn(problem.called(problem.target))
+    axes.set(title="Predicted against actual", xlabel=f"predicted {name}", ylabel=f"actual {name}")
     axes.legend()
     return figure
 
 
-def residuals(left: Axes, right: Axes, table: pd.DataFrame) -> None:
-    """Residuals against predictions, and their distribution."""
+def residuals(left: Axes, right: Axes, table: pd.DataFrame, name: str) -> None:
+    """Residuals against predictions, and their distribution; `name` is what is predicted."""
     residual = table.actual - table.predicted
     few = residual.sample(min(len(table), 5000), random_state=0)
     left.scatter(table.predicted[few.index], few, s=16, alpha=0.5, color=MODEL, edgecolor="none")
     left.axhline(0, color=GREY, linestyle="--", linewidth=1)
-    left.set(title="Residuals", xlabel="predicted", ylabel="actual − predicted")
+    left.set(title="Residuals", xlabel=f"predicted {drawn(name)}", ylabel="actual − predicted")
     right.hist(residual, bins=edges(residual).tolist(), color=MODEL)
     right.axvline(residual.mean(), color=INK, linestyle="--", label=f"mean {residual.mean():.3g}")
     right.set(title="Their distribution", xlabel="actual − predicted", ylabel="rows")
@@ -296,9 +331,7 @@ def is_text(values: pd.Series) -> bool:
 
 def called(problem: Problem, label: object) -> str:
     """A class's label for people: 'malignant', but 'late = True'."""
-    text = str(label)
-    is_a_word = text.isalpha() and text not in ("True", "False")
-    return drawn(text, 32) if is_a_word else f"{drawn(problem.target, 18)} = {drawn(text, 20)}"
+    return drawn(class_name(problem, label), 36)
 
 
 def groups(frame: pd.DataFrame, problem: Problem) -> list[Part]:
@@ -344,6 +377,14 @@ def edges(values: np.ndarray | pd.Series) -> np.ndarray:
     # the last bin is to be as full as the others
     each = min(range(least, 2 * least + 1), key=lambda n: (-count % n) / n)
     return low - step / 2 + step * each * np.arange(-(-count // each) + 1)
+
+
+def unit_below(axes: Axes, problem: Problem, column: object) -> None:
+    """Add the unit of the `column` to what stands below its panel."""
+    known = problem.columns.get(str(column))
+    if known and known.unit:
+        below = [drawn(known.unit, 32), axes.get_xlabel()]
+        axes.set_xlabel("; ".join(filter(None, below)), fontsize=7)
 
 
 def histogram(axes: Axes, parts: Sequence[Part]) -> None:
@@ -444,7 +485,8 @@ def averaged(frame: pd.DataFrame, problem: Problem) -> tuple[str, pd.Series]:
     """(what is averaged, the values): the target, or whether it is the positive class."""
     values = frame[problem.target]
     if problem.task == "regression":
-        return f"mean {drawn(problem.target)}", values.where(np.isfinite(values))
+        name = drawn(problem.called(problem.target))
+        return f"mean {name}", values.where(np.isfinite(values))
     hit = in_order(values.dropna().unique())[-1] if problem.positive is None else problem.positive
     return f"share of {called(problem, hit)}", (values == hit).astype(float)
 

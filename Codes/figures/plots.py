@@ -1,7 +1,7 @@
 """Plots: each function returns a labelled figure, in one style, for both tasks where it makes sense."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import matplotlib.pyplot as plt
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
-from Codes.figures import panels
+from Codes.figures import headlines, panels
 from Codes.figures.panels import styled
 from Codes.ground.labels import drawn, first
 from Codes.judgement.decision import Decision
@@ -44,7 +44,8 @@ def ranking(problem: Problem, table: pd.DataFrame) -> Figure:
     if table.empty:
         return panels.nothing("no predictions to draw")
     if problem.task == "regression":
-        return panels.amounts(problem, table)
+        figure = panels.amounts(problem, table)
+        return panels.headline(figure, headlines.ranking(problem, table))
     parts = panels.one_against_rest(problem, table)
     if not parts:
         one = "all rows are of one class" if table.actual.nunique() < 2 else "the model scores none"
@@ -58,7 +59,7 @@ def ranking(problem: Problem, table: pd.DataFrame) -> Figure:
     right.set(title="Precision and recall", xlabel="recall", ylabel="precision", ylim=(0, 1.03))
     panels.curves_legend(left, len(parts) + 1, "lower right")
     panels.curves_legend(right, len(parts), "best")
-    return figure
+    return panels.headline(figure, headlines.ranking(problem, table))
 
 
 @styled
@@ -69,13 +70,13 @@ def errors(problem: Problem, table: pd.DataFrame) -> Figure:
         return panels.nothing("no predictions to draw")
     if problem.task == "regression":
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
-        panels.residuals(left, right, table)
-        return figure
+        panels.residuals(left, right, table, problem.called(problem.target))
+        return panels.headline(figure, headlines.errors(problem, table))
     room = panels.taller(len(panels.one_against_rest(problem, table)))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4 + room))
     panels.calibration(left, problem, table)
     panels.confusion(right, table)
-    return figure
+    return panels.headline(figure, headlines.errors(problem, table))
 
 
 @styled
@@ -100,25 +101,31 @@ def costs(decision: Decision) -> Figure:
     )
     axes.set_xlabel(f"threshold of the probability of {drawn(decision.positive, 24)}")
     figure.legend(loc="outside lower center", ncols=3)
-    return figure
+    return panels.headline(figure, headlines.costs(decision))
 
 
 @styled
-def importances(table: pd.DataFrame, metric: str) -> Figure:
-    """Bars of `evaluation.importance`'s table, the largest on top; `metric` is what got worse."""
+def importances(table: pd.DataFrame, problem: Problem) -> Figure:
+    """Bars of `evaluation.importance`'s table, the largest on top: how much worse the deciding metric got."""
     if table.empty:
         return panels.nothing("there is no column to rely on, or nothing to measure it by")
     top = table.head(MOST)[::-1]
     figure, axes = plt.subplots(figsize=(8, 0.9 + 0.3 * len(top)))
     how = {"color": panels.MODEL, "ecolor": panels.INK, "height": 0.65}
     axes.barh(range(len(top)), top["mean"], xerr=top["std"].fillna(0), **how)
-    panels.name_ticks(axes.yaxis, range(len(top)), top.index, 36)
+    panels.name_ticks(axes.yaxis, range(len(top)), _names(problem, top.index), 36)
     axes.axvline(0, color=panels.INK, linewidth=0.8)
     count = len(table) + table.attrs.get("left_out", 0)
     axes.set_title(f"What the model relies on{first(len(top), count)}")
-    axes.set_xlabel(f"{drawn(metric, 24)}: how much worse when the column is shuffled")
+    worse = f"{drawn(problem.metric.name, 24)}: how much worse when the column is shuffled"
+    axes.set_xlabel(f"{worse}\n(lines: ± one standard deviation of three shuffles)")
     axes.grid(axis="y", visible=False)
-    return figure
+    return panels.headline(figure, headlines.importances(table, problem))
+
+
+def _names(problem: Problem, columns: Iterable[Any]) -> list[str]:
+    """What people call the `columns`, without their units."""
+    return [problem.called(column, unit=False) for column in columns]
 
 
 @styled
@@ -135,14 +142,15 @@ def distributions(frame: pd.DataFrame, problem: Problem, columns: Sequence[str])
     for axes, column in zip(grid.flat, shown):
         draw = panels.bars if panels.is_words(frame[column], problem) else panels.histogram
         draw(axes, [(label, frame.loc[mask, column], color) for label, mask, color in groups])
-        axes.set_title(drawn(column, 28), fontsize=9)
+        axes.set_title(drawn(problem.called(column, unit=False), 28), fontsize=9)
+        panels.unit_below(axes, problem, column)
     for axes in grid.flat[len(shown) :]:
         axes.set_axis_off()
     if len(groups) > 1:
         across = len(groups) if wide > 2 else 1
-        figure.legend(handles=panels.handles(groups), loc="outside upper right", ncols=across)
+        figure.legend(handles=panels.handles(groups), loc="outside lower center", ncols=across)
     figure.supylabel(f"share of the rows{first(len(shown), len(columns))}", fontsize=9)
-    return figure
+    return panels.headline(figure, headlines.distributions(frame, problem, shown))
 
 
 @styled
@@ -156,7 +164,7 @@ def target(frame: pd.DataFrame, problem: Problem) -> Figure:
         return panels.nothing(f"{problem.target} has no values")
     figure = (_amount if is_amount else _classes)(values, problem)
     figure.axes[0].set_title(panels.wrapped(problem.title))
-    return figure
+    return panels.headline(figure, headlines.target(values, problem))
 
 
 def _amount(values: pd.Series, problem: Problem) -> Figure:
@@ -165,7 +173,7 @@ def _amount(values: pd.Series, problem: Problem) -> Figure:
     label = f"mean {values.mean():.4g}"
     axes.axvline(values.mean(), color=panels.INK, linestyle="--", label=label)
     axes.legend()
-    axes.set(xlabel=drawn(problem.target), ylabel="rows")
+    axes.set(xlabel=drawn(problem.called(problem.target)), ylabel="rows")
     return figure
 
 
@@ -176,7 +184,7 @@ def _classes(values: pd.Series, problem: Problem) -> Figure:
     bars = axes.barh(range(len(top)), top, color=panels.MODEL, height=0.6)
     axes.bar_label(bars, [f"{share:.1%}" for share in top], padding=4)
     panels.name_ticks(axes.yaxis, range(len(top)), top.index, 24)
-    name = drawn(problem.target, 24)
+    name = drawn(problem.called(problem.target), 24)
     axes.set(xlabel=f"share of the rows{rest}", ylabel=name, xlim=(0, 1.12 * top.max()))
     return figure
 
@@ -202,7 +210,7 @@ def through_time(frame: pd.DataFrame, problem: Problem) -> Figure:
     below.bar(range(len(table)), table["size"], color=panels.GREY, width=0.7)
     below.set(ylabel="rows")
     panels.name_ticks_below(below, list(table.index), 8, 20)
-    return figure
+    return panels.headline(figure, headlines.through_time(table.assign(margin=margin), word))
 
 
 @styled
@@ -222,6 +230,7 @@ def drift(frame: pd.DataFrame, problem: Problem, columns: Sequence[str]) -> Figu
     shift = (moving - moving.mean()) / moving.std()
     table = shift.groupby(when, observed=False).mean().T
     table = table.loc[table.abs().max(axis=1).sort_values(ascending=False).index[: 2 * MOST]]
+    table.index = pd.Index([_moving(problem, name) for name in table.index])
     figure, axes = plt.subplots(figsize=(9, max(2.4, 1.4 + 0.26 * len(table))))
     image = axes.imshow(table, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
     panels.name_ticks_below(axes, table.columns, 4.5, 20)
@@ -232,7 +241,13 @@ def drift(frame: pd.DataFrame, problem: Problem, columns: Sequence[str]) -> Figu
     )
     label = f"mean of the {word}, in\nstandard deviations\n(beyond ±1: as 1)"
     figure.colorbar(image, label=label, extend="both")
-    return figure
+    return panels.headline(figure, headlines.drift(table, word))
+
+
+def _moving(problem: Problem, name: object) -> str:
+    """What people call a column that moves, or a category of it ('carrier = UA')."""
+    column, is_equal, value = str(name).partition(" = ")
+    return f"{problem.called(column, unit=False)}{is_equal}{value}"
 
 
 @styled
@@ -256,7 +271,7 @@ def leaderboard(table: pd.DataFrame, metric: str) -> Figure:
             f"{len(top)} of {len(table)}: the best, the one to take, the last", fontsize=9
         )
     figure.legend(loc="outside lower center", ncols=5)
-    return figure
+    return panels.headline(figure, headlines.leaderboard(table))
 
 
 @styled
@@ -277,8 +292,11 @@ def expenses(table: pd.DataFrame) -> Figure:
     panels.amounts_of(others[1], top, asked, "ms of the processor")
     panels.name_ticks(left.yaxis, top.index, top.name, 40, fontsize=7.5)
     left.set_ylim(-0.6, len(top) - 0.4)
-    others[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
-    return figure
+    below = max(
+        0.25, 0.6 / (0.5 + 0.26 * len(top))
+    )  # of the axes' height, which one row makes small
+    others[1].legend(loc="upper center", bbox_to_anchor=(0.5, -below), ncols=2)
+    return panels.headline(figure, headlines.expenses(table))
 
 
 @styled
@@ -306,7 +324,7 @@ def sweep(table: pd.DataFrame, metric: str, direction: str = "maximize") -> Figu
         axes.set_ylabel(drawn(f"validation_{metric}", 32))
     if rest := first(len(names), len(varied)):
         figure.supxlabel(f"The parameters that varied{rest}", fontsize=9)
-    return figure
+    return panels.headline(figure, headlines.sweep(table, varied, direction))
 
 
 @styled
@@ -328,14 +346,14 @@ def train_against_validation(table: pd.DataFrame, metric: str) -> Figure:
     if len(commonest) >= len(panels.CYCLE):
         runs = table[~models.isin(commonest[: len(panels.CYCLE) - 1])]
         label = f"{len(commonest) - len(panels.CYCLE) + 1} other models"
-        axes.scatter(runs.train, runs.score, s=45, color=panels.GREY, label=label)
+        axes.scatter(runs.train, runs.score, s=45, color=panels.CYCLE[-1], label=label)
     ends = [table[["train", "score"]].min().min(), table[["train", "score"]].max().max()]
     axes.plot(ends, ends, color=panels.GREY, linestyle="--", linewidth=1, label="equal")
     axes.set(title="Learned, or learned by heart?")
     axes.set(xlabel=f"{metric}, training rows", ylabel=f"{metric}, validation rows")
     axes.locator_params(nbins=5)
     figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    return panels.headline(figure, headlines.train_against_validation(table))
 
 
 @styled
@@ -359,7 +377,7 @@ def epochs(course: pd.DataFrame, metric: str) -> Figure:
         axes.axvline(course.attrs["best"], label="the best epoch, which is taken", **line)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
+    return panels.headline(figure, headlines.epochs(course))
 
 
 @styled
@@ -405,7 +423,7 @@ def latencies(columns: Sequence[pd.Series], what: str) -> Figure:
     axes.set(xlabel="milliseconds", ylabel="share of the answers")
     panels.log_ticks(axes, pd.concat(columns))
     figure.legend(loc="outside lower center")
-    return figure
+    return panels.headline(figure, headlines.latencies(columns))
 
 
 @styled
@@ -418,11 +436,11 @@ def gate(report: GateReport | None, metric: str) -> Figure:
     if slices.empty:
         figure, axes = plt.subplots(figsize=(7, height))
         _checks(axes, report)
-        return figure
+        return panels.headline(figure, headlines.gate(report))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, height))
     _checks(left, report)
     _slices(right, slices, drawn(metric, 20), first(len(slices), len(report.slices)))
-    return figure
+    return panels.headline(figure, headlines.gate(report))
 
 
 def _checks(axes: Axes, report: GateReport) -> None:
@@ -447,6 +465,8 @@ def _slices(axes: Axes, slices: pd.DataFrame, metric: str, rest: str) -> None:
             line = {"fmt": "none", "ecolor": panels.INK, "elinewidth": 1}
             axes.errorbar(slices.difference, places, xerr=reach, **line)
         axes.axvline(0, color=panels.INK, linewidth=0.8)
+        if slices.difference.abs().max() < headlines.ALIKE:
+            axes.set_xlim(-0.01, 0.01)  # else the rounding of the last digit is drawn
         axes.set_title(f"By slice, the worst on top{rest}")
         axes.set_xlabel(
             f"{metric}: worse (left) or better than in production\n(intervals: 95 % for all at once)"

@@ -114,7 +114,12 @@ def test_where_the_problem_asks_for_nothing_nothing_is_decided():
 
 
 def test_what_cannot_be_decided_is_a_line_before_anything_trains():
-    flowers = {"source": problem.Source(sklearn="iris"), "positive": None, "contract": {}}
+    flowers = {
+        "source": problem.Source(sklearn="iris"),
+        "positive": None,
+        "contract": {},
+        "columns": {},
+    }
     with pytest.raises(WorkbookError, match="costs go with two classes, and the target has 3"):
         data.load(DEAR.model_copy(update=flowers))
     frame = data.load(DEAR)

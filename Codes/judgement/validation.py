@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from Codes.ground.labels import around, decimals
-from Codes.judgement import baseline, decision as decisions
+from Codes.judgement import baseline, decision as decisions, finding
 from Codes.judgement.decision import Decision
 from Codes.judgement.paired import Answers, Rows
 from Codes.judgement.scored import FOLDS, TAG, Scored
@@ -91,6 +91,10 @@ class Validated:  # pylint: disable=too-many-instance-attributes
             by = around(abs(gain.value), gain.reach(), places)
             held = f"{side} than {self.scored.floor(places)} by {by}"
         return f"{self.scored.metric} {value} (95 %), {held}; {self.how}"
+
+    def finding(self, relies: pd.DataFrame | None = None) -> str:
+        """What the run found, as a Markdown list; with what it `relies` on (see `importance`)."""
+        return finding.of(self, relies)
 
 
 def score(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: int = 0) -> Validated:
@@ -164,10 +168,13 @@ def _by_folds(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: i
     values = [table.get(name, pd.Series(np.nan, table.index)).to_numpy(float) for table in tables]
     keys = rows.keys_of(frame, problem)
     kept = [e.table.assign(repeat=e.repeat, key=keys) for e in found if len(e.table)]
-    seen, against = rows.digest(frame, problem, "folds", keys), baseline.fit(problem, frame).name
+    seen = rows.digest(frame, problem, "folds", keys)
     return Validated(
         problem=problem,
-        scored=_scored(problem, seen, (len(frame), len(train)), means, values, against),
+        scored=replace(
+            _scored(problem, seen, (len(frame), len(train)), means, values),
+            against=baseline.fit(problem, frame).name,
+        ),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=first,
         fitted=tuple((e.model, e.held) for e in found if e.repeat == 0 and len(e.table)),
@@ -222,7 +229,6 @@ def _scored(
     counts: tuple[int, int],
     means: Sequence[Mapping[str, float]],
     values: Sequence[np.ndarray],
-    against: str,
 ) -> Scored:
     """The Scored of folds: from the metrics (`means`, the baseline's the second) and the deciding one's `values`.
 
@@ -243,7 +249,6 @@ def _scored(
         baseline=means[1].get(name, np.nan),
         scores=values[0],
         baselines=values[1],
-        against=against,
     )
 
 

@@ -56,8 +56,10 @@ def _predicts(problem: Problem, loaded: trust.Loaded) -> str:
     answers = (
         "an amount" if loaded.labels is None else f"one of {', '.join(map(str, loaded.labels))}"
     )
-    columns = ", ".join(map(str, loaded.schema.input_names()))
-    return f"Predicts `{problem.target}` ({problem.task}: {answers}) from {columns}."
+    columns = ", ".join(problem.called(name) for name in loaded.schema.input_names())
+    meaning = problem.meaning(problem.target)
+    target = f"`{problem.target}`" + (f", {meaning}" if meaning else "")
+    return f"Predicts {target} ({problem.task}: {answers}) from {columns}."
 
 
 def datasets(run: Run) -> list[DatasetInput]:

@@ -31,7 +31,12 @@ def fitted(which, model="linear"):
 def several_classes():
     """A problem of three classes, with its predictions and their labels."""
     wine = CANCER.model_copy(
-        update={"positive": None, "source": problem.Source(sklearn="wine"), "contract": {}}
+        update={
+            "positive": None,
+            "source": problem.Source(sklearn="wine"),
+            "contract": {},
+            "columns": {},
+        }
     )
     pipeline, _, test = fitted(wine)
     found = evaluation.predictions(pipeline, data.features(test, wine), data.target(test, wine))

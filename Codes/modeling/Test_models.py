@@ -191,7 +191,9 @@ def test_the_signature_knows_a_gap_that_was_not_drawn(run, tmp_path):
     late[399] = pd.NA
     X.assign(late_gap=late, target=y).to_parquet(tmp_path / "t.parquet")
     source = problem.Source(path=tmp_path / "t.parquet")
-    which = CANCER.model_copy(update={"source": source, "contract": {}, "positive": None})
+    which = CANCER.model_copy(
+        update={"source": source, "contract": {}, "columns": {}, "positive": None}
+    )
     frame = data.to_train(data.load(which, rows=50), which).drop(columns="empty")
     assert frame["late_gap"].notna().all()
     X, y = data.features(frame, which), data.target(frame, which)

@@ -165,3 +165,13 @@ def test_a_problem_with_a_day_is_as_it_was_known_that_morning():
         problem.load("diabetes@2013-05-27")
     with pytest.raises(WorkbookError, match="no problem 'flights@2013-13-01'"):
         problem.load("flights@2013-13-01")
+
+
+def test_a_column_has_a_label_a_unit_and_a_meaning_where_the_file_says_so():
+    flights = problem.load("flights")
+    assert flights.called("wind_speed") == "wind speed (miles an hour)"
+    assert flights.called("wind_speed", unit=False) == "wind speed"
+    assert flights.called("tailnum") == "tailnum" and flights.meaning("tailnum") == ""
+    gusts = "gusts: missing where none was reported (miles an hour)"
+    assert flights.meaning("wind_gust") == gusts and flights.meaning("distance") == "miles"
+    assert flights.meaning("late") == "arrived more than 15 minutes after its schedule"

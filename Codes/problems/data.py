@@ -199,7 +199,7 @@ def _named(table: pa.Table, problem: Problem) -> None:
     named |= dict.fromkeys(problem.split.key, "split.key")
     if problem.baseline:
         named |= {problem.baseline.column: "baseline", problem.baseline.last_of: "baseline"}
-    for part in ("exclude", "roles", "contract", "private"):
+    for part in ("exclude", "roles", "columns", "contract", "private"):
         named |= dict.fromkeys(getattr(problem, part), part)
     named |= dict.fromkeys(problem.gate.slices, "gate.slices")
     named |= dict.fromkeys(problem.monitoring.leave_out, "monitoring.leave_out")

@@ -33,7 +33,79 @@ def columns(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
                 "such as": str(known.iloc[0])[:30] if len(known) else "",
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    if problem.columns:
+        table.insert(1, "meaning", [problem.meaning(name) for name in frame.columns])
+    return table
+
+
+def left_out(problem: Problem) -> pd.DataFrame:
+    """A row for each column that no model sees, and why."""
+    return pd.DataFrame(problem.exclude.items(), columns=["column", "why it is left out"])
+
+
+def missing(frame: pd.DataFrame, problem: Problem) -> pd.DataFrame:
+    """A row for each feature of `frame` that has gaps: in which share of the rows, the most first."""
+    shares = data.features(frame, problem).isna().mean().sort_values(ascending=False)
+    shares = shares[shares > 0]
+    table = pd.DataFrame({"column": shares.index, "missing": [f"{s:.1%}" for s in shares]})
+    if problem.columns:
+        table.insert(1, "meaning", [problem.meaning(name) for name in shares.index])
+    return table
+
+
+def finding(frame: pd.DataFrame, problem: Problem) -> str:
+    """What a look at `frame` (see data.look) found, as a Markdown list: rows, target, contract, gaps, what moves."""
+    values, rules = data.target(frame, problem).dropna(), data.check(frame, problem)
+    gaps, inputs = missing(frame, problem), data.features(frame, problem).shape[1]
+    lines = [f"{len(frame):,} rows were looked at; {_typical(values, problem)}."]
+    if len(rules):
+        lines.append(f"{rules['ok'].sum()} of {len(rules)} rules of the contract hold.")
+    most = (
+        f"; most {problem.called(gaps.column[0], unit=False)} ({gaps.missing[0]})"
+        if len(gaps)
+        else ""
+    )
+    left = f"{len(problem.exclude)} columns are left out, " if problem.exclude else ""
+    lines.append(f"{left}{inputs} may be used, of which {len(gaps)} have gaps{most}.")
+    return "\n".join(f"- {line}" for line in [*lines, *_moves(frame, problem)])
+
+
+def _typical(values: pd.Series, problem: Problem) -> str:
+    """What the target mostly is."""
+    name = problem.called(problem.target)
+    if problem.task == "regression":
+        if not pd.api.types.is_numeric_dtype(values):
+            return f"{name} is text"
+        return f"{name} is {values.mean():.4g} on average"
+    shares = values.value_counts(normalize=True)
+    if shares.empty:
+        return f"{name} has no values"
+    return f"{name} is {shares.index[0]} in {shares.iloc[0]:.1%} of them, so that this is right as often for nothing"
+
+
+def _moves(frame: pd.DataFrame, problem: Problem) -> Iterator[str]:
+    """Between which months the target's mean lies, and so how it is to be split."""
+    time = problem.time
+    if time is None or not pd.api.types.is_datetime64_any_dtype(frame[time]):
+        return
+    values = data.target(frame, problem)
+    if problem.task == "classification":
+        known = sorted(values.dropna().unique())
+        if len(known) != 2:
+            return
+        values = values == (known[-1] if problem.positive is None else problem.positive)
+    elif not pd.api.types.is_numeric_dtype(values):
+        return
+    months = values.astype(float).groupby(frame[time].dt.strftime("%Y-%m")).mean()
+    if len(months) > 1:
+        ends = [f"{months[m]:.3g} in {m}" for m in (months.idxmin(), months.idxmax())]
+        how = (
+            "by time, as a model meets it"
+            if problem.split.kind == "time"
+            else f"{problem.split.kind}"
+        )
+        yield f"By month the target's mean goes from {ends[0]} to {ends[1]}; the rows are split {how}."
 
 
 def facts(frame: pd.DataFrame, problem: Problem) -> Iterator[str]:
@@ -75,11 +147,14 @@ def report(problem: Problem) -> Iterator[str]:
         raise WorkbookError(f"{problem.name}: nothing can be trained: {count} of these refused it")
     frame = data.whole(problem)
     own_metric.rehearse(problem, data.target(frame, problem))
-    table = columns(frame, problem)
+    table = columns(frame, problem).drop(columns="meaning", errors="ignore")
     short = {
         name: table[name].map(lambda t, m=most: labels.short(t, m)) for name, most in SHOWN.items()
     }
     yield table.assign(**short).to_string(index=False) + "\n"
+    meanings = [f"{name}: {problem.meaning(name)}" for name in frame if problem.meaning(name)]
+    if meanings:
+        yield "\n".join(labels.short(each, 80) for each in meanings) + "\n"
     yield from facts(frame, problem)
     rules = data.check(frame, problem)
     holding = f"{rules['ok'].sum()} of {len(rules)} rules of the contract hold"

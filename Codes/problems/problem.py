@@ -278,6 +278,14 @@ class Rule(_Part):
         return self
 
 
+class Column(_Part):
+    """What people call a column (`label`), the `unit` of its values, and what they mean; each may be left out."""
+
+    label: str = ""
+    unit: str = ""
+    meaning: str = ""
+
+
 class Gate(_Part):
     """What a model must show before it goes to production.
 
@@ -359,6 +367,7 @@ class Problem(_Part):
         None  # of the positive's probability, from which on the label is the positive one
     )
     baseline: Baseline | None = None
+    columns: dict[str, Column] = {}
     contract: dict[str, Rule] = {}
     private: list[str] = []  # columns whose values are not kept of requests
     gate: Gate = Gate()
@@ -385,6 +394,19 @@ class Problem(_Part):
             yield "'costs' choose the threshold: leave out 'threshold', or them"
         if self.target in self.exclude or self.target in (self.roles | {self.time: ""}):
             yield f"'{self.target}' is the target: not for exclude, roles or time"
+
+    def called(self, column: object, unit: bool = True) -> str:
+        """What people call the `column`: 'wind speed (miles an hour)'; its name where the file is silent."""
+        known = self.columns.get(str(column), Column())
+        return (known.label or str(column)) + (f" ({known.unit})" if unit and known.unit else "")
+
+    def meaning(self, column: object) -> str:
+        """What the `column` means: 'gusts: missing where none was reported (miles an hour)'; '' where unsaid."""
+        known = self.columns.get(str(column), Column())
+        is_told = known.meaning and known.label == str(column).replace("_", " ")
+        label = "" if is_told else known.label
+        told = ": ".join(filter(None, (label, known.meaning)))
+        return f"{told} ({known.unit})" if told and known.unit else told or known.unit
 
     @property
     def directions(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import re
 from urllib.parse import urlencode
 
 import nbformat
@@ -64,6 +65,20 @@ def test_a_short_secret_is_hidden_in_content_and_leaves_the_notebook_whole():
     assert structured.data == {"application/json": {HIDDEN: [{"a": HIDDEN}]}}
     assert drawn.data == {"image/svg+xml": HIDDEN} and drawn.metadata == {"x/y": {"a": HIDDEN}}
     assert (error.ename, error.evalue, error.traceback) == ("error", HIDDEN, [HIDDEN])
+
+
+def test_a_page_tells_of_a_figure_to_who_cannot_see_it_and_is_not_cut_on_paper():
+    picture = {"image/png": "iVBORw0KGgo="}
+    told = {"image/png": {"alt": 'a "rise" of 3 < 4 %'}}
+    shown = [
+        new_output("display_data", data=picture, metadata=told),
+        new_output("display_data", data=picture),
+    ]
+    page = recording.as_page(showing(*shown))
+    pictures = re.findall("<img [^>]*", page)
+    assert 'alt="a &quot;rise&quot; of 3 &lt; 4 %"' in pictures[0] and "alt=" not in pictures[1]
+    assert all('src="data:image/png;base64,iVBORw0KGgo="' in each for each in pictures)
+    assert "break-inside: avoid" in page
 
 
 def test_a_secret_in_a_widget_is_hidden():

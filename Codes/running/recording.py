@@ -23,6 +23,7 @@ from nbformat import NotebookNode
 from Codes.notebook_files.parameters import HIDDEN
 from Codes.running import interactive
 from Codes.running.interactive import WIDGET, WIDGETS
+from Codes.running.page_template import TEMPLATE
 from Codes.seams import jupyter_seam
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _exporter(*_folders: str) -> "HTMLExporter":
 
     quiet = logging.getLogger("workbook.page")  # it warns of each figure without a description
     quiet.setLevel(logging.ERROR)
-    made = jupyter_seam.single_pass_exporter()(log=quiet)
+    made = jupyter_seam.single_pass_exporter()(log=quiet, raw_template=TEMPLATE)
     # the runs of a sweep share nearly all of their sources
     made.register_filter("clean_html", functools.lru_cache(500)(clean_html))
     made.from_notebook_node(nbformat.v4.new_notebook())

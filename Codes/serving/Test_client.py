@@ -125,5 +125,10 @@ def test_nobody_answers_where_nothing_is_served_and_a_page_goes_on():
     rows, nobody = pd.DataFrame({"a": [1.0, 2.0]}), client.Nobody()
     assert client.ask(nobody.url, rows) == {"predictions": [None, None], "version": "none"}
     assert client.refusals(nobody.url, rows).empty and client.times(nobody.url, rows).empty
-    assert not client.summary({1: [client.times(nobody.url, rows)] * 2})
+    silent = {1: [client.times(nobody.url, rows)] * 2}
+    assert not client.summary(silent)
+    assert "Nobody answered" in client.finding(client.ask(nobody.url, rows), silent)
+    taken = {1: [pd.Series([2.0, 4.0]), pd.Series([9.0])], 1000: [pd.Series([20.0])] * 2}
+    told = client.finding({"version": "3"}, taken)
+    assert "Version 3 answers" in told and "half within 3 ms" in told and "20 µs a row" in told
     nobody.stop()

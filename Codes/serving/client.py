@@ -186,6 +186,28 @@ def times(
     return pd.Series(taken, name=f"{clients} at once")
 
 
+def finding(reply: Mapping[str, Any], measured: Mapping[int, Sequence[pd.Series]]) -> str:
+    """What was found of who answers: version, and how long a row takes alone and among many, as a Markdown list.
+
+    Args:
+        reply: of `ask`; measured: as in `summary`.
+    """
+    middles = {
+        rows: [float(t.quantile(0.5)) for t in both if len(t)] for rows, both in measured.items()
+    }
+    known = {rows: both for rows, both in middles.items() if len(both) == 2}
+    if not known:
+        return "- Nobody answered, so there is nothing to report."
+    lines = [f"Version {reply['version']} answers."]
+    for rows, (alone, crowd) in known.items():
+        what = "A row" if rows == 1 else f"{rows:,} rows in one request"
+        each = f", {1000 * alone / rows:.3g} µs a row" if rows > 1 else ""
+        lines.append(
+            f"{what}: half within {alone:.3g} ms{each}; of sixteen who ask at once within {crowd:.3g} ms."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
 def summary(measured: Mapping[int, Sequence[pd.Series]]) -> dict[str, float]:
     """{metric: milliseconds} of `measured`, {rows of a request: [times of 1 client, of 16]}; none without answers."""
     return {

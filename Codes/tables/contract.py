@@ -29,9 +29,12 @@ ASKED = {
 
 
 def check(frame: pd.DataFrame, problem: "Problem") -> pd.DataFrame:
-    """The contract of `problem` held against `frame`: a row a column, with a boolean `ok`."""
+    """The contract of `problem` held against `frame`: a row a column, with a boolean `ok`, and what it means."""
     rows = [_row(frame, column, rule) for column, rule in problem.contract.items()]
-    return pd.DataFrame(rows, columns=["column", "required", "seen", "ok"])
+    table = pd.DataFrame(rows, columns=["column", "required", "seen", "ok"])
+    if problem.columns:
+        table.insert(1, "meaning", [problem.meaning(column) for column in table["column"]])
+    return table
 
 
 def require(frame: pd.DataFrame, problem: "Problem") -> None:
