@@ -12,6 +12,7 @@ WORDS = {
     "data": "problems",
     "demonstration": "model_registry",
     "leaderboard": "comparison",
+    "loop": "retraining",
     "models": "modeling",
     "overview": "problems",
     "plots": "figures",

@@ -86,7 +86,30 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
             )
             click.echo(terminal.wrapped(f"{each.judged.sentence}{late}", indent="  "))
         click.echo(f"{done.version}: {status} ({len(done.kept)} windows, {done.seconds:.0f} s)")
+    if status == "harm":
+        _acted(model, done.profile.reference.problem.monitoring.on_alarm)
     sys.exit(judge.EXIT[status])
+
+
+def _acted(model: str, on_alarm: str) -> None:
+    """Do what the problem's file asks for where there is harm; what comes of it is told beside the verdict."""
+    if on_alarm == "inform":
+        return
+    from Codes.retraining import retrain as retraining
+
+    try:
+        done = retraining.retrain(
+            model,
+            to_production=on_alarm == "production",
+            say=lambda text: click.echo(text, err=True),
+        )
+    except (
+        WorkbookError
+    ) as error:  # the gate refused, or there is nothing to train on: the verdict stands
+        click.echo(f"Note: {error.message}", err=True)
+        return
+    where = f"is in {'production' if done.is_live else 'staging'}: " if done.version else ""
+    click.echo(f"{done.version or ''} {where}{done.why}".strip(), err=True)
 
 
 @click.command()
@@ -159,9 +182,16 @@ def backtest(problem: str, **options: Any) -> None:
     help="policy: only where the watch finds harm.",
 )
 @click.option(
+    "--window",
+    default="expanding",
+    show_default=True,
+    metavar="ROWS",
+    help="To train on: all before (expanding), or the last days (sliding:90d).",
+)
+@click.option(
     "--production", is_flag=True, help="Then through the gate; default: it stays in staging."
 )
-def retrain(model: str, day: str, when: str, production: bool) -> None:
+def retrain(model: str, day: str, when: str, window: str, production: bool) -> None:
     """Train MODEL again on the rows up to a day.
 
     As its version in production was trained; the new one is put into staging. The last `monitoring: recent`
@@ -182,6 +212,7 @@ def retrain(model: str, day: str, when: str, production: bool) -> None:
             day=day,
             by_policy=when == "policy",
             to_production=production,
+            window=window,
             say=lambda text: click.echo(text, err=True),
         )
     except promotion.Refused as refused:

@@ -55,6 +55,21 @@ def course(table: pd.DataFrame, level: float, bound: float, metric: str, loss: s
 
 
 @styled
+def calibration(both: pd.DataFrame) -> Figure:
+    """Rows by what was `said` of them, in ten groups: does that `came` in the mean?"""
+    if len(both) < 2:
+        return panels.nothing("no truth is known")
+    groups = both.said.rank(method="first") * 10 // (len(both) + 1)
+    means = both.groupby(groups)[["said", "came"]].mean()
+    figure, axes = plt.subplots(figsize=(4.2, 3.6))
+    ends = [means.to_numpy().min(), means.to_numpy().max()]
+    axes.plot(ends, ends, color=panels.GREY, linestyle="--", linewidth=1)
+    axes.plot(means.said, means.came, "o-", color=panels.HIT)
+    axes.set(xlabel="said", ylabel="came", title="Does what is said come? (dashed: it does)")
+    return figure
+
+
+@styled
 def nothing(why: str) -> Figure:
     """In the place of a figure: `why` there is none."""
     return panels.nothing(why)
@@ -124,6 +139,53 @@ def _panel(axes: Axes, column: str, parts: list[panels.Part], words: Collection[
     else:
         panels.histogram(axes, parts)
     axes.set_title(drawn(column, 28), fontsize=9)
+
+
+@styled
+def loop(tables: Sequence[pd.DataFrame], metric: str, bound: float, trained: str) -> Figure:
+    """The windows of an old model and of the new one after it (`tables`: name, score, low, high, loss, said, came).
+
+    Args:
+        bound: what the loss may be.
+        trained: the day as of which the new one was trained; empty where there is none.
+    """
+    names = list(tables[0].name) if tables else []
+    if not names:
+        return panels.nothing("no window has been judged")
+    figure, (top, middle, below) = plt.subplots(3, 1, figsize=(9, 6.8), sharex=True)
+    number = {name: place for place, name in enumerate(names)}
+    models = zip(
+        ("the first months' model", "trained again"), (panels.ORANGE, panels.GREEN), tables
+    )
+    for label, color, table in models:
+        table = table[table.name.isin(number)]
+        places = [number[name] for name in table.name]
+        reach = np.abs(table[["low", "high"]].to_numpy(float).T - table.score.to_numpy(float))
+        top.errorbar(
+            places,
+            table.score,
+            reach,
+            fmt="o-",
+            color=color,
+            linewidth=1.2,
+            markersize=3,
+            label=label,
+        )
+        middle.plot(places, table.loss, "o-", color=color, linewidth=1.2, markersize=3)
+        below.plot(places, table.said, "o-", color=color, linewidth=1.2, markersize=3)
+    below.plot(
+        range(len(names)), tables[0].came, color=panels.INK, linewidth=1.2, label="what came"
+    )
+    middle.axhline(bound, color=panels.INK, linewidth=1, linestyle="--")
+    for axes in (top, middle, below):
+        begin = next((i for name, i in number.items() if name >= trained), len(names))
+        axes.axvline(begin - 0.5 if trained else np.nan, color=panels.GREY, linewidth=1)
+    top.set(ylabel=drawn(metric, 30), title="The metric, with its 95 % interval")
+    middle.set(ylabel="loss", title="The loss (dashed: tolerated of the first)")
+    below.set(ylabel="mean", title="What the models say, and what came")
+    _windows_below(below, tables[0].name)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
 
 
 @styled

@@ -56,3 +56,23 @@ def test_no_losses_and_extreme_ones_are_no_error(losses):
     low, high = harm.sequence(losses)
     assert len(low) == len(high) == len(harm.evidence(losses, 0.5)) == len(losses)
     assert np.isfinite(harm.evidence(losses, 1e-9)).all()
+
+
+def blocks(random, count, error=0.0):
+    """Blocks whose loss stays and whose mean error is that, but for what days differ."""
+    return np.column_stack([days(random, count), random.normal(error, 0.12, count)])
+
+
+@pytest.mark.parametrize("error", [0.2, -0.2])
+def test_a_model_that_is_off_in_the_mean_either_way_does_harm_though_its_loss_stays(error):
+    random = np.random.default_rng(6)
+    kept = harm.promised(blocks(random, 60), None)
+    quiet, off = (harm.of(blocks(random, 120, e), kept) for e in (0.0, error))
+    assert quiet.mean(axis=1).max() < 7 * 104 < off.mean(axis=1).max()
+    assert off[-1].argmax() == (1 if error > 0 else 2)
+    low, high = kept.errors
+    assert -0.1 < low < 0 < high < 0.1
+
+
+def test_where_nothing_is_promised_there_is_no_evidence():
+    assert not harm.of(np.ones((5, 2)), harm.promised(np.zeros((0, 2)), None)).any()

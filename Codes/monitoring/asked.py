@@ -112,6 +112,36 @@ def losses(
     return pd.Series(((exact.to_numpy() - hit) ** 2).sum(axis=1) / 2, answers.index)
 
 
+def said_and_came(
+    problem: Problem, answers: pd.DataFrame, actual: pd.Series, labels: list | None
+) -> pd.DataFrame:
+    """What each of the `answers` said, and what came: the positive's probability, and whether it was; the amount.
+
+    Of more classes how sure it was of the one that it named, and whether that was right.
+    """
+    if labels is None:
+        return pd.DataFrame({"said": answers.predicted.astype(float), "came": actual.astype(float)})
+    exact = answers.filter(regex=f"^{EXACT}")
+    if len(labels) == 2:
+        sought = evaluation.positive(problem, labels)
+        name = f"{EXACT}{sought}"
+        said = answers[name] if name in answers else answers.predicted == sought
+        return pd.DataFrame({"said": said.astype(float), "came": (actual == sought).astype(float)})
+    if exact.empty:
+        right = (answers.predicted == actual).astype(float)
+        return pd.DataFrame({"said": right, "came": right})
+    surest = exact.idxmax(axis=1).map({f"{EXACT}{label}": label for label in labels})
+    return pd.DataFrame({"said": exact.max(axis=1), "came": (surest == actual).astype(float)})
+
+
+def as_blocks(
+    losses: pd.Series, both: pd.DataFrame, blocks: np.ndarray, scale: float
+) -> np.ndarray:
+    """A row a block: the mean of its `losses`, and of what came less what was said (`both`), over `scale`."""
+    rows = pd.DataFrame({"loss": losses, "error": (both.came - both.said) / scale})
+    return rows.groupby(blocks).mean().to_numpy()
+
+
 def loss_name(problem: Problem, scale: float) -> str:
     """What `losses` are, in words."""
     if problem.task == "regression":

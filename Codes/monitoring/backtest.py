@@ -5,6 +5,7 @@ windows that follow. From that one square of losses (model × window) each polic
 hindsight by dynamic programming too (Mahadevan and Mathioudakis, Cost-aware retraining, 2024).
 """
 
+import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from Codes.modeling import evaluation, models
 from Codes.monitoring import asked as asking, calibration, harm, windows
 from Codes.monitoring.effects import Bins
 from Codes.monitoring.judge import Policy
-from Codes.monitoring.reference import CAP, TOLERATED
+from Codes.monitoring.reference import CAP
 from Codes.problems import data, rows as rows_
 from Codes.problems.problem import Problem
 from Codes.saved_models import trust
@@ -58,6 +59,16 @@ class Replayed:
             f"it pays to train {best.policy}: {best.trainings} trainings, {best.gain:.4f} a window less than never "
             f"(95 %: {best.low:.4f} to {best.high:.4f})"
         )
+
+
+def begin(problem: Problem, share: float) -> datetime.date:
+    """The day on which that `share` of the history of `problem` is known, at the beginning of a window."""
+    size = windows.length(problem.monitoring.window or windows.WEEK)
+    if isinstance(size, int):
+        raise WorkbookError(f"{problem.name}: its windows go by rows, not by time")
+    times = windows.moments(data.Table.of(problem).table[problem.time].to_pandas())
+    known = times.min() + share * (times.max() - times.min())
+    return (windows.MONDAY + ((known - windows.MONDAY) // size) * size).date()
 
 
 class _History:  # pylint: disable=too-many-instance-attributes
@@ -150,7 +161,7 @@ def replay(  # pylint: disable=too-many-arguments,too-many-locals
 def _asked(  # pylint: disable=too-many-locals
     history: _History, fitted: object, numbers: Sequence[int]
 ) -> Iterator[tuple[float, float, np.ndarray]]:
-    """(mean loss, deciding metric, mean loss of each day) of the model `fitted` in each window of these `numbers`."""
+    """(mean loss, deciding metric, loss and error of each day) of the model `fitted` in each window of `numbers`."""
     taken = [rows_.capped(history.windows[number].rows, CAP) for number in numbers]
     positions = np.concatenate(taken)  # asked once about all: most of the time goes by the call
     X, y = history.features.iloc[positions], history.target.iloc[positions]
@@ -159,10 +170,11 @@ def _asked(  # pylint: disable=too-many-locals
     answers = evaluation.predictions(fitted, X, y, labels=not by_score)
     scale = float(history.target.std()) * 4 if labels is None else 1.0
     loss = asking.losses(answers, y, labels, scale)
+    both = asking.said_and_came(history.problem, answers, y, labels)
     days = history.times.iloc[positions].dt.floor("D").dt.tz_localize(None).to_numpy()
     ends = np.cumsum([len(each) for each in taken])
     for part in (slice(end - len(each), end) for each, end in zip(taken, ends)):
-        means = loss.iloc[part].groupby(days[part]).mean().to_numpy()
+        means = asking.as_blocks(loss.iloc[part], both.iloc[part], days[part], scale)
         score = paired.value(history.problem, answers.iloc[part].reset_index(drop=True), labels)
         yield float(loss.iloc[part].mean()), score, means
 
@@ -254,20 +266,20 @@ def _by_harm(history: _History, numbers: list[int], blocks: dict) -> list[int]:
     for n in numbers:
         used.append(model)
         seen = [blocks[model, w] for w in range(model, n + 1 - late)]
-        bound = _promised(blocks, model, history.start - TWIN)
-        if not seen or not np.isfinite(bound):
+        if not seen:
             continue
-        evidence = harm.evidence(np.concatenate(seen), bound)
+        promised = _promised(history, blocks, model)
+        evidence = harm.of(np.concatenate(seen), promised).mean(axis=1)
         if evidence.max() >= policy.threshold:
             model = n + 1
     return used
 
 
-def _promised(blocks: dict, model: int, earliest: int) -> float:
-    """What the mean loss of a day may be: by the model of the same recipe TWIN windows earlier, on these windows."""
-    twin = max(model - TWIN, earliest)
-    losses = np.concatenate([blocks[twin, w] for w in range(twin, model)])
-    return harm.tolerable(losses, TOLERATED * float(losses.mean()))
+def _promised(history: _History, blocks: dict, model: int) -> harm.Promised:
+    """What is promised of a day: by the model of the same recipe TWIN windows earlier, on these windows."""
+    twin = max(model - TWIN, history.start - TWIN)
+    known = np.concatenate([blocks[twin, w] for w in range(twin, model)])
+    return harm.promised(known, history.problem.monitoring.tolerated_loss)
 
 
 def _at_best(numbers: list[int], losses: dict, price: float) -> list[int]:

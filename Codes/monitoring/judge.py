@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from Codes.ground.errors import WorkbookError, counted
 from Codes.ground.labels import number
 from Codes.judgement import paired
 from Codes.judgement.paired import Answers, Rows
 from Codes.modeling import evaluation
-from Codes.monitoring import asked as asking, calibration, harm, windows
+from Codes.monitoring import asked as asking, calibration, harm, joint, windows
 from Codes.monitoring.calibration import Drift
 from Codes.monitoring.effects import MOVED
 from Codes.monitoring.reference import BLOCK, FEWEST, Profile
@@ -29,9 +30,11 @@ Status = Literal["quiet", "drift", "harm", "contract", "pending"]
 EXIT: dict[Status, int] = {"quiet": 0, "drift": 10, "harm": 11, "contract": 12, "pending": 13}
 # from the one that matters least
 ORDER: tuple[Status, ...] = ("quiet", "pending", "drift", "harm", "contract")
+PART = 200_000  # rows that are held against the contract at once
 RIPE = 0.9  # of a window's rows whose truth has to be known
 SHOWN = 4  # columns in a sentence
 CEILING = 10.0  # of the threshold: what evidence is kept, so that it goes when harm has gone
+SAID, CAME = "said", "came"  # means of what the model said and of what came, among the metrics
 NO_DRIFT = calibration.of(np.zeros((1, 0)), [], 0.1)
 
 
@@ -45,9 +48,10 @@ class Judged:  # pylint: disable=too-many-instance-attributes
         drift: a calibration.Drift; `strange`: whether it counts for the rule; `alarm`: whether the rule gives one.
         breaches: rows of contract.check that are not ok, and what the model cannot take.
         labelled: the share of the rows whose truth is known.
-        blocks: the mean losses of its blocks; `evidence` of harm at its end, of `threshold` that is needed.
+        blocks: of each block the mean loss and error (see asked.as_blocks); `evidence` of harm, the most in it, and
+            `parts`: of the loss, of too low and of too high answers, of which it is the mean.
         metrics: by name; `score`: the deciding one with its error.
-        slices: paired.slices of the answers with a truth.
+        slices: paired.slices of the answers with a truth; `both`: of these what was said, and what came.
     """
 
     window: Window
@@ -59,11 +63,13 @@ class Judged:  # pylint: disable=too-many-instance-attributes
     alarm: bool = False
     breaches: tuple[str, ...] = ()
     labelled: float = 0.0
-    blocks: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    blocks: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     evidence: float = 0.0
+    parts: tuple[float, ...] = (0.0, 0.0, 0.0)
     metrics: dict[str, float] = field(default_factory=dict)
     score: Score | None = None
     slices: pd.DataFrame = field(default_factory=pd.DataFrame)
+    both: pd.DataFrame = field(default_factory=pd.DataFrame)
     frame: pd.DataFrame = field(
         default_factory=pd.DataFrame
     )  # the watched columns of the rows that were looked at
@@ -100,21 +106,21 @@ def judge(watched: Watched, profile: Profile, loaded: Loaded, policy: Policy) ->
     alarms = policy.rule.alarms([each.strange for each in found])
     evidence = _evidence(found, profile, policy)
     judged = [
-        replace(each, alarm=alarm, evidence=float(now.max(initial=0.0)))
-        for each, alarm, now in zip(found, alarms, evidence)
+        replace(each, alarm=alarm, parts=parts, evidence=float(np.mean(parts)))
+        for each, alarm, parts in zip(found, alarms, evidence)
     ]
     return [_with_verdict(each, profile, policy) for each in judged]
 
 
-def _evidence(found: Sequence[Judged], profile: Profile, policy: Policy) -> list[np.ndarray]:
-    """The evidence of harm after each block of each window; what is over the ceiling is let go."""
+def _evidence(found: Sequence[Judged], profile: Profile, policy: Policy) -> list[tuple[float, ...]]:
+    """The parts of the evidence where it is most in each window; what is over the ceiling is let go."""
     sizes = np.cumsum([len(each.blocks) for each in found])
-    losses = np.concatenate([*(each.blocks for each in found), np.zeros(0)])
-    bound = profile.reference.bound
-    values = np.zeros(len(losses))
-    if np.isfinite(bound):
-        values = harm.evidence(losses, bound, CEILING * policy.threshold)
-    return np.split(values, sizes)[: len(found)]
+    blocks = np.concatenate([*(each.blocks for each in found), np.zeros((0, 2))])
+    values = harm.of(blocks, profile.reference.promised, CEILING * policy.threshold)
+    return [
+        tuple(map(float, part[part.mean(axis=1).argmax()])) if len(part) else (0.0, 0.0, 0.0)
+        for part in np.split(values, sizes)[: len(found)]
+    ]
 
 
 def _look(  # pylint: disable=too-many-locals
@@ -125,11 +131,10 @@ def _look(  # pylint: disable=too-many-locals
     if count == 0:
         return Judged(window, 0)
     problem = profile.reference.problem
-    table = watched.table.take(window.rows)
-    breaches = list(_breaches(table.to_pandas(), problem, loaded))
+    breaches = _breaches(watched.table, window.rows, problem, loaded)
     # of many rows some, drawn by chance but always the same
     kept = rows_.capped(np.arange(count), profile.most if profile.windows else count)
-    asked = asking.ask(loaded, table.take(kept))
+    asked = asking.ask(loaded, watched.table.take(window.rows[kept]))
     breaches += asking.as_sentences(asked)
     answers = asked.answers
     frame = asked.features
@@ -138,10 +143,14 @@ def _look(  # pylint: disable=too-many-locals
     frame = frame.reindex(columns=profile.reference.rows.columns)
     drift = NO_DRIFT
     if count >= FEWEST and window.is_over and len(profile.reference.rows):
-        names = profile.bins.names
+        names = profile.names
         effects = profile.effects(frame)
         if answers.empty:  # told as a breach already; no answer is no gap
-            seen = [i for i, n in enumerate(names) if not n.column.startswith(asking.ANSWER)]
+            seen = [
+                i
+                for i, n in enumerate(names)
+                if not n.column.startswith((asking.ANSWER, joint.NAME.column))
+            ]
             names, effects = [names[i] for i in seen], effects[:, seen]
         drift = calibration.of(effects, names, policy.least)
     truth = watched.truth.iloc[window.rows[kept]].reset_index(drop=True)
@@ -157,10 +166,24 @@ def _look(  # pylint: disable=too-many-locals
     return _with_truth(looked, watched, kept, asked, truth, profile, loaded)
 
 
-def _breaches(frame: pd.DataFrame, problem: Problem, loaded: Loaded) -> list[str]:
-    """What of the contract `frame` breaks, a sentence each; columns that only training needs may be missing."""
+def _breaches(table: pa.Table, chosen: np.ndarray, problem: Problem, loaded: Loaded) -> list[str]:
+    """What of the contract all of the `chosen` rows of `table` break, a sentence each, with so many in memory at once.
+
+    Of more rows than that the share of gaps is told by the part that has most.
+    """
+    needed = [n for n in table.column_names if n in {*problem.contract, problem.target}]
+    asked = set(loaded.kinds) | set(table.column_names)
+    told: dict[str, str] = {}  # of a column what is broken first
+    for start in range(0, max(len(chosen), 1), PART):
+        frame = table.select(needed).take(chosen[start : start + PART]).to_pandas()
+        for text in _broken_rules(frame, problem, asked):
+            told.setdefault(text.partition(" needs ")[0], text)
+    return list(told.values())
+
+
+def _broken_rules(frame: pd.DataFrame, problem: Problem, asked: set[str]) -> list[str]:
+    """What of the contract `frame` breaks, of the columns `asked`; a target that has not come is late, not missing."""
     found = contract.check(frame, problem)
-    asked = set(loaded.kinds) | set(frame.columns)
     broken = found[~found.ok.astype(bool) & found.column.isin(asked)]
     late = (
         {problem.target}
@@ -203,11 +226,14 @@ def _with_truth(  # pylint: disable=too-many-arguments,too-many-positional-argum
     rows = Rows(problem.model_copy(update={"gate": gate}), frame, blocks)
     mine = Answers(answers.reset_index(drop=True), labels)
     metrics, score = _measured(rows, mine)
+    both = asking.said_and_came(problem, answers, actual, labels)
+    means = {"loss": float(losses.mean()), SAID: both.said.mean(), CAME: both.came.mean()}
     return replace(
         looked,
-        blocks=losses.groupby(blocks).mean().to_numpy(),
-        metrics=metrics | {"loss": float(losses.mean())},
+        blocks=asking.as_blocks(losses, both, blocks, reference.scale),
+        metrics=metrics | means,
         score=score,
+        both=both,
         slices=paired.slices(rows, mine),
     )
 
@@ -252,13 +278,27 @@ def _with_verdict(each: Judged, profile: Profile, policy: Policy) -> Judged:
 def _harm(each: Judged, profile: Profile, policy: Policy) -> list[tuple[Status, str]]:
     if each.blocks.size == 0 or each.evidence < policy.threshold:
         return []
-    bound = profile.reference.bound
+    grave = [
+        text for text, part in zip(_broken(each, profile), each.parts) if part == max(each.parts)
+    ]
     return [
         (
             "harm",
-            f"the loss is {number(float(each.metrics['loss']))}, tolerated are {number(bound)} (evidence "
-            f"{number(each.evidence)} of {number(policy.threshold)} that the budget asks for){_scored(each)}",
+            f"{grave[0]} (evidence {number(each.evidence)} of {number(policy.threshold)} that the budget asks for)"
+            f"{_scored(each)}",
         )
+    ]
+
+
+def _broken(each: Judged, profile: Profile) -> list[str]:
+    """What loss, too low and too high answers are, beside what is tolerated, in words."""
+    reference, metrics = profile.reference, each.metrics
+    low, high = (error * reference.scale for error in reference.promised.errors)
+    told = f"it says {number(float(metrics[SAID]))} where {number(float(metrics[CAME]))} came, tolerated are"
+    return [
+        f"the loss is {number(float(metrics['loss']))}, tolerated are {number(reference.bound)}",
+        f"{told} {number(high)} more",
+        f"{told} {number(-low)} less" if low < 0 else f"{told} at least {number(low)} more",
     ]
 
 

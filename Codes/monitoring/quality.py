@@ -2,7 +2,11 @@
 
 A quiet stream is made of the reference itself: blocks of as many days as a window has, beginning at any day (a moving
 block bootstrap); the windows that stand for the reference are made in the same way, anew for each stream, and so
-nothing has changed. A shift is laid over such a window. Beside ours stand what others use, on the same windows.
+nothing has changed. A shift is laid over such a window. Beside ours stand what others use, on the same windows: at
+the thresholds that they are used with, and at those with which they find as many quiet windows strange as ours does,
+read from these very windows, which is in their favour.
+
+The watch for harm is measured on blocks drawn from those at promotion, and on the same with the target turned.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from Codes.ground.errors import WorkbookError
-from Codes.monitoring import calibration
+from Codes.monitoring import calibration, harm
 from Codes.monitoring.effects import GAPS, Counts
 from Codes.monitoring.judge import Policy
 from Codes.monitoring.reference import Profile
@@ -26,6 +30,9 @@ METHODS = (
     "any PSI > 0.2",
     "any mean ± 3 sd",
 )
+EQUAL = " at our rate"  # behind a method's name: of its share where it is as often wrong as ours
+TURNED = "the target turned"
+LIMITS = dict(zip(METHODS, (0.5, -0.05, -0.05, 0.2, 3.0)))  # above which a window is strange
 COLUMNS = 6  # of numbers, and of categories, that shifts are laid over
 
 
@@ -37,7 +44,8 @@ class Quality:
         streams: of so many `windows` each.
         marks: per method the share of quiet windows that it finds strange, an array of 0 and 1 for each stream.
         alarms: of ours: how many false alarms came in each stream, by the rule.
-        power: a row a shift: shift, how many windows, and by method the share that is found strange; delay of ours.
+        power: a row a shift: by method the share of windows that is found strange; after how many ours alarms.
+        harm: false alarms of harm in each stream.
     """
 
     streams: int
@@ -46,6 +54,7 @@ class Quality:
     alarms: np.ndarray
     power: pd.DataFrame
     budget: int
+    harm: np.ndarray
 
     @property
     def false_alarms(self) -> tuple[float, float, float]:
@@ -54,9 +63,17 @@ class Quality:
         The exact one of as many windows (Clopper and Pearson), and Student's over the streams, since the windows of a
         stream are held against one reference, which may by chance be a tame one.
         """
-        count, total = int(self.alarms.sum()), self.streams * self.windows
+        return self._rate(self.alarms)
+
+    @property
+    def false_harm(self) -> tuple[float, float, float]:
+        """As `false_alarms`, of harm."""
+        return self._rate(self.harm)
+
+    def _rate(self, alarms: np.ndarray) -> tuple[float, float, float]:
+        count, total = int(alarms.sum()), self.streams * self.windows
         exact = stats.binomtest(count, total).proportion_ci(0.95, "exact")
-        rates = self.alarms / self.windows
+        rates = alarms / self.windows
         error = (
             stats.t.ppf(0.975, max(self.streams - 1, 1)) * stats.sem(rates)
             if self.streams > 1
@@ -67,21 +84,25 @@ class Quality:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the budget is not refuted: the interval reaches down to it."""
-        return self.false_alarms[1] <= 100 / self.budget
+        """Whether the budget is not refuted: the intervals reach down to it."""
+        return max(self.false_alarms[1], self.false_harm[1]) <= 100 / self.budget
 
     def table(self) -> pd.DataFrame:
         """A row a method: strange windows in 100 quiet ones, then in 100 of each shift."""
+        mean = float(self.marks[OURS].mean())
         quiet = {"shift": "none (quiet)", **{m: float(self.marks[m].mean()) for m in METHODS}}
+        quiet |= {f"{method}{EQUAL}": mean for method in METHODS[1:]}
         return pd.concat([pd.DataFrame([quiet]), self.power], ignore_index=True)
 
     def sentence(self) -> str:
         """The rate of false alarms beside the budget."""
         rate, low, high = self.false_alarms
+        harm_rate, harm_low, harm_high = self.false_harm
         kept = "kept" if self.is_kept else "NOT kept"
         return (
             f"{rate:.2f} false alarms in 100 quiet windows (95 %: {low:.2f} to {high:.2f}; {self.streams} streams of "
-            f"{self.windows}); the budget is {100 / self.budget:.2f}: {kept}"
+            f"{self.windows}), of harm {harm_rate:.2f} ({harm_low:.2f} to {harm_high:.2f}); the budget is "
+            f"{100 / self.budget:.2f}: {kept}"
         )
 
 
@@ -103,22 +124,31 @@ def measure(  # pylint: disable=too-many-locals
     references = max(profile.size, policy.rule.needed(policy.budget))
     policy = replace(policy, level=policy.rule.level_for(references, policy.budget))
     marks: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
+    scores: list[dict[str, float]] = []
     alarms, found = [], {name: [] for name, _ in shifted}
     for _ in range(streams):
         drawn = random.integers(0, len(blocks), references + windows)
         reference, stream = drawn[:references], drawn[references:]
         held = _Held(profile, policy, [c[reference] for c in counts])
-        quiet = [held.strange([c[[i]] for c in counts]) for i in stream]
+        quiet = [held.scores([c[[i]] for c in counts]) for i in stream]
+        scores += quiet
         for method in METHODS:
-            marks[method].append(np.array([each[method] for each in quiet]))
+            marks[method].append(np.array([each[method] > LIMITS[method] for each in quiet]))
         rung = np.array(policy.rule.alarms(list(marks[OURS][-1])), bool)
         alarms.append(int(rung[0]) + int((rung[1:] & ~rung[:-1]).sum()))
         for name, change in shifted:
-            found[name].append(held.strange(change(int(stream[0]))))
-    power = pd.DataFrame(
-        [{"shift": n, **pd.DataFrame(f).mean().to_dict()} for n, f in _pooled(found)]
-    )
-    power["windows to an alarm"] = [_delay(policy, share) for share in power[OURS]]
+            found[name].append(held.scores(change(int(stream[0]))))
+    ours = float(np.mean(marks[OURS]))
+    equal = {m: float(np.quantile([s[m] for s in scores], 1 - ours)) for m in METHODS[1:]}
+    rows = []
+    for name, shares in _pooled(found):
+        table = pd.DataFrame(shares)
+        row = {m: float((table[m] > LIMITS[m]).mean()) for m in METHODS}
+        row |= {f"{m}{EQUAL}": float((table[m] > equal[m]).mean()) for m in equal}
+        rows.append({"shift": name, **row, "windows to an alarm": _delay(policy, row[OURS])})
+    false_harm, waits = _of_harm(profile, policy, streams, windows, random)
+    rows.append({"shift": TURNED, "windows to an alarm": waits})
+    power = pd.DataFrame(rows)
     return Quality(
         streams,
         windows,
@@ -126,7 +156,40 @@ def measure(  # pylint: disable=too-many-locals
         np.array(alarms),
         power,
         policy.budget,
+        false_harm,
     )
+
+
+def _of_harm(
+    profile: Profile, policy: Policy, streams: int, windows: int, random: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    """(false alarms of harm in each stream, the median number of windows until it is found where the target turned)."""
+    reference, size = profile.reference, max(round(policy.threshold / policy.budget), 1)
+    tolerated = reference.problem.monitoring.tolerated_loss
+    count = len(reference.blocks)
+    if count < 2 or not np.isfinite(reference.bound):
+        return np.zeros(streams, int), float("nan")
+    alarms, waits = [], []
+    for _ in range(streams):
+        known = reference.blocks[_moving(count, count, size, random)]
+        kept = harm.promised(known, tolerated)
+        stream = _moving(count, windows * size, size, random)
+        alarms.append(len(_alarms(harm.of(reference.blocks[stream], kept), policy.threshold)))
+        turned = _alarms(harm.of(reference.turned[stream], kept), policy.threshold)
+        waits.append((turned[0] + size) // size if turned else np.inf)
+    return np.array(alarms), float(np.median(waits))
+
+
+def _moving(count: int, wanted: int, size: int, random: np.random.Generator) -> np.ndarray:
+    """So many positions below `count`, in stretches of `size` that begin anywhere."""
+    starts = random.integers(0, count, -(-wanted // size))
+    return ((starts[:, None] + np.arange(size)) % count).ravel()[:wanted]
+
+
+def _alarms(parts: np.ndarray, threshold: float) -> list[int]:
+    """At which blocks evidence rises over the `threshold`."""
+    over = parts.mean(axis=1) >= threshold
+    return [int(i) for i in np.flatnonzero(over & ~np.append(False, over[:-1]))]
 
 
 def _delay(policy: Policy, share: float) -> float:
@@ -149,8 +212,8 @@ class _Held:
         self.numbers = [each.cuts is not None for each in profile.bins.bins]
         self.means = [self._means(c) for c in reference]
 
-    def strange(self, own: Counts) -> dict[str, bool]:
-        """By method whether the window with the counts `own` is strange."""
+    def scores(self, own: Counts) -> dict[str, float]:
+        """By method how strange the window with the counts `own` is: above its LIMITS it counts as such."""
         rest = [t + o - np.vstack([c, o]) for t, o, c in zip(self.total, own, self.reference)]
         effects = self.profile.bins.effects(
             [np.vstack([c, o]) for c, o in zip(self.reference, own)], rest
@@ -158,12 +221,13 @@ class _Held:
         drift = calibration.of(effects, self.profile.bins.names, self.policy.least)
         ps = np.array([self._p(o, t, n) for o, t, n in zip(own, self.total, self.numbers)])
         psi = max((_psi(o[0], t[0]) for o, t in zip(own, self.total)), default=0.0)
+        half = np.sort(ps)[(len(ps) + 1) // 2 - 1] if len(ps) else 1.0
         return {
-            OURS: drift.is_strange(self.policy.level, self.policy.least),
-            METHODS[1]: bool((ps < 0.05).any()),
-            METHODS[2]: bool((ps < 0.05).mean() >= 0.5),
-            METHODS[3]: bool(psi > 0.2),
-            METHODS[4]: any(self._off(o, m) for o, m in zip(own, self.means)),
+            OURS: float(drift.is_strange(self.policy.level, self.policy.least)),
+            METHODS[1]: -float(ps.min(initial=1.0)),
+            METHODS[2]: -float(half),
+            METHODS[3]: psi,
+            METHODS[4]: max((self._off(o, m) for o, m in zip(own, self.means)), default=0.0),
         }
 
     def _p(self, own: np.ndarray, total: np.ndarray, is_number: bool) -> float:
@@ -187,9 +251,10 @@ class _Held:
         values = counts[:, :-2]
         return values @ np.arange(values.shape[1]) / np.maximum(values.sum(1), 1)
 
-    def _off(self, own: np.ndarray, means: np.ndarray) -> bool:
+    def _off(self, own: np.ndarray, means: np.ndarray) -> float:
+        """How many standard deviations of the reference's windows the mean lies off."""
         spread = means.std(ddof=1)
-        return bool(spread > 0 and abs(self._means(own)[0] - means.mean()) > 3 * spread)
+        return abs(float(self._means(own)[0] - means.mean())) / spread if spread > 0 else 0.0
 
 
 def _psi(own: np.ndarray, total: np.ndarray, bins: int = 10) -> float:

@@ -1,10 +1,13 @@
 """What is kept of each window: one MLflow run, the same again for the same window, below the course of its version."""
 
+import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
 from Codes.monitoring import asked as asking, backtest
 from Codes.monitoring.backtest import Replayed
-from Codes.monitoring.judge import Judged, Policy
+from Codes.monitoring.judge import CAME, SAID, Judged, Policy
 from Codes.monitoring.quality import Quality
 from Codes.monitoring.reference import Profile
 from Codes.monitoring.watched import Watched
@@ -109,23 +112,52 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         run_id, before = run.info.run_id, tags.get(STATUS, "")
         if run.info.status == "FINISHED" and tags.get(CONTENT) == content:
             return Kept(each, run_id, False, before)
-        now = liveness.claim() | {STATUS: each.status, liveness.NOTE: self._note(each, before)}
+        if run.info.status == "FINISHED":  # while it is written again
+            self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in liveness.claim().items()])
+        with (
+            tempfile.TemporaryDirectory() as folder
+        ):  # each file by itself asks the store for its run
+            self._write(Path(folder), each, self._pictures(each) if drawn else {})
+            self.client.log_artifacts(run_id, folder)
+        # last, so that what a kill left half done is done again
+        now = {STATUS: each.status, liveness.NOTE: self._note(each, before), CONTENT: content}
         self.client.log_batch(
             run_id, metrics=list(_metrics(each, step)), tags=[RunTag(k, v) for k, v in now.items()]
         )
-        self.client.log_text(run_id, self.page(each), "window.html")
-        self.client.log_text(run_id, each.drift.columns.to_csv(index=False), "columns.csv")
-        if len(each.slices):
-            self.client.log_text(run_id, each.slices.to_csv(index=False), "slices.csv")
-        if drawn and each.status not in ("quiet", "pending") and len(each.drift.columns):
-            reference = self.profile.reference
-            names = list(dict.fromkeys(each.drift.columns.column))[: course.MOST]
-            figure = course.moved(reference.rows, each.frame, names, reference.words)
-            self.client.log_figure(run_id, figure, "moved.png")
-        # last, so that what a kill left half done is done again
-        self.client.set_tag(run_id, CONTENT, content)
         self._finish(run_id, f"{each.window.name} {each.status}")
         return Kept(each, run_id, True, before)
+
+    def _write(
+        self, folder: Path, each: Judged, pictures: "dict[str, tuple[course.Figure, str]]"
+    ) -> None:
+        """Write the files of a window into `folder`: its page, its tables, its pictures."""
+        inside = []
+        for name, (figure, words) in pictures.items():
+            figure.savefig(folder / f"{name}.png", dpi=80)
+            inside.append(_picture((folder / f"{name}.png").read_bytes(), words))
+        tables = {"columns": each.drift.columns, "slices": each.slices}
+        files = {f"{name}.csv": t.to_csv(index=False) for name, t in tables.items()}
+        if each.slices.empty:
+            del files["slices.csv"]
+        for name, text in (files | {"window.html": self.page(each, inside)}).items():
+            (folder / name).write_text(text, "utf-8")
+
+    def _pictures(self, each: Judged) -> "dict[str, tuple[course.Figure, str]]":
+        """{name of a file: (figure, what it shows in words)} for a window that is news."""
+        found, reference = {}, self.profile.reference
+        if each.status not in ("quiet", "pending") and len(each.drift.columns):
+            columns = [name for name in each.drift.columns.column if name in reference.rows]
+            names = list(dict.fromkeys(columns))[: course.MOST]
+            figure = course.moved(reference.rows, each.frame, names, reference.words)
+            words = f"The values of {', '.join(names)} in this window beside the reference's"
+            found["moved"] = figure, words
+        if len(each.both):
+            words = (
+                "What the model said, in ten groups, beside what came: in the mean "
+                + ", ".join(f"{name} {number(float(each.both[name].mean()))}" for name in each.both)
+            )
+            found["calibration"] = course.calibration(each.both), words
+        return found
 
     def _finish(self, run_id: str, title: str) -> None:
         """Let the run be finished, whatever was said of it when a killed command had left it."""
@@ -150,7 +182,7 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
             Metric(f"course/{m.key}", m.value, _moment(each), step)
             for step, each in enumerate(judged)
             for m in _metrics(each, step)
-            if m.key in ("p", "loss", "evidence", "alarm", "score")
+            if m.key in ("p", "loss", SAID, CAME, "evidence", "alarm", "score")
         ]
         for start in range(0, len(points), 900):
             self.client.log_batch(run_id, metrics=points[start : start + 900])
@@ -169,8 +201,8 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         table, metric = as_table(judged), self.problem.metric.name
         return course.course(table, self.policy.level, reference.bound, metric, loss)
 
-    def page(self, each: Judged) -> str:
-        """A page for people: the verdict, why, which columns, the metrics, the slices."""
+    def page(self, each: Judged, pictures: Sequence[str] = ()) -> str:
+        """A page for people: the verdict, why, which columns, the metrics, the slices, pictures with their words."""
         metrics = pd.DataFrame(sorted(each.metrics.items()), columns=["metric", "value"])
         notes = [*self.profile.notes, *self.watched.notes]
         parts = [
@@ -180,6 +212,7 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
             _list(notes) if notes else "",
             "<h2>Columns</h2><p>effect: the share of rows that has moved; usual, most: of reference windows</p>",
             _table(each.drift.columns),
+            *pictures,
             f"<h2>Metrics</h2>{_table(metrics)}" if len(metrics) else "",
             f"<h2>Slices</h2>{_table(each.slices)}" if len(each.slices) else "",
         ]
@@ -189,11 +222,18 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
 STYLE = (
     "body{font:15px sans-serif;color:#2B2F33;max-width:60em;margin:2em auto}table{border-collapse:collapse}"
     "td,th{padding:.2em .8em;border-bottom:1px solid #E6E8EA;text-align:left}"
+    "img{max-width:100%}"
 )
 
 
 def _list(texts: "list[str] | tuple[str, ...]") -> str:
     return f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in texts)}</ul>"
+
+
+def _picture(drawn: bytes, words: str) -> str:
+    """A picture within the page: MLflow shows a page alone, without the files beside it."""
+    inside = base64.b64encode(drawn).decode()
+    return f'<p><img alt="{html.escape(words)}" src="data:image/png;base64,{inside}"></p>'
 
 
 def _table(frame: pd.DataFrame) -> str:
@@ -205,7 +245,8 @@ def _metrics(each: Judged, step: int) -> Iterator[Metric]:
     found = {"rows": each.rows, "p": each.drift.p, "strange": each.strange, "alarm": each.alarm}
     found |= {"labelled": each.labelled, "evidence": each.evidence, "breaches": len(each.breaches)}
     found |= {
-        f"metric/{name}" if name != "loss" else name: value for name, value in each.metrics.items()
+        name if name in ("loss", SAID, CAME) else f"metric/{name}": value
+        for name, value in each.metrics.items()
     }
     if each.score is not None:
         found |= dict(zip(("score", "score_low", "score_high"), each.score))
@@ -244,7 +285,7 @@ def as_table(judged: list[Judged]) -> pd.DataFrame:
             "status": each.status,
             "rows": each.rows,
             "p": each.drift.p,
-            "loss": each.metrics.get("loss", float("nan")),
+            **{name: each.metrics.get(name, float("nan")) for name in ("loss", SAID, CAME)},
             **dict(zip(("score", "low", "high"), each.score or nothing)),
             "evidence": each.evidence,
             "sentence": "; ".join(each.sentences),
@@ -257,6 +298,8 @@ def as_table(judged: list[Judged]) -> pd.DataFrame:
         "rows",
         "p",
         "loss",
+        SAID,
+        CAME,
         "score",
         "low",
         "high",
@@ -294,6 +337,7 @@ def keep_quality(version: Version, profile: Profile, policy: Policy, measured: Q
         "low": low,
         "high": high,
         "budget": 100 / measured.budget,
+        "false_harm_in_100": measured.false_harm[0],
     }
     about = f"{version.name}/{version.number}"
     params = {"version": about, "window": profile.reference.window, "rule": str(policy.rule)}

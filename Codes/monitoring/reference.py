@@ -4,6 +4,7 @@ Rows by time: all rows of the training period, but for those that the model itse
 are left, since of these it knows the answer. Otherwise the validation rows, which it never saw.
 """
 
+import functools
 import io
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +17,8 @@ from Codes.ground.errors import WorkbookError, counted
 from Codes.judgement import validation
 from Codes.model_registry import examination, promotion
 from Codes.model_registry.registry import Version
-from Codes.monitoring import asked as asking, harm, windows
-from Codes.monitoring.effects import Bins, Counts
+from Codes.monitoring import asked as asking, harm, joint, windows
+from Codes.monitoring.effects import Bins, Counts, Name
 from Codes.monitoring.windows import Moment
 from Codes.problems import data, problem as problems, rows
 from Codes.problems.problem import Problem
@@ -27,7 +28,6 @@ CAP = 5000  # rows of a window that are looked at; more would say the same, late
 FEWEST = 50  # rows of a window; fewer say nothing
 DRAWS = 300  # windows that are drawn from the reference where there is no time
 BLOCK = 25  # rows whose mean loss is one observation where there is no time
-TOLERATED = 0.1  # of the loss at promotion: how much it may rise by default
 TIME = "_time"  # the column of `rows` that holds the time, of WINDOW that of the window
 
 
@@ -39,7 +39,8 @@ class Reference:  # pylint: disable=too-many-instance-attributes
         rows: the watched columns, of all rows: features, and what the model answers.
         times: of these rows in UTC; None where windows go by rows.
         words: the columns that hold categories.
-        losses: the mean loss of each block at promotion.
+        blocks: of each block at promotion the mean loss and the mean error, see asked.as_blocks.
+        turned: as `blocks`, were the target the contrary of what it is (of amounts: mirrored at their mean).
         scale: see asked.losses.
         begin: when the time begins that is watched; NaT where there is none.
         notes: what has to be known of it, a sentence each.
@@ -49,7 +50,8 @@ class Reference:  # pylint: disable=too-many-instance-attributes
     rows: pd.DataFrame
     times: pd.Series | None
     words: frozenset[str]
-    losses: np.ndarray
+    blocks: np.ndarray
+    turned: np.ndarray
     scale: float
     begin: Moment
     notes: tuple[str, ...] = ()
@@ -61,12 +63,15 @@ class Reference:  # pylint: disable=too-many-instance-attributes
             windows.ROWS if self.times is None else windows.WEEK
         )
 
+    @functools.cached_property
+    def promised(self) -> harm.Promised:
+        """What the means of a block may be."""
+        return harm.promised(self.blocks, self.problem.monitoring.tolerated_loss)
+
     @property
     def bound(self) -> float:
         """What the mean loss of a block may be."""
-        tolerated = self.problem.monitoring.tolerated_loss
-        mean = float(np.mean(self.losses)) if len(self.losses) else np.nan
-        return harm.tolerable(self.losses, TOLERATED * mean if tolerated is None else tolerated)
+        return self.promised.loss
 
     def whole(self) -> list[np.ndarray]:
         """The positions of the rows of each whole window, at most CAP of each, drawn by chance but always the same."""
@@ -122,19 +127,39 @@ def of(version: Version, loaded: Loaded) -> Reference:  # pylint: disable=too-ma
     truth = data.target(held, problem)
     scale = _scale(answers, truth) if loaded.labels is None else 1.0
     losses = asking.losses(answers, truth, loaded.labels, scale)
+    both = asking.said_and_came(problem, answers, truth, loaded.labels)
     by_time = problem.split.kind == "time" and pd.api.types.is_datetime64_any_dtype(
         held[problem.time]
     )
     blocks = data.blocks(held, problem) if by_time else np.arange(len(held)) // BLOCK
-    means = losses.groupby(blocks).mean().to_numpy()
+    means = asking.as_blocks(losses, both, np.asarray(blocks), scale)
+    turned = _turned(problem, answers, truth, loaded.labels, scale, np.asarray(blocks))
     notes = _lost(int((scored.repeat == 0).sum()), len(held), len(means))
-    found = Reference(problem, held, None, frozenset(), means, scale, pd.NaT, notes)
+    found = Reference(problem, held, None, frozenset(), means, turned, scale, pd.NaT, notes)
     if by_time:
         return _by_time(found, table, trained, loaded)
     watched = data.features(held, problem)[list(loaded.kinds)].join(
         asking.answer_columns(problem, answers, loaded.labels)
     )
     return _watched(replace(found, rows=watched.reset_index(drop=True)), loaded)
+
+
+def _turned(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    problem: Problem,
+    answers: pd.DataFrame,
+    truth: pd.Series,
+    labels: list | None,
+    scale: float,
+    blocks: np.ndarray,
+) -> np.ndarray:
+    """The blocks where the contrary came: the other class (of several the next one), the mirrored amount."""
+    if labels is None:
+        contrary = 2 * truth.astype(float).mean() - truth.astype(float)
+    else:
+        contrary = truth.map(dict(zip(labels, [*labels[1:], labels[0]])))
+    losses = asking.losses(answers, contrary, labels, scale)
+    both = asking.said_and_came(problem, answers, contrary, labels)
+    return asking.as_blocks(losses, both, blocks, scale)
 
 
 def _lost(scored: int, found: int, blocks: int) -> tuple[str, ...]:
@@ -229,6 +254,16 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         self.codes = self.bins.codes(reference.rows)
         self.inside = np.unique(np.concatenate([*self.windows, np.zeros(0, int)]).astype(int))
         self._made: dict[int, tuple[Counts, Counts]] = {}
+        self._joint: dict[int, np.ndarray] = {}
+
+    @property
+    def names(self) -> list[Name]:
+        """What `effects` are of: each column's, and where the problem's file asks for it that of all together."""
+        return [*self.bins.names, *[joint.NAME] * self._is_joint]
+
+    @property
+    def _is_joint(self) -> bool:
+        return self.reference.problem.monitoring.joint and len(self.windows) > 1
 
     @property
     def size(self) -> int:
@@ -265,4 +300,12 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         own = self.bins.counts(codes, np.zeros(len(codes), int), 1)
         all_rows = self.count([self.inside if self.windows else np.arange(len(self.codes))])
         rest = [t + o - np.vstack([w, o]) for t, o, w in zip(all_rows, own, whole)]
-        return self.bins.effects([np.vstack([f, o]) for f, o in zip(few, own)], rest)
+        found = self.bins.effects([np.vstack([f, o]) for f, o in zip(few, own)], rest)
+        return np.column_stack([found, self._jointly(codes)]) if self._is_joint else found
+
+    def _jointly(self, codes: np.ndarray) -> np.ndarray:
+        """How well each window of the reference, and last the one with these `codes`, is told from the others."""
+        size = min(len(codes), joint.ROWS)
+        if size not in self._joint:
+            self._joint[size] = joint.effects(self.codes, self.windows, size)
+        return np.append(self._joint[size], joint.effect(codes, self.codes[self.inside]))

@@ -6,18 +6,15 @@ Where nothing can be watched it says why, and there is nothing to show.
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from Codes.figures import course
 from Codes.ground.errors import WorkbookError, counted
 from Codes.ground.labels import number
-from Codes.monitoring import asked as asking, backtest, judge, monitor, record, windows
-from Codes.monitoring.backtest import Replayed
-from Codes.monitoring.judge import Judged
+from Codes.monitoring import asked as asking, judge, monitor, record
+from Codes.monitoring.judge import CAME, SAID, Judged
 from Codes.monitoring.monitor import Monitored
-from Codes.problems.problem import Problem
 
 TABLE = ["window", "status", "rows", "verdict"]
 MOVED = [
@@ -31,8 +28,6 @@ MOVED = [
 
 NOTHING = "Nothing is watched."
 NAMED = 6  # windows in a sentence
-REPLAYED = 18  # windows of a replay at most, of which so many go by before it begins:
-BEFORE = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +102,9 @@ class Verdicts:
             return "Harm cannot be judged: the truth is not known."
         reference, policy = self.done.profile.reference, self.done.policy
         above = [each.window.name for each in known if each.metrics["loss"] > reference.bound]
+        low, high = (error * reference.scale for error in reference.promised.errors)
+        errors = [(each, each.metrics[CAME] - each.metrics[SAID]) for each in known]
+        off = [each.window.name for each, error in errors if not low <= error <= high]
         harmed = [each.window.name for each in known if each.evidence >= policy.threshold]
         most, needed = max(known, key=_evidence), number(policy.threshold)
         found = (
@@ -119,7 +117,8 @@ class Verdicts:
         loss = asking.loss_name(reference.problem, reference.scale)
         return (
             f"The loss ({loss}) is above the tolerated {number(reference.bound)} in {len(above)} of "
-            f"{counted(len(known), 'window')}{_named(above)}. {found}"
+            f"{counted(len(known), 'window')}{_named(above)}; what comes, less what the model says, is outside of the "
+            f"tolerated {number(low)} to {number(high)} in {len(off)}{_named(off)}. {found}"
         )
 
     def harm_figure(self) -> Figure:
@@ -161,43 +160,3 @@ def of(name: str) -> Verdicts:
     window = done.profile.reference.window
     news = f"**{done.version}**, {counted(len(done.judged), 'window')} of {window}: {told}."
     return Verdicts("\n\n".join([news, *(f"*{note}.*" for note in done.notes)]), done)
-
-
-def replay(problem: Problem, verdicts: Verdicts, rows: int) -> tuple[Replayed | None, str]:
-    """(history replayed in long windows by linear models of so many `rows`; what it says, or why there is none)."""
-    if verdicts.done is None or not rows:
-        return None, "Nothing is replayed."
-    size = _replayed_window(verdicts.done)
-    if size is None:
-        return None, "Nothing is replayed: the windows go by rows, not by time."
-    policy = problem.monitoring.model_copy(update={"window": f"{size}h"})
-    try:
-        replayed = backtest.replay(
-            problem.model_copy(update={"monitoring": policy}),
-            model="linear",
-            rows=rows,
-            first=f"{BEFORE * size}h",
-        )
-    except WorkbookError as error:
-        return None, f"Nothing is replayed: {error.message}"
-    scores = replayed.table.set_index("policy").score
-    return replayed, (
-        f"In windows of {size / 24:g} days from {replayed.windows[0]} on: a linear model that is never trained again "
-        f"has a mean {problem.metric.name} of {scores['never']:.3f}; trained in every window, of "
-        f"{scores['every window']:.3f}. In all, {replayed.sentence()}."
-    )
-
-
-def _replayed_window(done: Monitored) -> int | None:
-    """How many hours a window of the replay has: as many of the watch's as leave few; None where these go by rows."""
-    reference, last = done.profile.reference, done.watched.windows[-1]
-    size = windows.length(reference.window)
-    if reference.times is None or isinstance(size, int):
-        return None
-    whole = (last.end - reference.times.min()) / size
-    return int(np.ceil(whole / REPLAYED) * size / pd.Timedelta("1h"))
-
-
-def replay_figure(replayed: Replayed | None) -> Figure:
-    """The metric by policy over the windows, and what training again saves."""
-    return backtest.as_figure(replayed) if replayed else course.nothing("nothing was replayed")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, counted, nearest
 from Codes.model_registry.registry import Version
-from Codes.monitoring import windows
+from Codes.monitoring import large, windows
 from Codes.monitoring.reference import Reference
 from Codes.monitoring.windows import Window
 from Codes.problems.problem import Labels, Problem
@@ -62,6 +62,8 @@ def of(  # pylint: disable=too-many-locals
 
 def _read(path: Path, problem: Problem) -> pa.Table:
     source = problem.source
+    if path != source.path and large.is_large(path):
+        return large.mapped(path, problem)
     sha256 = source.sha256 if path == source.path else None
     return reader.read(path, sha256, source.reading, problem.exclude)
 

@@ -159,8 +159,11 @@ def test_ten_thousand_brackets_are_refused(tmp_path):
 def test_a_problem_with_a_day_is_as_it_was_known_that_morning():
     split = problem.load("flights@2013-05-27").split
     days = split.validation_cutoff, split.cutoff, split.end
-    assert [str(day) for day in days] == ["2013-04-01", "2013-04-29", "2013-05-27"]
-    assert problem.lasting("flights@2013-05-27") == "flights@2013-05-27"
+    assert [str(day) for day in days] == ["2013-04-29", "2013-05-13", "2013-05-27"]
+    for name in ("flights@2013-05-27", "flights@2013-05-27-90d"):
+        assert problem.lasting(name) == name and problem.dated(name)[0] == "flights"
+    assert split.begin is None
+    assert str(problem.load("flights@2013-05-27-90d").split.begin) == "2013-01-29"
     with pytest.raises(WorkbookError, match="only a problem that is split by time"):
         problem.load("diabetes@2013-05-27")
     with pytest.raises(WorkbookError, match="no problem 'flights@2013-13-01'"):

@@ -154,9 +154,9 @@ class Split(_Part):
 
     By chance (`random`, `stratified`, `group`) `test_share` and `validation_share` of all rows are held out; for `time`
     the test begins at `cutoff`, and the validation before it at `validation_cutoff`, or with the last
-    `validation_share` of the rows before the cutoff; rows from `end` on are not known yet, and left out. `group`
-    names the column whose equal values stay together (all rows of a patient, a customer, a day); `key` the columns by
-    which a row is known, by default all.
+    `validation_share` of the rows before the cutoff; rows before `begin` are left out, and those from `end` on, which
+    are not known yet. `group` names the column whose equal values stay together (all rows of a patient, a customer, a
+    day); `key` the columns by which a row is known, by default all.
     """
 
     kind: Literal["random", "stratified", "group", "time"]
@@ -164,6 +164,7 @@ class Split(_Part):
     validation_share: Share = 0.2
     cutoff: Bound | None = None
     validation_cutoff: Bound | None = None
+    begin: Bound | None = None
     end: Bound | None = None
     group: str | None = None
     key: list[str] = []
@@ -175,7 +176,7 @@ class Split(_Part):
 
     @pydantic.model_validator(mode="after")
     def _enough(self) -> Self:
-        for key in ("cutoff", "validation_cutoff", "end"):
+        for key in ("cutoff", "validation_cutoff", "begin", "end"):
             if getattr(self, key) is not None and self.kind != "time":
                 raise ValueError(f"'{key}' belongs to the kind 'time'")
         if (self.cutoff is not None) + (self.test_share is not None) != 1:
@@ -334,7 +335,9 @@ class Monitoring(_Part):
     `tolerated_loss`: how much the loss may rise over that at promotion (by default by a tenth of it). `leave_out`:
     columns that move by their nature, such as a season. `recent`: so many last days test a model that is trained again,
     and as many before them validate it. `labels`: where the truth comes from, if not from the table.
-    `webhook`: 'env:NAME', a variable with an address that alarms are sent to.
+    `webhook`: 'env:NAME', a variable with an address that alarms are sent to. `joint`: whether all columns together are
+    held against the reference, too, by a classifier. `on_alarm`: what harm does, where `workbook monitor` finds it:
+    `inform`; `retrain`, into staging; `production`: that, and through the gate.
     """
 
     window: Annotated[str, pydantic.AfterValidator(_window)] | None = None
@@ -344,6 +347,8 @@ class Monitoring(_Part):
     tolerated_loss: Annotated[float, pydantic.Field(ge=0, strict=False)] | None = None
     recent: Annotated[int, pydantic.Field(ge=1, le=3660)] = 28
     leave_out: list[str] = []
+    joint: bool = False
+    on_alarm: Literal["inform", "retrain", "production"] = "inform"
     labels: Labels | None = None
     webhook: Annotated[str, pydantic.Field(pattern="^env:[A-Za-z_][A-Za-z0-9_]*$")] | None = None
 
@@ -450,8 +455,9 @@ def _find(name: str | Path) -> Path:
 def lasting(name: str | Path) -> str:
     """`name` so that it means the same from any folder: a path whole, a name as it is."""
     base, day = dated(name)
+    rest = str(name)[len(base) :] if day else ""
     base = str(Path(base).resolve()) if Path(base).suffix in (".yaml", ".yml") else base
-    return f"{base}@{day}" if day else base
+    return f"{base}{rest}"
 
 
 def is_known(name: object) -> bool:
@@ -460,35 +466,50 @@ def is_known(name: object) -> bool:
     return Path(base).suffix in (".yaml", ".yml") or base in names()
 
 
+SPAN = re.compile(r"-(\d{1,4})d$")  # behind the day of a problem
+
+
 def dated(name: str | Path) -> tuple[str, datetime.date | None]:
-    """(the problem, the day) that 'flights@2013-05-27' names: the problem as it was known that morning; else None."""
+    """(the problem, the day) that 'flights@2013-05-27' names: the problem as it was known that morning; else None.
+
+    The days behind it ('flights@2013-05-27-90d') are the last ones to train on, see `_span`.
+    """
     base, at, day = str(name).rpartition("@")
     try:
-        return (base, datetime.date.fromisoformat(day)) if at else (str(name), None)
+        return (base, datetime.date.fromisoformat(SPAN.sub("", day))) if at else (str(name), None)
     except ValueError:
         return str(name), None
+
+
+def _span(name: str | Path) -> datetime.timedelta | None:
+    """How long the rows of the dated problem `name` reach back before its validation; None: to the first one."""
+    found = SPAN.search(str(name).rpartition("@")[2])
+    return datetime.timedelta(days=int(found[1])) if found else None
 
 
 def load(name: str | Path) -> Problem:
     """The Problem called `name` (from Resources/problems), or described by the .yaml at that path.
 
     With a day behind it (flights@2013-05-27) rows from that day on are not known; the last `monitoring: recent` days
-    before it are the test's, and as many before them the validation's.
+    before it are the test's, and as many before them the validation's; of flights@2013-05-27-90d the 90 days before
+    these are trained on.
 
     Raises:
         WorkbookError: one line, 'file.yaml: key: what is wrong'.
     """
     base, day = dated(name)
     problem = _load(base)
-    return _as_of(problem, day) if day else problem
+    return _as_of(problem, day, _span(name)) if day else problem
 
 
-def _as_of(problem: Problem, day: datetime.date) -> Problem:
-    """`problem` as it was known in the morning of the `day`."""
+def _as_of(problem: Problem, day: datetime.date, span: datetime.timedelta | None) -> Problem:
+    """`problem` as it was known in the morning of the `day`; of its training the last `span`, where there is one."""
     if problem.split.kind != "time":
         raise WorkbookError(f"{problem.name}@{day}: only a problem that is split by time has days")
     recent = datetime.timedelta(days=problem.monitoring.recent)
     moved = {"end": day, "cutoff": day - recent, "validation_cutoff": day - 2 * recent}
+    if span is not None:
+        moved["begin"] = moved["validation_cutoff"] - span
     split = problem.split.model_copy(update=moved | {"test_share": None})
     return problem.model_copy(update={"split": split})
 

@@ -80,14 +80,21 @@ def assigned(table: pa.Table, problem: Problem) -> np.ndarray:
 
 
 def is_known(table: pa.Table, problem: Problem) -> np.ndarray:
-    """A mask of the rows of the Arrow `table` that come before the split's end, where it has one."""
-    if (end := problem.split.end) is None:
-        return np.ones(len(table), bool)
+    """A mask of the rows of the Arrow `table` that lie between the split's begin and end, where it has them."""
+    begin, end = problem.split.begin, problem.split.end
+    known = np.ones(len(table), bool)
+    if begin is None and end is None:
+        return known
     times = table[problem.time].to_pandas()
     try:
-        return (times < comparable(end, times)).to_numpy()
+        if begin is not None:
+            known &= (times >= comparable(begin, times)).to_numpy()
+        if end is not None:
+            known &= (times < comparable(end, times)).to_numpy()
+        return known
     except TypeError:
-        raise WorkbookError(f"{problem.name}: split: end {end} and {times.dtype} differ") from None
+        told = f"begin {begin} or end {end}" if begin is not None else f"end {end}"
+        raise WorkbookError(f"{problem.name}: split: {told} and {times.dtype} differ") from None
 
 
 def _spread(sides: np.ndarray, unit: np.ndarray, classes: np.ndarray, rule: Split) -> None:

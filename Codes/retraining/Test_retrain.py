@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from Codes.commands import cli
 from Codes.model_registry import demonstration, promotion, registry
 from Codes.monitoring.Test_monitor import FILE, stream
+from Codes.retraining import loop
 from Codes.runs import tracking
 from Codes.seams import python_seam
 from Codes.testing.testbed import (
@@ -158,3 +159,26 @@ def test_a_day_that_cannot_be_is_one_line_and_no_version(shop, day, said):
     done = retrain("--when", "now", "--as-of", day)
     assert done.exit_code == 1 and said in done.output and "Traceback" not in done.output
     assert registry.versions("shop") == before and len(shop.runs()) == runs
+
+
+def test_the_loop_is_closed_once_and_again_finds_what_was_done(shop):
+    turned = [QUIET[QUIET.day < "2020-03-01"], stream(170, 1, "2020-03-01", turned=-1.0)]
+    pd.concat(turned).to_parquet(shop.folder / "turn.parquet")
+    text = FILE.replace("window: 1d, budget: 52", "window: 7d, budget: 10, recent: 7")
+    (shop.folder / "turn.yaml").write_text(text.replace("shop.parquet", "turn.parquet"))
+    closed, again = (loop.play(str(shop.folder / "turn.yaml"), rows=2000) for _ in range(2))
+    assert closed.alarm is not None and closed.alarm.status == "harm", closed.said
+    table = closed.table()
+    assert closed.metrics()["loop_score_new"] == table.score_new.head(loop.AFTER).mean()
+    assert len(table) > 4 and closed.course().status.iloc[0] in ("quiet", "harm")
+    # harm is clear before the new meaning fills the rows that are trained on
+    assert "turn-loop version 2** is trained as of" in closed.said and again.said == closed.said
+    assert [v.number for v in registry.versions("turn-loop")] == [2, 1]
+    assert len(closed.figure().axes) == 3
+
+
+def test_where_there_is_no_history_the_loop_says_so(shop):
+    assert shop.folder.exists()
+    closed = loop.play("diabetes")
+    assert "not split by time" in closed.said and not closed.metrics()
+    assert len(closed.figure().axes) == 1 and closed.table().empty

@@ -5,6 +5,8 @@ two at once wait for each other, and for the training of one that was killed.
 """
 
 import datetime
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,7 @@ from mlflow import MlflowClient
 
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, first_line
+from Codes.ground.variables import OWNED
 from Codes.model_registry import promotion, registry
 from Codes.model_registry.registry import Version
 from Codes.monitoring import judge, monitor as monitoring
@@ -40,6 +43,8 @@ def retrain(  # pylint: disable=too-many-locals
     day: str = "",
     by_policy: bool = True,
     to_production: bool = False,
+    why: str = "asked for",
+    window: str = "expanding",
     say: Callable[[str], object] = lambda text: None,
 ) -> Retrained:
     """Train the version in production (or staging) of the model `name` again, on what was known on the `day`.
@@ -48,17 +53,19 @@ def retrain(  # pylint: disable=too-many-locals
         day: '2013-12-30'; by default the end of the last window that is over.
         by_policy: only where the watch finds harm; else now.
         to_production: through the gate; else it stays in staging.
+        why: for the history; by policy the window that does harm says it.
+        window: of the rows to train on: 'expanding' (all before), or the last days, 'sliding:90d'.
 
     Raises:
         WorkbookError: the problem is not split by time; the training failed; the gate refused.
     """
     version = monitoring.version_of(name)
     base, known = problems.dated(version.problem)
+    span = _sliding(window)
     if problems.load(base).split.kind != "time":
         raise WorkbookError(
             f"{version}: only a problem that is split by time is trained again as of a day"
         )
-    why = "asked for"
     if by_policy or not day:
         done = monitoring.monitor(name, say=say)
         for note in done.notes:
@@ -78,7 +85,7 @@ def retrain(  # pylint: disable=too-many-locals
             None, f"{version} was trained as of {known} already, and {wanted} is an earlier day"
         )
     with store.alone(f"retrain-{version.name}") as lock:
-        run_id = _trained(version, f"{base}@{wanted}", lock, say)
+        run_id = _again(version, f"{base}@{wanted}{span}", lock, say)
         new = promotion.register(run_id, version.name)
         if new.number == version.number:
             told = f"trained as of {wanted}"
@@ -103,6 +110,14 @@ def _moved(version: Version, told: str, to_production: bool) -> Retrained:
     return Retrained(version, told, True)
 
 
+def _sliding(window: str) -> str:
+    """What comes behind the day of a problem for that `window` of rows to train on."""
+    found = re.fullmatch(r"expanding|sliding:([1-9]\d{0,3}d)", window)
+    if not found:
+        raise WorkbookError(f"--window {window}: write expanding, or sliding:90d")
+    return f"-{found[1]}" if found[1] else ""
+
+
 def _date(day: str) -> datetime.date:
     try:
         return datetime.date.fromisoformat(day)
@@ -110,14 +125,24 @@ def _date(day: str) -> datetime.date:
         raise WorkbookError(f"'{day}' is no day; write 2013-12-30") from None
 
 
-def _trained(version: Version, problem: str, lock: int, say: Callable[[str], object]) -> str:
-    """The id of the finished run that trains as the one of `version` did, on the `problem` of a day.
+def _again(version: Version, problem: str, lock: int, say: Callable[[str], object]) -> str:
+    """The id of the finished run that trains as the one of `version` did, on the `problem` of a day."""
+    run = MlflowClient().get_run(version.run_id)
+    given = {k: v for k, v in run.data.params.items() if k != "problem"}
+    return trained(problem, run.data.tags[identity.NOTEBOOK], given, lock, say)
+
+
+def trained(
+    problem: str,
+    notebook: str,
+    given: dict[str, str],
+    lock: int | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> str:
+    """The id of the finished run of `notebook` on `problem` with these parameters, which is made where there is none.
 
     The training holds the `lock`, too: where this process is killed, the next one waits for it.
     """
-    run = MlflowClient().get_run(version.run_id)
-    notebook = run.data.tags[identity.NOTEBOOK]
-    given = {k: v for k, v in run.data.params.items() if k != "problem"}
     if found := _like(problem, notebook, given):
         say(f"{notebook} was run on {problem} before: {found}")
         return found
@@ -134,13 +159,20 @@ def _trained(version: Version, problem: str, lock: int, say: Callable[[str], obj
             stdout=subprocess.DEVNULL,
             stderr=log,
             check=False,
-            pass_fds=[lock],
+            env=_outside(),
+            pass_fds=[] if lock is None else [lock],
         )
         log.seek(0)
         told = [line for line in log if line.strip()][-1:] or ["no word"]
     if done.returncode or not (found := _like(problem, notebook, given)):
         raise WorkbookError(f"{notebook} on {problem} failed: {first_line(told[0])}")
     return found
+
+
+def _outside() -> dict[str, str]:
+    """The environment of a run of its own, though a notebook whose run is another one may ask for it."""
+    inside = {OWNED, "MLFLOW_RUN_ID", tracking.EXPERIMENT_ID} if OWNED in os.environ else set()
+    return {name: value for name, value in os.environ.items() if name not in inside}
 
 
 def _check_rows(problem: str) -> None:
