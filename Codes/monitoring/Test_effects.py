@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from Codes.monitoring import joint
 from Codes.monitoring.effects import GAPS, MOVED, NEW, STUCK, Bins
 
 
@@ -92,3 +93,14 @@ def test_an_empty_window_and_a_table_without_columns_are_no_error():
     nothing = bins.counts(bins.codes(frame().iloc[:0]), np.zeros(0, int), 1)
     assert np.isfinite(bins.effects(nothing, nothing)).all()
     assert Bins(frame()[[]], set(), 100).effects([], []).size == 0
+
+
+def test_columns_that_only_move_together_are_seen_by_all_of_them_at_once():
+    random = np.random.default_rng(0)
+    first = random.integers(0, 20, 6000)
+    codes = np.column_stack([first, (first + random.integers(0, 3, 6000)) % 20]).astype(np.int16)
+    windows = np.split(np.arange(6000), 10)
+    apart = np.column_stack([codes[:600, 0], random.permutation(codes[:600, 1])])
+    quiet = joint.effects(codes, windows, 600)
+    assert joint.effect(apart, codes) > 0.5 > 2 * quiet.max()
+    assert joint.effect(codes[:2], codes) == 0.0

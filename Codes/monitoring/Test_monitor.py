@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from Codes.commands import cli
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import demonstration, promotion, registry
-from Codes.monitoring import backtest, judge, monitor, record, verdicts
+from Codes.monitoring import backtest, judge, large, monitor, record, verdicts
 from Codes.problems import problem as problems
 from Codes.runs import liveness, tracking
 from Codes.testing.testbed import FORKS, fresh_store
@@ -323,6 +323,18 @@ def test_labels_come_by_a_key_from_a_table_of_their_own(shop):
     assert told == ["1 key with labels that contradict each other: left out"]
     with pytest.raises(WorkbookError, match="the watched rows has no column 'order'"):
         watching._truth(table.drop_columns(["order"]), problem)
+
+
+def test_a_large_table_is_mapped_part_by_part_and_judged_the_same(shop, monkeypatch):
+    rows = later(4, seed=12).sample(frac=1, random_state=0)
+    whole = watched(shop, "large", rows)
+    monkeypatch.setattr(large, "ROWS", 100)
+    monkeypatch.setattr(large, "PART", 90)
+    monkeypatch.setattr(judge, "PART", 70)
+    mapped = watched(shop, "large", rows)
+    assert mapped.watched.table.column("price").num_chunks > 3
+    assert [k.judged.sentence for k in mapped.kept] == [k.judged.sentence for k in whole.kept]
+    assert not any(kept.is_new for kept in mapped.kept)
 
 
 def test_the_table_of_windows_has_a_row_each(shop):

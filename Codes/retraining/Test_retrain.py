@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from Codes.commands import cli
 from Codes.model_registry import demonstration, promotion, registry
+from Codes.monitoring import judge
 from Codes.monitoring.Test_monitor import FILE, stream
 from Codes.retraining import loop
 from Codes.runs import tracking
@@ -31,7 +32,8 @@ from Codes.testing.testbed import (
 )
 
 DAY = "2020-04-15"  # 105 days after the first row
-LEARNED = 7700  # rows of the days before it, but for the last 28, which validate and test
+SPAN = 70  # days to train on, before the last 28, which validate and test
+LEARNED = 7000  # their rows
 QUIET = stream(120)
 # a high price means the contrary for longer than before, and then again what it meant
 TURNED = [
@@ -89,9 +91,9 @@ def slope(number):
 
 
 def test_killed_while_it_trains_then_twice_at_once_and_again_is_one_training(shop):
-    now = ["--when", "now", "--as-of", DAY]
+    now = ["--when", "now", "--as-of", DAY, "--window", f"sliding:{SPAN}d"]
     killed = started(shop, "killed", *now)
-    wait_for(lambda: trainings(shop, DAY), killed)
+    wait_for(lambda: trainings(shop, f"{DAY}-{SPAN}d"), killed)
     killed.signal(signal.SIGKILL)
     killed.finish()
     both = [started(shop, name, *now) for name in ("one", "other")]
@@ -103,7 +105,7 @@ def test_killed_while_it_trains_then_twice_at_once_and_again_is_one_training(sho
     # as where nothing is in production, and a kill came before the gate
     itself = CliRunner().invoke(cli.main, ["retrain", "shop/2", *now])
     assert itself.stdout == "shop version 2 is in staging: trained as of 2020-04-15\n"
-    (run,) = trainings(shop, DAY)
+    (run,) = trainings(shop, f"{DAY}-{SPAN}d")
     assert run.info.status == "FINISHED"
     was = MlflowClient().get_run(registry.find("shop/1").run_id).data.params
     kept = run.data.params
@@ -130,12 +132,15 @@ def test_by_policy_a_quiet_stream_trains_nothing(shop):
 
 def test_by_policy_harm_trains_and_what_the_gate_refuses_leaves_production(shop):
     pd.concat(TURNED).to_parquet(shop.folder / "shop.parquet")
-    done = retrain("--production")
-    assert done.exit_code == 1 and "is not promoted" in done.output, done.output
+    file = shop.folder / "shop.yaml"
+    file.write_text(file.read_text().replace("recent: 14", "recent: 14, on_alarm: production"))
+    done = CliRunner().invoke(cli.main, ["monitor", "shop"])
+    assert done.exit_code == judge.EXIT["harm"] and "is not promoted" in done.output, done.output
     newest = registry.versions("shop")[0]
     assert registry.aliases("shop") == {"production": 1, "staging": newest.number}
     staged, refused = reasons()[-2:]
     assert staged[:2] == ("staging", newest.number) and "tolerated are" in staged[2]
+    assert registry.find(f"shop/{newest.number}").problem.count("@") == 1
     assert refused[:2] == ("production", newest.number)
     assert slope(1) == 1 and slope(newest.number) == -1
     looks = len(shop.runs())
@@ -159,6 +164,12 @@ def test_a_day_that_cannot_be_is_one_line_and_no_version(shop, day, said):
     done = retrain("--when", "now", "--as-of", day)
     assert done.exit_code == 1 and said in done.output and "Traceback" not in done.output
     assert registry.versions("shop") == before and len(shop.runs()) == runs
+
+
+def test_a_span_that_cannot_be_is_one_line(shop):
+    assert shop.folder.exists()
+    done = retrain("--when", "now", "--as-of", DAY, "--window", "weekly")
+    assert done.exit_code == 1 and "write expanding, or sliding:90d" in done.output
 
 
 def test_the_loop_is_closed_once_and_again_finds_what_was_done(shop):
