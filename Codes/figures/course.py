@@ -142,7 +142,9 @@ def _panel(axes: Axes, column: str, parts: list[panels.Part], words: Collection[
 
 
 @styled
-def loop(tables: Sequence[pd.DataFrame], metric: str, bound: float, trained: str) -> Figure:
+def loop(  # pylint: disable=too-many-locals
+    tables: Sequence[pd.DataFrame], metric: str, bound: float, trained: str
+) -> Figure:
     """The windows of an old model and of the new one after it (`tables`: name, score, low, high, loss, said, came).
 
     Args:

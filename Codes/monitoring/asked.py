@@ -134,11 +134,9 @@ def said_and_came(
     return pd.DataFrame({"said": exact.max(axis=1), "came": (surest == actual).astype(float)})
 
 
-def as_blocks(
-    losses: pd.Series, both: pd.DataFrame, blocks: np.ndarray, scale: float
-) -> np.ndarray:
-    """A row a block: the mean of its `losses`, and of what came less what was said (`both`), over `scale`."""
-    rows = pd.DataFrame({"loss": losses, "error": (both.came - both.said) / scale})
+def as_blocks(wrong: pd.Series, both: pd.DataFrame, blocks: np.ndarray, scale: float) -> np.ndarray:
+    """A row a block: the mean of `wrong`, its losses, and of what came less what was said (`both`), over `scale`."""
+    rows = pd.DataFrame({"loss": wrong, "error": (both.came - both.said) / scale})
     return rows.groupby(blocks).mean().to_numpy()
 
 

@@ -61,14 +61,14 @@ class Replayed:
         )
 
 
-def begin(problem: Problem, share: float) -> datetime.date:
+def known_day(problem: Problem, share: float) -> datetime.date:
     """The day on which that `share` of the history of `problem` is known, at the beginning of a window."""
     size = windows.length(problem.monitoring.window or windows.WEEK)
     if isinstance(size, int):
         raise WorkbookError(f"{problem.name}: its windows go by rows, not by time")
     times = windows.moments(data.Table.of(problem).table[problem.time].to_pandas())
-    known = times.min() + share * (times.max() - times.min())
-    return (windows.MONDAY + ((known - windows.MONDAY) // size) * size).date()
+    moment = times.min() + share * (times.max() - times.min())
+    return (windows.MONDAY + ((moment - windows.MONDAY) // size) * size).date()
 
 
 class _History:  # pylint: disable=too-many-instance-attributes

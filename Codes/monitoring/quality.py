@@ -224,7 +224,7 @@ class _Held:
         half = np.sort(ps)[(len(ps) + 1) // 2 - 1] if len(ps) else 1.0
         return {
             OURS: float(drift.is_strange(self.policy.level, self.policy.least)),
-            METHODS[1]: -float(ps.min(initial=1.0)),
+            METHODS[1]: -float(min(ps, default=1.0)),
             METHODS[2]: -float(half),
             METHODS[3]: psi,
             METHODS[4]: max((self._off(o, m) for o, m in zip(own, self.means)), default=0.0),

@@ -172,6 +172,7 @@ def test_a_span_that_cannot_be_is_one_line(shop):
     assert done.exit_code == 1 and "write expanding, or sliding:90d" in done.output
 
 
+@pytest.mark.soak  # 06_monitor does it on flights
 def test_the_loop_is_closed_once_and_again_finds_what_was_done(shop):
     turned = [QUIET[QUIET.day < "2020-03-01"], stream(170, 1, "2020-03-01", turned=-1.0)]
     pd.concat(turned).to_parquet(shop.folder / "turn.parquet")

@@ -76,7 +76,7 @@ def _played(name: str, model: str, rows: int) -> Loop:
     question = problems.load(name)
     if question.split.kind != "time":
         return Loop("The loop needs a history: this problem is not split by time.")
-    day = str(backtest.begin(question, FIRST))
+    day = str(backtest.known_day(question, FIRST))
     given = {"model": model, "rows": str(rows)}
     first = _registered(retraining.trained(f"{name}@{day}", NOTEBOOK, given), question)
     old = monitoring.monitor(f"{first.name}/{first.number}")

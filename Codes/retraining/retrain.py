@@ -37,7 +37,7 @@ class Retrained:
     is_live: bool = False
 
 
-def retrain(  # pylint: disable=too-many-locals
+def retrain(  # pylint: disable=too-many-arguments,too-many-locals
     name: str,
     *,
     day: str = "",
