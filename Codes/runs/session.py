@@ -23,7 +23,6 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from Codes.ground.errors import WorkbookError
-from Codes.notebook_files import notebook_file
 from Codes.runs import liveness
 from Codes.seams import mlflow_seam
 
@@ -99,6 +98,8 @@ def cells(path: Path | None) -> "list[NotebookNode]":
 
 @functools.lru_cache(3)
 def _cells(path: Path, _time: int) -> "list[NotebookNode]":
+    from Codes.notebook_files import notebook_file  # nbformat: what serves a model needs none
+
     code = (c for c in notebook_file.read(path).cells if c.cell_type == "code")
     return [cell for cell in code if cell.source.strip() and not SKIP & set(_tags(cell))]
 
