@@ -7,12 +7,12 @@ import json
 import os
 import socket
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from Codes.commands import cli
+from Codes.deployment import context
 from Codes.deployment.conftest import NAME
 from Codes.model_registry import registry
 from Codes.serving import client
@@ -33,10 +33,9 @@ elif words[0] == "images":
 elif words[0] == "run":
     folder = list(state["images"].values())[-1]
     port = after("--publish").split(":")[1]
-    sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-    from Codes.deployment import context
-    command, variables = context.entry(Path(folder))
-    variables |= dict(PYTHONPATH=folder + "/workbook", WORKBOOK_SERVE_MODEL=folder + "/model",
+    lines = dict(line.split(" ", 1) for line in Path(folder, "Dockerfile").read_text().splitlines() if " " in line)
+    command = json.loads(lines["ENTRYPOINT"]) + json.loads(lines["CMD"])
+    variables = {context.VARIABLES} | dict(PYTHONPATH=folder + "/workbook", WORKBOOK_SERVE_MODEL=folder + "/model",
                       WORKBOOK_SERVE_PORT=port, WORKBOOK_SERVE_HOST="127.0.0.1")
     if os.environ.get("BROKEN"):
         command = ["python3", "-c", "raise SystemExit('it cannot start')"]
@@ -44,7 +43,7 @@ elif words[0] == "run":
                                stdout=open(home / after("--name"), "wb"), stderr=subprocess.STDOUT)
     state["names"][after("--name")] = [process.pid, words[-1]]
 elif words[0] == "logs":
-    print((home / words[-1]).read_text().splitlines()[-1])
+    print(*(home / words[-1]).read_text().splitlines()[-1:])
 elif words[0] in ("inspect", "rm"):
     if words[-1] not in state["names"]:
         sys.exit("no such container")
@@ -54,7 +53,7 @@ elif words[0] in ("inspect", "rm"):
         alive and os.kill(pid, signal.SIGKILL)
         del state["names"][words[-1]]
     else:
-        print(image if "Image" in words[2] else "running" if alive else "exited")
+        print(image.removeprefix("sha256:") if "Image" in words[2] else "running" if alive else "exited")
 (home / "state").write_text(json.dumps(state))
 """
 

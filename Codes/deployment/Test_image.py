@@ -1,19 +1,21 @@
 """The image: a context that is the same each time, and its own command over the packages that it pins, no others."""
 
+import contextlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from click.testing import CliRunner
 
 from Codes.commands import cli
-from Codes.deployment import context, pins
-from Codes.deployment.conftest import NAME, started
+from Codes.deployment import building, context, pins
+from Codes.deployment.conftest import NAME
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import registry
 from Codes.saved_models import trust
@@ -59,25 +61,105 @@ def test_the_linter_finds_nothing_in_the_dockerfile(made):
     assert done.returncode == 0, done.stdout
 
 
-def test_the_images_own_command_answers_with_its_pinned_packages_and_no_others(made, tmp_path):
+def test_the_images_own_command_answers_with_its_pinned_packages_and_no_others(made, served):
     before = sorted(made.folder.rglob("*"))
     example = registry.load(made.version).example
-    with started(made, tmp_path) as (process, url):
-        host = {"Host": "flights.models.example"}
-        assert requests.get(f"{url}/ping", headers=host, timeout=30).ok
-        answer = requests.post(
-            f"{url}/invocations", client.body(example), headers=client.JSON | host, timeout=30
-        )
-        assert answer.headers["X-Model-Version"] == "1"
-        expected = registry.load(made.version).predict(example).tolist()
-        assert answer.json()["predictions"] == expected
-        wrong = requests.post(f"{url}/invocations", "{}", headers=client.JSON, timeout=30)
-        assert wrong.status_code == 400
-        assert requests.get(f"{url}/version", timeout=30).text == trust.version_of("mlflow")
-        assert "workbook_rows_total" in requests.get(f"{url}/metrics", timeout=30).text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+    host = {"Host": "flights.models.example"}
+    assert requests.get(f"{served}/ping", headers=host, timeout=30).ok
+    answer = requests.post(
+        f"{served}/invocations", client.body(example), headers=client.JSON | host, timeout=30
+    )
+    assert answer.headers["X-Model-Version"] == "1"
+    assert answer.json()["predictions"] == registry.load(made.version).predict(example).tolist()
+    wrong = requests.post(f"{served}/invocations", "{}", headers=client.JSON, timeout=30)
+    assert wrong.status_code == 400
+    assert requests.get(f"{served}/version", timeout=30).text == trust.version_of("mlflow")
+    assert "workbook_rows_total" in requests.get(f"{served}/metrics", timeout=30).text
     assert sorted(made.folder.rglob("*")) == before, "it wrote nothing beside itself"
+
+
+@pytest.fixture(name="buildah")
+def _buildah(tmp_path, monkeypatch):
+    """A function that calls buildah, with a storage of its own and an image `host`: this machine's Python, mounted."""
+    if not building.answers("buildah"):
+        pytest.skip("no buildah answers here (Debian: apt-get install buildah): no image is built")
+    seen = {"/usr", "/etc/ssl", sys.base_prefix, sysconfig.get_path("purelib")}
+    volumes = [f"{each}:{each}:ro" for each in sorted(seen)]
+    (tmp_path / "containers.conf").write_text(
+        f'[containers]\nvolumes = {json.dumps(volumes)}\nnetns = "host"\n', "utf-8"
+    )
+    (tmp_path / "storage.conf").write_text(
+        f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/images"\nrunroot = "{tmp_path}/run"\n',
+        "utf-8",
+    )
+    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
+
+    def call(*words):
+        done = subprocess.run(["buildah", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    root = tmp_path / "root"
+    for folder in ("etc", "tmp", *(each.lstrip("/") for each in seen)):  # that anybody may enter
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for link in ("bin", "lib", "lib64"):
+        (root / link).symlink_to(f"usr/{link}")
+    empty = call("from", "scratch")
+    call("copy", empty, str(root), "/")
+    call("config", "--env", f"PATH={sys.base_prefix}/bin:/usr/bin:/bin", empty)
+    call("config", "--env", f"LD_LIBRARY_PATH={sys.base_prefix}/lib", empty)
+    call("commit", "--quiet", empty, "host")
+    call.volumes = [word for each in volumes for word in ("--volume", each)]
+    return call
+
+
+def written(root):
+    """What lies where the image's server might write; elsewhere buildah makes places for what it mounts."""
+    return sorted(path for place in ("opt", "tmp") for path in (root / place).rglob("*"))
+
+
+@contextlib.contextmanager
+def running(command, url, log):
+    """The process of the server that the `command` of buildah has started; it must end by SIGTERM."""
+    with open(log, "wb") as sink, subprocess.Popen(command, stdout=sink, stderr=sink) as process:
+        try:
+            client.wait(process, url, log)
+            below = psutil.Process(process.pid).children(True)
+            (server,) = [each for each in below if each.cmdline()[:1] == ["python3"]]
+            yield server
+            server.terminate()
+            assert process.wait(30) == 0, log.read_text("utf-8")
+        finally:
+            if process.poll() is None:
+                for each in [*psutil.Process(process.pid).children(True), process]:
+                    each.kill()
+
+
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_buildah_builds_the_image_and_it_answers(  # pylint: disable=R0913,R0914,R0917
+    made, packages, buildah, tmp_path, monkeypatch, whole
+):
+    if not whole:  # its packages are mounted, instead of a minute of installing them
+        monkeypatch.setattr(pins, "needed", lambda _: {"six": "1.17.0"})
+    words = ["image", f"{NAME}/1", "--engine", "buildah", "--base", "localhost/host"]
+    told = CliRunner().invoke(cli.main, words)
+    assert told.exit_code == 0, f"{told.output} {told.exception}"
+    container, url = buildah("from", made.tag), f"http://127.0.0.1:{client.free_port()}"
+    root = Path(buildah("mount", container))
+    before, example = written(root), registry.load(made.version).example
+    mounted = [] if whole else ["--volume", f"{packages}:/opt/packages:ro"]
+    command = ["buildah", "run", *buildah.volumes, *mounted]
+    command += ["--env", f"WORKBOOK_SERVE_PORT={url.rpartition(':')[2]}", container, "--"]
+    # buildah itself would look for python3 where it lies outside
+    command += ["/usr/bin/env", *context.entry(made.folder)[0]]
+    with running(command, url, tmp_path / "log") as server:
+        assert server.uids().real == 10001, "it is not root"
+        body = client.body(example)
+        answer = requests.post(f"{url}/invocations", body, headers=client.JSON, timeout=30)
+    assert answer.json()["predictions"] == registry.load(made.version).predict(example).tolist()
+    assert written(root) == before, "it needs nothing to be writable"
 
 
 def test_the_command_writes_the_context_and_says_how_it_is_built(made, tmp_path):

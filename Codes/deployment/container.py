@@ -9,9 +9,8 @@ import requests
 from Codes.deployment import building, context
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
-from Codes.serving.client import JSON, free_port
+from Codes.serving.client import JSON, STARTING, free_port
 
-STARTING = 60.0  # seconds until it answers
 PREFIX = "workbook-"  # of a container's name
 HARDENED = "--read-only --cap-drop all --security-opt no-new-privileges".split()
 Tell = Callable[[str], None]
@@ -61,7 +60,8 @@ class Container:
         tell(f"{name} is gone")
 
     def _image(self, name: str) -> str:
-        return self._engine.ask("inspect", "--format", "{{.Image}}", PREFIX + name)
+        found = self._engine.ask("inspect", "--format", "{{.Image}}", PREFIX + name)
+        return f"sha256:{found.removeprefix('sha256:')}"  # podman leaves it out
 
     def _run(self, name: str, port: int, image: str, *more: str) -> None:
         where = f"127.0.0.1:{port}:{context.PORT}"

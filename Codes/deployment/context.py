@@ -19,7 +19,7 @@ from Codes.ground import files, paths
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
-from Codes.saved_models import trust
+from Codes.saved_models import skops_alone, trust
 from Codes.serving import fixed
 
 PORT = 8080  # where SageMaker, and by custom others, ask
@@ -27,6 +27,7 @@ PLACE = "/opt/ml/model"  # where SageMaker looks for a model
 EPOCH = 315532800  # the first of January 1980, the time of each file: zip knows none before
 # rooms that serving does not need
 LEFT_OUT = ("bench", "testing", "tools")
+UNUSED = "*flight*"  # files of Arrow that nothing else links: thirty megabytes
 TESTS = ("Test_", "Check_", "conftest")
 
 DOCKERFILE = """\
@@ -36,9 +37,10 @@ ARG BASE={base}
 FROM ${{BASE}} AS packages
 COPY requirements.txt /tmp/requirements.txt
 # bytecode that is held against no time: a read-only root could not write it, and each start would compile for seconds
-RUN python3 -m pip install --quiet --no-cache-dir --no-compile --require-hashes --only-binary :all: \\
+RUN python3 -m pip install --quiet --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \\
         --target /opt/packages --requirement /tmp/requirements.txt \\
     && find /opt/packages -type d \\( -name tests -o -name include \\) -prune -exec rm -rf {{}} + \\
+    && find /opt/packages -path '*/pyarrow/*' -name '{unused}' -delete \\
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/packages
 COPY workbook /opt/workbook
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/workbook
@@ -124,6 +126,8 @@ def _fill(folder: Path, version: Version, dockerfile: str) -> None:
     _write(folder / "model" / fixed.FACTS, fixed.facts(version))
     shutil.copytree(where, folder / "model" / fixed.FILES)
     _copy_code(folder / "workbook", version.trusted)
+    known = skops_alone.KEPT.name
+    _write(folder / "workbook" / ".cache" / known, json.dumps(skops_alone.names()))
     _write(folder / "Dockerfile", dockerfile)
     _settle(folder)
 
@@ -154,6 +158,7 @@ def _dockerfile(version: Version, tag: str, base: str) -> str:
         place=PLACE,
         variables=shown,
         port=PORT,
+        unused=UNUSED,
     )
 
 

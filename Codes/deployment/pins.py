@@ -18,9 +18,10 @@ from Codes.ground.errors import WorkbookError
 
 # what `workbook serve` imports of a fixed version, beside the model's own pins
 SERVING = (
-    "click fastapi filelock jinja2 joblib mlflow-skinny nbformat orjson prometheus-client psutil pyarrow pydantic "
-    "pyyaml sqlalchemy alembic tqdm uvicorn"
+    "click fastapi filelock joblib mlflow-skinny orjson prometheus-client psutil pyarrow pydantic pyyaml tqdm uvicorn"
 ).split()
+# what MLflow requires, for things that a server of one version never does: thirty megabytes
+NEVER = ("google-auth", "gitpython")
 INSTEAD = {"mlflow": "mlflow-skinny"}  # the part of a package that serving needs
 
 
@@ -31,7 +32,7 @@ def needed(model: Iterable[str]) -> dict[str, str]:
     waiting = [*pinned, *SERVING]
     while waiting:
         name = canonicalize_name(waiting.pop())
-        if name not in found:
+        if name not in found and name not in NEVER:
             found[name] = pinned.get(name) or _installed(name)
             waiting += _requires(name)
     return dict(sorted(found.items()))

@@ -16,7 +16,6 @@ import uvicorn
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
-from Codes.fast_answers import onnx_form
 from Codes.fast_answers.quick import Columns, quick
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, nearest
@@ -79,6 +78,8 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
         every: seconds between two looks at the alias.
     """
     if onnx:
+        from Codes.fast_answers import onnx_form  # and all kinds of forests: a second
+
         onnx_form.check_installed()
     from Codes.model_registry import registry
 
@@ -136,6 +137,8 @@ def _contract(name: str, reader: payload.Reader) -> Callable[[Columns], None]:
 
 def _by_onnx(loaded: Loaded, reader: payload.Reader) -> Callable[[Columns], Answers] | None:
     """The model's ONNX form, or the next best: an alias is followed to a model without one, too."""
+    from Codes.fast_answers import onnx_form
+
     try:
         return onnx_form.faster(loaded, reader)
     except WorkbookError as error:
