@@ -1,4 +1,6 @@
-"""A model's trees in ONNX, which answer a row in microseconds; that they answer as the model does is proven first.
+"""A model in ONNX, which answers a row in microseconds; that it answers as the model does is proven first.
+
+A network is written by its framework's own exporter, where that has one; trees are written here.
 
 skl2onnx is no way there: of a forest it leaves out where gaps go, and with doubles it never ends where a split is
 infinite; boosting with categories it can't take. The operator TreeEnsemble says all that, and sums in the same order.
@@ -23,6 +25,7 @@ from Codes.fast_answers.quick import Columns, matrix, probe, Reading
 from Codes.ground.errors import WorkbookError, first_line
 from Codes.modeling import answers
 from Codes.modeling.answers import Answers
+from Codes.networks.network import Network, Rows
 from Codes.saved_models.trust import Loaded
 from Codes.seams import sklearn_seam
 
@@ -67,14 +70,33 @@ def faster(loaded: Loaded, reader: Reading) -> Callable[[Columns], Answers]:
     last = loaded.pipeline[-1]
     estimator = answers.inside(last)
     kind = type(estimator).__name__
-    if type(estimator) not in FORESTS + BOOSTING:
-        raise WorkbookError(f"{kind} has no ONNX form here (forests and histogram boosting have).")
+    if not isinstance(estimator, (*FORESTS, *BOOSTING, Network)):
+        raise WorkbookError(
+            f"{kind} has no ONNX form here (forests, histogram boosting and PyTorch's networks have)."
+        )
     try:
         # that this matrix is the pipeline's own is proven already
+        if isinstance(estimator, Network):
+            _answer_by_onnx(estimator, prepared(probe(loaded, reader)))
+            return lambda columns: answers.of(last, prepared(columns))
         form = Form(estimator, prepared(probe(loaded, reader)), last)
     except Exception as error:  # pylint: disable=W0718
         raise WorkbookError(f"{kind} has no ONNX form: {first_line(error).rstrip('.')}.") from error
     return lambda columns: form.answer(prepared(columns))
+
+
+def _answer_by_onnx(network: Network, codes: np.ndarray) -> None:
+    """Let the `network` answer by ONNX Runtime, once that is proven for the matrix `codes` and ROWS others."""
+    session = _runtime(network.in_onnx())
+    named = [
+        each.name for each in session.get_inputs()
+    ]  # a network without categories takes no codes
+
+    def said(rows: Rows) -> np.ndarray:
+        given = dict(zip(("numbers", "codes"), rows))
+        return session.run(None, {name: given[name] for name in named})[0]
+
+    network.answer_by(said, np.vstack([codes, network.trials(ROWS)]))
 
 
 class Form:
@@ -270,14 +292,17 @@ def _model(nodes: pd.DataFrame, sets: Sequence[Any], width: int) -> Any:
 
 
 def _session(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that runs the ONNX `model` for a matrix, in the thread that calls it."""
+    """A function that runs the ONNX `model` of trees for a matrix."""
+    session = _runtime(model.SerializeToString())
+    return lambda X: session.run(None, {"X": X})[0]
+
+
+def _runtime(model: bytes) -> Any:
+    """An InferenceSession of the ONNX `model`, which runs in the thread that calls it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what fails is told in our line
-    run: Callable[..., Any] = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    ).run
-    return lambda X: run(None, {"X": X})[0]
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

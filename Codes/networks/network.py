@@ -263,6 +263,39 @@ class Network(BaseEstimator):  # pylint: disable=too-many-instance-attributes
         codes = np.nan_to_num(codes + 1)
         return found, np.where(codes < np.array(self.levels_), codes, 0).astype(np.int64)
 
+    def in_onnx(self) -> bytes:
+        """The fitted network in ONNX, by its framework's own exporter: numbers and codes to what it says of them.
+
+        Raises:
+            NotImplementedError: why there is no such exporter.
+        """
+        raise NotImplementedError(f"of {self.LIBRARY[0]} it has no exporter")
+
+    def answer_by(self, answer: Callable[[Rows], np.ndarray], X: np.ndarray) -> None:
+        """Answer by `answer` from now on; ValueError where that says otherwise of the matrix `X` than the framework.
+
+        Each row of `X` is asked alone, and all at once: what is reckoned may go by the number of rows.
+        """
+        rows, theirs = self._rows(X), self._said(X)
+        ones = [answer((rows[0][i : i + 1], rows[1][i : i + 1])) for i in range(min(len(X), 200))]
+        for ours in (np.concatenate(ones), _in_parts(answer, rows)):
+            if not np.allclose(ours, theirs[: len(ours)], rtol=1e-9, atol=1e-12):
+                raise ValueError("in ONNX it answers otherwise")
+        self._answering = answer  # pylint: disable=attribute-defined-outside-init
+
+    def trials(self, count: int) -> np.ndarray:
+        """A matrix of `count` rows from all over what it has learned from, and a little beyond."""
+        random, coded = np.random.default_rng(0), set(self.categorical_features or [])
+        knots, levels, columns = iter(self.knots_), iter(self.levels_), []
+        for place in range(self.n_features_in_):
+            if place in coded:  # codes from 0, and one that training never saw
+                values = random.integers(0, next(levels), count).astype(float)
+            else:
+                known = next(knots)
+                values = random.choice(known, count) + random.normal(0, known.std() + 1, count)
+            columns.append(np.where(random.random(count) < 0.05, np.nan, values))
+        return np.column_stack(columns)
+
     def _said(self, X: Any) -> np.ndarray:
         """What the fitted network says of the matrix `X`: (n, outputs), in double precision."""
         check_is_fitted(self, "weights_")

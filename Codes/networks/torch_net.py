@@ -4,7 +4,9 @@ PyTorch is imported where it is used, and by nothing else: the workbook goes wit
 """
 
 import contextlib
+import io
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Self
 
@@ -167,12 +169,48 @@ class _Torch(Network):
     def _weights(self) -> Arrays:
         return {name: _array(values) for name, values in self._live[0].state_dict().items()}
 
+    def _learned(self) -> Any:
+        """The layers with the weights that were learned, in double precision."""
+        layers = self._made()
+        _put(layers, self.weights_)
+        return layers.double().eval()
+
+    def in_onnx(self) -> bytes:
+        import torch
+
+        network, content = self, io.BytesIO()
+
+        class Whole(torch.nn.Module):
+            """The network as PyTorch's exporter wants it."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.layers = network._learned()
+
+            def forward(self, numbers: Any, codes: Any) -> Any:
+                """What the network says of rows."""
+                return network.forward(self.layers, numbers, codes)
+
+        numbers = torch.zeros(2, len(self.knots_) + len(self.gaps_), dtype=torch.float64)
+        codes = torch.zeros(2, len(self.levels_), dtype=torch.int64)
+        names = ["numbers", "codes"]
+        with warnings.catch_warnings():
+            # of its two exporters the newer one needs another package, and makes the same
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                Whole().eval(),
+                (numbers, codes),
+                content,
+                dynamo=False,
+                input_names=names,
+                dynamic_axes=dict.fromkeys(names, {0: "rows"}),
+            )
+        return content.getvalue()
+
     def _use(self) -> Callable[[Rows], np.ndarray]:
         import torch
 
-        layers = self._made()
-        _put(layers, self.weights_)
-        layers = layers.double().eval()
+        layers = self._learned()
 
         def answer(rows: Rows) -> np.ndarray:
             with torch.inference_mode():
