@@ -59,9 +59,14 @@ def sets_for(path: Path) -> list[dict[str, Any]]:
     return _lifecycle(path)[0]
 
 
+def extra_of(path: Path) -> str:
+    """The extra of pyproject.toml that the notebook at `path` needs, called as its module; '' where it needs none."""
+    return _lifecycle(path)[1]
+
+
 def missing_extra(path: Path) -> str:
-    """The extra of pyproject.toml that the notebook at `path` needs and that is not installed; '' where none is."""
-    extra = _lifecycle(path)[1]
+    """The same where it is not installed; '' where nothing is missing."""
+    extra = extra_of(path)
     return extra if extra and importlib.util.find_spec(extra) is None else ""
 
 

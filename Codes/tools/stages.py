@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from Codes.ground.paths import NOTEBOOKS, RESOURCES, ROOT
-from Codes.running.runner import missing_extra
+from Codes.running.runner import extra_of
 
 REPORT = ROOT / "test-report"
 GRACE = 20  # seconds that an interrupted stage has to stop its kernels and leave
@@ -149,7 +149,9 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
     extras = sorted((ROOT / "Codes" / "networks").glob("Test_*_net.py"))
     others = [f"--ignore={module}" for module in extras]
     yield python("unit", *pytest, at_once, *options, *others, *chosen_tests, "Codes", beside=True)
-    yield from (of_extra(module, *pytest, "0") for module in extras)
+    for module in extras:  # such as Test_torch_net.py
+        extra = module.stem.split("_")[1]
+        yield of_extra(extra, extra, *pytest, "0", str(module.relative_to(ROOT)))
     for check in sorted((ROOT / "Codes").glob("Check_*.py")):
         yield python(check.stem, str(check.relative_to(ROOT)))
     if any(NOTEBOOKS.glob("*.ipynb")):
@@ -159,16 +161,18 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
         report = f"--junitxml={REPORT / 'notebooks.xml'}"
         if (Path(sys.prefix) / "share/jupyter/kernels/workbook").is_dir():
             nbval = ("--nbval-kernel-name", "workbook", *nbval)  # warm
-        left_out = [f"--ignore={p}" for p in sorted(NOTEBOOKS.glob("*.ipynb")) if missing_extra(p)]
+        own = {p: extra for p in sorted(NOTEBOOKS.glob("*.ipynb")) if (extra := extra_of(p))}
+        left_out = [f"--ignore={path}" for path in own]
         yield python("notebooks", *pytest, "2", *nbval, report, *left_out, "notebooks")
+        for path, extra in own.items():
+            yield of_extra(extra, f"{extra} notebook", *pytest, "0", *nbval, str(path))
 
 
-def of_extra(module: Path, *pytest: str) -> Stage:
-    """The tests in `module` of a framework that is an extra, by whose name it is called: Test_torch_net.py."""
-    extra = module.stem.split("_")[1]
+def of_extra(extra: str, name: str, *pytest: str) -> Stage:
+    """The stage `name` of tests that need a framework which is an `extra`, called as its module."""
     missing = f'{extra} is an extra: make install EXTRAS="{extra}"'
     is_there = importlib.util.find_spec(extra) is not None
-    stage = python(extra, *pytest, str(module.relative_to(ROOT)))
+    stage = python(name, *pytest)
     return stage if is_there else replace(stage, missing=missing)
 
 
