@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from Codes.commands import completion, terminal
+from Codes.deployment import DOCKER, ENGINES, SAGEMAKER, TARGETS
 from Codes.ground.errors import WorkbookError
 
 
@@ -27,7 +28,7 @@ from Codes.ground.errors import WorkbookError
 @click.option(
     "--engine",
     "name",
-    type=click.Choice(["docker", "podman", "buildah"]),
+    type=click.Choice(ENGINES),
     help="Default: the first that answers.",
 )
 def image(model: str, folder: str | None, base: str, name: str | None) -> None:
@@ -55,11 +56,10 @@ def image(model: str, folder: str | None, base: str, name: str | None) -> None:
     click.echo(f"next: docker build -t {made.tag} {where}")
 
 
-TARGETS = ["sagemaker", "docker"]
 target_option = click.option(
     "--target",
     type=click.Choice(TARGETS),
-    default=TARGETS[0],
+    default=SAGEMAKER,
     show_default=True,
     help="Where it runs.",
 )
@@ -80,31 +80,57 @@ config_option = click.option(
     "--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="For docker."
 )
 @click.option("--no-wait", is_flag=True, help="Leave it on its way: `workbook deployments` tells.")
+@click.option("--follow", is_flag=True, help="Stay, and do it again whenever the alias has moved.")
+@click.option(
+    "--every",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Between two looks of --follow.",
+)
 def deploy(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-    model: str, target: str, name: str, file: str | None, port: int, no_wait: bool
+    model: str,
+    target: str,
+    name: str,
+    file: str | None,
+    port: int,
+    no_wait: bool,
+    follow: bool,
+    every: float,
 ) -> None:
     """Let MODEL answer at SageMaker, or in a container here.
 
     What NAME names is made, or gets MODEL (flights@production or flights/3) in exchange. At SageMaker that is
     an endpoint; by docker (or podman) a container of this machine, at 127.0.0.1. The same command again settles
-    what a killed one has left, and does nothing where all is done.
+    what a killed one has left, and does nothing where all is done. With --follow it stays: a promotion brings
+    the new version there, a rollback the earlier one.
 
     \b
     For example:
       workbook deploy flights@production --name flights --config deploy.yaml
-      workbook deploy flights@production --name flights --target docker
+      workbook deploy flights@production --name flights --target docker --follow
     """
     from Codes.deployment import config, deployments
 
-    if target == "docker":
-        done = deployments.deploy_here(model, name, port, told)
-    elif file is None:
+    def once() -> None:
+        if target == DOCKER:
+            done = deployments.deploy_here(model, name, port, told)
+        else:
+            done = deployments.deploy(model, name, config.read(file or ""), told, not no_wait)
+        click.echo(f"{done}; {done.address}")
+
+    if target == SAGEMAKER and file is None:
         raise WorkbookError(
             "SageMaker needs --config deploy.yaml; Resources/deploy/deploy.yaml shows one."
         )
-    else:
-        done = deployments.deploy(model, name, config.read(file), told, not no_wait)
-    click.echo(f"{done}; {done.address}")
+    if follow:
+        if target == SAGEMAKER and "{version}" not in config.read(file or "").image:
+            raise WorkbookError(
+                f"{file}: to follow an alias, its image needs {{version}} where the number stands in its tag."
+            )
+        deployments.follow(model, once, every, told)
+    once()
 
 
 def told(line: str) -> None:

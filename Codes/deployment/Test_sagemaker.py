@@ -16,6 +16,7 @@ from collections import Counter
 import pytest
 import requests
 from click.testing import CliRunner
+from mlflow import MlflowClient
 from moto.core.exceptions import JsonRESTError
 from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
@@ -24,7 +25,7 @@ from moto.server import ThreadedMotoServer
 
 from Codes.commands import cli
 from Codes.deployment import config, deployments
-from Codes.deployment.conftest import NAME, started
+from Codes.deployment.conftest import NAME
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import registry
 from Codes.serving import client
@@ -110,6 +111,7 @@ def _server():
 def _place(cloud, made, tmp_path):  # pylint: disable=unused-argument
     """A function that runs a command of the deployment, and gives what it says; another exit than `code` fails."""
     cloud.backend.reset()
+    deployments.sagemaker.cache_clear()
     cloud.states, cloud.refused = [], {}
     (tmp_path / "deploy.yaml").write_text(YAML, "utf-8")
 
@@ -131,7 +133,7 @@ def _place(cloud, made, tmp_path):  # pylint: disable=unused-argument
 
 
 def test_a_version_is_created_asked_exchanged_without_a_gap_and_removed(
-    cloud, place, made, tmp_path
+    cloud, place, made, served, tmp_path
 ):
     cloud.states = ["Creating", "Creating", "InService"]
     said = place.deploy()
@@ -148,8 +150,8 @@ def test_a_version_is_created_asked_exchanged_without_a_gap_and_removed(
     (tmp_path / "request.json").write_text(
         client.body(registry.load(made.version).example), "utf-8"
     )
-    with started(made, tmp_path) as (_, cloud.container):
-        answer = place("ask", "cells", "--file", tmp_path / "request.json")
+    cloud.container = served
+    answer = place("ask", "cells", "--file", tmp_path / "request.json")
     expected = registry.load(made.version).predict(registry.load(made.version).example).tolist()
     assert json.loads(answer)["predictions"] == expected
     place.file.write_text(YAML.replace("ml.m5.large", "ml.m5.xlarge"), "utf-8")
@@ -203,12 +205,18 @@ def test_variants_a_network_and_capture_reach_aws(cloud, place):
     "action, code, message, says",
     [
         ("create_model", "AccessDeniedException", "User is not authorized", "your role may not"),
-        ("create_endpoint", "ThrottlingException", "Rate exceeded", "AWS asks for patience"),
-        (
-            "create_endpoint",
-            "ResourceLimitExceeded",
-            "0 instances",
-            "refuses to create the endpoint",
+        pytest.param(
+            *("create_endpoint", "ThrottlingException", "Rate exceeded", "AWS asks for patience"),
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
+            *(
+                "create_endpoint",
+                "ResourceLimitExceeded",
+                "0 instances",
+                "refuses to create the endpoint",
+            ),
+            marks=pytest.mark.soak,
         ),
     ],
 )
@@ -268,6 +276,32 @@ def test_what_takes_too_long_is_told_and_the_same_command_goes_on_waiting(cloud,
     place.file.write_text(YAML, "utf-8")
     told = place.deploy()
     assert "is Creating from before" in told and "serves it already" in told
+
+
+def test_who_follows_brings_each_promotion_there_and_a_rollback_back(cloud, place):
+    first, words = registry.find(f"{NAME}/1"), ("--name", "cells", "--config", place.file)
+    MlflowClient().create_model_version(NAME, first.source, tags=first.tags)
+    registry.move(NAME, "production", 1, None)
+    place.deploy()
+    assert "serves at cells as version 1" in place("deploy", f"{NAME}/2", *words, code=1)
+    follow = "deploy", f"{NAME}@production", *words, "--follow"
+    assert "needs {version}" in place(*follow, code=1), "one image is one version"
+    place.file.write_text(YAML.replace(IMAGE, f"{IMAGE.partition('@')[0]}:{{version}}"), "utf-8")
+    assert "an alias moves" in place("deploy", f"{NAME}/1", *follow[2:], code=1)
+    moves, said = [(2, 1), (1, 2)], []
+
+    def deploy_once():
+        deployments.deploy(follow[1], "cells", config.read(place.file), said.append)
+        if not moves:
+            raise KeyboardInterrupt
+        registry.move(NAME, "production", *moves.pop(0))
+
+    cloud.refuse("update_endpoint", "AccessDeniedException", "not yet", 1)
+    with pytest.raises(KeyboardInterrupt):
+        deployments.follow(follow[1], deploy_once, 0.01, said.append)
+    assert any("not yet" in line and "again in 0.02 s" in line for line in said)
+    done = [each for each in deployments.of(NAME) if each.outcome == "done"][-3:]
+    assert [(each.version, each.image[-2:]) for each in done] == [(1, ":1"), (2, ":2"), (1, ":1")]
 
 
 def test_a_killed_deploy_is_settled_by_the_same_command(cloud, place):

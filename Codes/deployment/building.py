@@ -4,10 +4,10 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from Codes.deployment import ENGINES
 from Codes.deployment.context import Context
 from Codes.ground.errors import WorkbookError
 
-ENGINES = ("docker", "podman", "buildah")
 RUNNERS = ENGINES[:2]  # which run an image, too
 
 

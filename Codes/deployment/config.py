@@ -49,7 +49,8 @@ class Capture(_Part):
 class Config(_Part):
     """What deploy.yaml says; either `instance_type` (and `count`) or `variants`.
 
-    `image` is the image's address in ECR, best by its digest; `wait_seconds` how long a command waits for the end.
+    `image` is the image's address in ECR, by its digest, or with {version} where the number stands in its tag;
+    `wait_seconds` how long a command waits for the end.
     """
 
     region: Annotated[str, pydantic.Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
@@ -77,6 +78,10 @@ class Config(_Part):
         if wrong := next((tag for tag in self.tags if tag.startswith(("aws:", OURS))), None):
             raise ValueError(f"the tag {wrong!r} begins as those of AWS or of the workbook do")
         return self
+
+    def of(self, version: int) -> Self:
+        """The same for this `version`: with its image."""
+        return self.model_copy(update={"image": self.image.replace("{version}", str(version))})
 
     @property
     def machines(self) -> list[Variant]:

@@ -2,13 +2,17 @@
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
+from Codes.deployment import DOCKER, SAGEMAKER
 from Codes.deployment.config import OURS, Config
 from Codes.deployment.sagemaker import SageMaker, check_name
 from Codes.ground.errors import WorkbookError, first_line
@@ -20,9 +24,9 @@ if TYPE_CHECKING:
     from Codes.deployment.container import Container
 
 TAG = "mlflow.workbook.deployment."  # + a time and a random ending; on the registered model
-TARGETS = SAGEMAKER, DOCKER = "sagemaker", "docker"  # the second: of this machine, or podman
 Tell = Callable[[str], None]
 SENT = "sent, and not waited for"
+RAREST = 3600.0  # seconds between two tries of what is refused again and again
 INTERRUPTED = "interrupted; the next command has settled it"
 
 
@@ -89,7 +93,7 @@ def state(each: Deployment) -> str:
     try:
         if each.target == DOCKER:
             return _engine().state(each.place)
-        found = SageMaker(each.region).describe(each.place)
+        found = sagemaker(each.region).describe(each.place)
     except WorkbookError as error:
         return f"not known: {error.message}"
     return found["EndpointStatus"] if found else "gone"
@@ -102,18 +106,42 @@ def ask(name: str, target: str, body: bytes) -> bytes:
         from Codes.deployment import container
 
         return container.ask(there.address, body)
-    return SageMaker(there.region).ask(name, body)
+    return sagemaker(there.region).ask(name, body)
 
 
 def deploy(spec: str, name: str, config: Config, tell: Tell, wait: bool = True) -> Deployment:
     """Let the endpoint `name` at SageMaker serve the version `spec`, and write that down."""
-    version, place = _checked(spec, name), SageMaker(config.region)
+    version, place = _checked(spec, name), sagemaker(config.region)
+    config = _with_its_image(version, config)
 
     def do(begun: Deployment) -> Deployment:
         address = place.deploy(name, version, config, _tags(name, version), tell, wait)
         return replace(begun, address=address, outcome=DONE if wait else SENT)
 
     return _recorded(_begun("deploy", SAGEMAKER, name, version, config.region, config.image), do)
+
+
+def follow(spec: str, deploy_once: Callable[[], object], every: float, tell: Tell) -> NoReturn:
+    """Deploy now, and each time that the alias of `spec` (flights@production) has moved: promoted, or rolled back.
+
+    Args:
+        deploy_once: deploys what the alias names; what it refuses is told, and tried again, less and less often.
+        every: seconds between two looks.
+    """
+    if "@" not in spec:
+        raise WorkbookError(
+            f"{spec} is one version for good; an alias moves: {spec.partition('/')[0]}@production."
+        )
+    served, pause = 0, every
+    while True:
+        try:
+            if (number := registry.find(spec).number) != served:
+                deploy_once()
+                served, pause = number, every
+        except (WorkbookError, MlflowException) as error:  # what is away comes back
+            pause = min(2 * pause, max(every, RAREST))
+            tell(f"{first_line(error).rstrip('.')}; again in {pause:g} s.")
+        time.sleep(pause)
 
 
 def deploy_here(spec: str, name: str, port: int, tell: Tell) -> Deployment:
@@ -131,7 +159,8 @@ def transform(  # pylint: disable=too-many-arguments,too-many-positional-argumen
     spec: str, name: str, config: Config, source: str, target: str, tell: Tell
 ) -> Deployment:
     """Score what lies under `source` (s3://…) into `target` by the version `spec`, and write that down."""
-    version, place = _checked(spec, name), SageMaker(config.region)
+    version, place = _checked(spec, name), sagemaker(config.region)
+    config = _with_its_image(version, config)
 
     def do(begun: Deployment) -> Deployment:
         job = place.transform(name, version, config, source, target, _tags(name, version), tell)
@@ -140,7 +169,7 @@ def transform(  # pylint: disable=too-many-arguments,too-many-positional-argumen
     return _recorded(_begun("transform", SAGEMAKER, name, version, config.region, config.image), do)
 
 
-def undeploy(name: str, tell: Tell, target: str = "sagemaker") -> Deployment:
+def undeploy(name: str, tell: Tell, target: str = SAGEMAKER) -> Deployment:
     """Remove what stands at the place `name`, and write that down."""
     there = named(name, target)
     version = registry.find(f"{there.model}/{there.version}")
@@ -149,10 +178,16 @@ def undeploy(name: str, tell: Tell, target: str = "sagemaker") -> Deployment:
         if target == DOCKER:
             _engine().delete(name, tell)
         else:
-            SageMaker(there.region).delete(name, tell)
+            sagemaker(there.region).delete(name, tell)
         return replace(begun, address=there.address, outcome=DONE)
 
     return _recorded(_begun("undeploy", target, name, version, there.region, there.image), do)
+
+
+@cache
+def sagemaker(region: str) -> SageMaker:
+    """That of the `region`: its client takes a second to be made."""
+    return SageMaker(region)
 
 
 def _engine() -> "Container":
@@ -167,6 +202,22 @@ def _checked(spec: str, name: str) -> Version:
     version = registry.find(spec)
     registry.load(version)
     return version
+
+
+def _with_its_image(version: Version, config: Config) -> Config:
+    """The `config` with the image of the `version`; refused where that image serves as another one."""
+    config = config.of(version.number)
+    for each in standing(SAGEMAKER):
+        if (
+            each.model == version.name
+            and each.image == config.image
+            and each.version != version.number
+        ):
+            raise WorkbookError(
+                f"{config.image} serves at {each.place} as version {each.version}: name the image of version "
+                f"{version.number}, or write {{version}} where the number stands in its tag."
+            )
+    return config
 
 
 def _tags(name: str, version: Version) -> dict[str, str]:
