@@ -119,7 +119,7 @@ def measured(
             asked = "gpu" in os.environ.get("SECTIONS", "").split()
             rows += bench_gpu.measure(min(rounds, PARTS), environment, asked)
         if "gate" in sections:
-            rows += bench_gate.measure(rounds, environment)
+            rows += bench_gate.measure(whole_number("ROUNDS", PARTS), environment)
     return pd.DataFrame(rows)
 
 
