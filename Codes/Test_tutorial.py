@@ -53,7 +53,7 @@ class Reader:
 
     def serves(self, line):
         """Start the server of a `line`, and wait until it answers."""
-        log = self.stack.enter_context(open(self.folder / "serve.log", "wb"))
+        log = self.stack.enter_context((self.folder / "serve.log").open("wb"))
         server = subprocess.Popen(  # pylint: disable=consider-using-with
             line.split(), cwd=self.folder, env=self.environment, stdout=log, stderr=log
         )
