@@ -56,7 +56,8 @@ sweep: install ## try a notebook over many values | NB=02_train SPACE=file.yaml 
 
 .PHONY: lab
 lab: install ## open JupyterLab on 127.0.0.1 | LAB="--no-browser" adds options of its own
-	@$(BIN)/workbook warm --start >/dev/null 2>&1 & exec $(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. $(LAB)
+	@$(BIN)/workbook warm --start >/dev/null 2>&1 & exec $(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. \
+	    --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB)
 
 .PHONY: ui
 ui: install ## show the runs in the MLflow UI on 127.0.0.1 | PORT=5001 chooses the port

@@ -53,7 +53,8 @@ def a_checkout(tmp_path: Path) -> Path:
     """The set-up files alone, in a folder of their own, with a space in its name."""
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / ".ci", folder / ".ci")
-    shutil.copytree(ROOT / "Resources" / "kernels", folder / "Resources" / "kernels")
+    for name in ("kernels", "jupyter"):
+        shutil.copytree(ROOT / "Resources" / name, folder / "Resources" / name)
     for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *PINS):
         shutil.copy(path, folder)
     return folder

@@ -80,7 +80,7 @@ def main() -> None:
         click.get_current_context().color = False
 
 
-NOTEBOOK_OPTIONS = [
+PARAMETER_OPTIONS = [
     click.option(
         "-p",
         "--parameter",
@@ -106,6 +106,9 @@ NOTEBOOK_OPTIONS = [
         shell_complete=completion.files,
         help="Parameters from a YAML file.",
     ),
+]
+NOTEBOOK_OPTIONS = [
+    *PARAMETER_OPTIONS,
     click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook's."),
     click.option(
         "--experiment", metavar="NAME", help="The MLflow experiment; default: the problem's name."
@@ -133,6 +136,11 @@ NOTEBOOK_OPTIONS = [
 def notebook_options(command: Command) -> Command:
     """`command` with the options of whatever executes notebooks."""
     return functools.reduce(lambda made, option: option(made), reversed(NOTEBOOK_OPTIONS), command)
+
+
+def parameter_options(command: Command) -> Command:
+    """`command` with the options that give parameters of a notebook."""
+    return functools.reduce(lambda made, option: option(made), reversed(PARAMETER_OPTIONS), command)
 
 
 @main.command(cls=NotebookCommand)
@@ -222,6 +230,107 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     if notebook and solved and made:
         show_standing(made[-1]["run"], solved.pop())
     show_table(set() if notebook else solved)
+
+
+@main.command(cls=NotebookCommand)
+@click.argument("run_id", metavar="RUN")
+@notebook_options
+@click.option("-n", "--dry-run", is_flag=True, help="Say what has changed, and run nothing.")
+def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    run_id: str,
+    pairs: Pairs,
+    line: str,
+    text: str | None,
+    file: str | None,
+    kernel: str | None,
+    experiment: str | None,
+    cell_timeout: float | None,
+    timeout: float | None,
+    **flags: bool,
+) -> None:
+    """Run the notebook of RUN (an id, or its beginning) again as it is now, with the same parameters.
+
+    What has changed since (commit, code and data, packages) is said first. A run of a sweep is as good.
+
+    \b
+    For example:
+      workbook rerun 1f2e3d4c
+      workbook rerun 1f2e3d4c -p seed 1
+    """
+    from mlflow import MlflowClient
+
+    from Codes.lab import repeating
+    from Codes.notebook_files import parameters
+    from Codes.running import runner
+
+    made = repeating.find(run_id)
+    path = made.source()
+    declared = runner.declared(path)
+    values = repeating.values(
+        made, declared, repeating.typed(declared, gather(pairs, line, text, file))
+    )
+    complete = parameters.check(declared, values, path.name)
+    click.echo(f"since the run {made.run_id} ({made.run.info.run_name}):", err=True)
+    for change in repeating.since(made, values, kernel):
+        click.echo(f"  {change}", err=True)
+    click.echo(f"{path.stem} {repeating.told(values)}".rstrip(), err=True)
+    if flags["dry_run"]:
+        return
+    check_models(path, [values])
+    warm_up(kernel, flags["cold"])
+    prepare_environment(
+        experiment or repeating.experiment(made, complete), flags["system_metrics"], whole=False
+    )
+    limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
+    progress, opened = sys.stderr.isatty() and not flags["no_progress"], []
+
+    def say(run: "Run") -> None:
+        opened.append(run.info.run_id)
+        say_run(None, run)
+
+    place = runner.output_path(path)
+    execute(path, values, place, opened=say, kernel=kernel, progress=progress, **limits)
+    if told := repeating.scores(made.run, MlflowClient().get_run(opened[0])):
+        click.echo(told)
+
+
+@main.command("open", cls=NotebookCommand)
+@click.argument("run_id", metavar="RUN")
+@parameter_options
+@click.option(
+    "--browser/--no-browser",
+    "opens",
+    default=None,
+    help="By default where there is a screen.",
+)
+def open_(
+    run_id: str, pairs: Pairs, line: str, text: str | None, file: str | None, opens: bool | None
+) -> None:
+    """Open in JupyterLab a copy of what RUN (an id, or its beginning) executed, at the cell that failed.
+
+    It has the run's parameters, or those given here, and runs in the folder of its notebook. A JupyterLab that is
+    open on this checkout shows it, else one starts.
+
+    \b
+    For example:
+      workbook open 1f2e3d4c
+      workbook open 1f2e3d4c -p rows 500
+    """
+    from Codes.lab import opening, repeating
+    from Codes.notebook_files import parameters
+
+    made = repeating.find(run_id)
+    declared = parameters.of(made.notebook(), made.stem)
+    place, cell = opening.copy(made, repeating.typed(declared, gather(pairs, line, text, file)))
+    where = opening.address(place, cell)
+    click.echo(f"{os.path.relpath(place)}{', at the cell that failed' if cell else ''}", err=True)
+    opens = ui_command.has_screen() if opens is None else opens
+    if servers := opening.running():
+        click.echo(url := opening.in_running(servers[0], where))
+        if opens:
+            opening.browse(url)
+        return
+    opening.start(where, [] if opens else ["--no-browser"])
 
 
 def is_known(path: Path, values: Mapping[str, Any], why: bool, kernel: str | None) -> bool:

@@ -8,7 +8,7 @@ from Codes.forks import command_client
 COMMAND = "Codes.commands.cli"
 COMPLETE = "_WORKBOOK_COMPLETE"  # click's variable
 # those that take seconds of imports; the others are quick, or run for long
-QUICK = "describe history models problems promote register rollback run runs store".split()
+QUICK = "describe history models problems promote register rerun rollback run runs store".split()
 
 
 def main() -> None:

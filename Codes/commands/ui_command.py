@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +40,8 @@ QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETR
     default=None,
     help="In a browser; by default where there is a screen.",
 )
-def ui(problem: str, port: int, opens: bool | None) -> None:
+@click.option("--while", "process", type=int, hidden=True, help="End with this process.")
+def ui(problem: str, port: int, opens: bool | None, process: int | None) -> None:
     """Show the runs in MLflow's UI, the scored ones first.
 
     On 127.0.0.1, those of PROBLEM (or the last scored) first, until Ctrl-C.
@@ -61,12 +64,14 @@ def ui(problem: str, port: int, opens: bool | None) -> None:
     log = paths.EXECUTED / f"ui-{port}.log"
     for number in (signal.SIGTERM, signal.SIGHUP):  # they end it in order, too
         signal.signal(number, signal.default_int_handler)
+    if process:
+        _end_with(process)
     with _server(uri, port, log) as server:
         if not client.comes_up(server, f"{url}/health"):
             raise WorkbookError(f"the UI's server did not start: {_last_line(log)}")
         address = f"{url}/{landing(problem)}"
         click.echo(f"MLflow UI: {address}\n(Ctrl-C ends it; what it logs: {os.path.relpath(log)})")
-        if opens or (opens is None and sys.stdout.isatty() and _has_screen()):
+        if opens or (opens is None and sys.stdout.isatty() and has_screen()):
             webbrowser.open(address)
         if server.wait():
             raise WorkbookError(f"the UI's server ended: {_last_line(log)}")
@@ -79,6 +84,17 @@ def landing(problem: str) -> str:
     from Codes.comparison import saved_view
 
     return saved_view.newest(MlflowClient(), Path(problem).stem) or saved_view.EXPERIMENTS
+
+
+def _end_with(process: int) -> None:
+    """Let the end of `process` be that of this one."""
+    watched = os.pidfd_open(process)
+
+    def wait() -> None:
+        select.select([watched], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _require_free(port: int) -> None:
@@ -121,7 +137,8 @@ def _server(uri: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]
             process.kill()
 
 
-def _has_screen() -> bool:
+def has_screen() -> bool:
+    """Whether a browser would have a window of its own."""
     return sys.platform == "darwin" or any(os.environ.get(name) for name in SCREENS)
 
 

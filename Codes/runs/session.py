@@ -58,6 +58,11 @@ def notebook() -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def is_watched_by_a_person() -> bool:
+    """Whether a front end with a page (JupyterLab, VS Code) executes the notebook, not a program."""
+    return bool(os.environ.get("JPY_SESSION_NAME") or names().get("__vsc_ipynb_file__"))
+
+
 def _tested() -> Path | None:
     """The notebook that nbval tests: pytest names it, from a folder that it does not tell, and nbval is in its own."""
     name = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[0]

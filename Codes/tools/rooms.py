@@ -15,7 +15,7 @@ import grimp
 from grimp import ImportGraph, Route
 
 ROOMS = """
-tools bench testing commands retraining sweeps trial_workers running fingerprints warm deployment
+tools bench testing commands lab retraining sweeps trial_workers running fingerprints warm deployment
 monitoring scoring serving fast_answers model_registry gate figures comparison judgement
 runs stores modeling saved_models networks problems tables notebook_files forks seams ground
 """.split()

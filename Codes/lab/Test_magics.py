@@ -1,0 +1,76 @@
+"""`%workbook` is there in each kernel without a line in the notebook, and a copy runs in its notebook's folder."""
+
+import json
+import os
+
+import nbformat
+import pytest
+from mlflow import MlflowClient
+
+from Codes.ground import paths
+from Codes.lab import magics
+from Codes.runs.Test_session import Kernel
+from Codes.testing.testbed import write_notebook
+
+CELLS = [
+    "from Codes import models, tracking\nrun = tracking.start_run()",
+    "import mlflow\nmlflow.log_metric('validation_accuracy', 0.5 + seed)",
+]
+
+
+@pytest.fixture(name="kernel")
+def fixture_kernel(tmp_path, monkeypatch):
+    """A kernel of a notebook, as JupyterLab has it, and a store beside it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    started = Kernel(write_notebook(tmp_path / "experiment.ipynb", *CELLS))
+    yield started
+    started.end(now=True)
+
+
+def shown(kernel, source):
+    """What the cell `source` shows and prints, or how it fails."""
+    texts = []
+
+    def take(message):
+        content = message["content"]
+        texts.append(content.get("text") or content.get("data", {}).get("text/plain") or "")
+        texts.extend(content.get("traceback", ()))
+
+    kernel.client.execute_interactive(source, timeout=120, output_hook=take)
+    return "".join(texts)
+
+
+def test_the_magic_runs_this_notebook_and_shows_the_runs(kernel):
+    assert "%workbook runs" in shown(kernel, "%workbook")
+    shown(kernel, "seed = 0")
+    assert "run experiment" in shown(kernel, CELLS[0]), "no link to the run"
+    assert "FINISHED" not in shown(kernel, "%workbook runs")
+    printed = shown(kernel, "%workbook run seed=3")
+    assert "[1/1] experiment seed=3" in printed
+    table = shown(kernel, "%workbook runs 1")
+    assert "experiment seed=3" in table and "FINISHED" in table and "3.5" in table
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    assert len(client.search_runs(["1"])) == 2
+    assert "it knows run, runs, model" in shown(kernel, "%workbook rn")
+    assert "did you mean" in shown(kernel, "%workbook run sed=3").lower()
+
+
+def test_a_copy_of_a_run_runs_where_its_notebook_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "EXECUTED", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / "elsewhere").mkdir()
+    nb = nbformat.v4.new_notebook()
+    nb.metadata[magics.ORIGIN] = {"run": "r", "notebook": str(folder / "own.ipynb")}
+    copy = tmp_path / "own-of-r.ipynb"
+    copy.write_text(json.dumps(nb), "utf-8")
+    monkeypatch.setenv("JPY_SESSION_NAME", str(copy))
+
+    class Shell:
+        """As much of IPython's as the extension asks."""
+
+        def register_magic_function(self, function, magic_name):
+            """Take it."""
+            setattr(self, magic_name, function)
+
+    magics.load_ipython_extension(shell := Shell())
+    assert os.getcwd() == str(folder) and shell.workbook

@@ -1,0 +1,102 @@
+"""JupyterLab, opened at a notebook: at `00_start_here`, or at a copy of what a run executed, at the cell that failed."""
+
+import importlib
+import os
+import sys
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode
+
+import nbformat
+from nbformat import NotebookNode
+
+from Codes.ground import files, paths
+from Codes.lab import repeating
+from Codes.lab.magics import ORIGIN
+from Codes.lab.repeating import Made
+from Codes.notebook_files import parameters
+
+MARKED = {"papermill-error-cell-tag"}  # papermill's own cells, which tell where it failed
+
+
+def copy(made: Made, new: Mapping[str, Any]) -> tuple[Path, str]:
+    """(a new notebook in `executed/` as `made` was executed, with the `new` parameters, the id of the cell to show).
+
+    What the cells showed is kept as long as no parameter is another.
+    """
+    importlib.import_module("papermill")  # it imports our engine, and must come first
+    from Codes.running import engine
+
+    nb = made.notebook()
+    nb.cells = [c for c in nb.cells if not MARKED & set(c.metadata.get("tags", []))]
+    given = repeating.values(made, parameters.of(nb, made.stem), new)
+    failed = failed_cell(nb)
+    engine.inject(nb, given)
+    if new:
+        _forget_outputs(nb)
+    origin = made.path or paths.NOTEBOOKS / f"{made.stem}.ipynb"
+    nb.metadata[ORIGIN] = {"run": made.run_id, "notebook": str(origin)}
+    nb.metadata.pop("papermill", None)
+    paths.EXECUTED.mkdir(exist_ok=True)
+    place = _new_name(f"{made.stem}-of-{made.run_id[:8]}")
+    files.write(place, nbformat.writes(nb))
+    return place, failed
+
+
+def failed_cell(nb: NotebookNode) -> str:
+    """The id of the cell of `nb` that shows an error which was not expected; '' where none does."""
+    failed = (
+        cell.id
+        for cell in nb.cells
+        if any(o.output_type == "error" for o in cell.get("outputs", ()))
+        and "raises-exception" not in cell.metadata.get("tags", [])
+    )
+    return next(failed, "")
+
+
+def _forget_outputs(nb: NotebookNode) -> None:
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+
+
+def _new_name(stem: str) -> Path:
+    """A file of `executed/` that is not there yet: what a person has changed in an earlier copy stays."""
+    number = 1
+    while (place := paths.EXECUTED / f"{stem}{f'-{number}' if number > 1 else ''}.ipynb").exists():
+        number += 1
+    return place
+
+
+def address(place: Path, cell: str = "") -> str:
+    """Where JupyterLab with this checkout as its root shows the notebook at `place`, at the `cell` of that id."""
+    path = quote(place.resolve().relative_to(paths.ROOT).as_posix())
+    return f"/lab/tree/{path}" + (f"#cell-id={cell}" if cell else "")
+
+
+def running() -> list[dict[str, Any]]:
+    """The Jupyter servers of this user that have this checkout as their root."""
+    from jupyter_server.serverapp import list_running_servers
+
+    return [s for s in list_running_servers() if Path(s["root_dir"]).resolve() == paths.ROOT]
+
+
+def in_running(server: Mapping[str, Any], where: str) -> str:
+    """The whole address of `where` (see `address`) in the running `server`."""
+    path, _, cell = where.partition("#")
+    token = f"?{urlencode({'token': server['token']})}" if server["token"] else ""
+    return f"{server['url'].rstrip('/')}{path}{token}" + (f"#{cell}" if cell else "")
+
+
+def browse(url: str) -> None:
+    """Open `url` in a browser."""
+    webbrowser.open(url)
+
+
+def start(where: str, options: Sequence[str]) -> NoReturn:
+    """Become JupyterLab on this checkout, which opens `where` (see `address`), with `options` of its own."""
+    own = ["--ip=127.0.0.1", f"--ServerApp.root_dir={paths.ROOT}", f"--LabApp.default_url={where}"]
+    os.chdir(paths.ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", *own, *options])
