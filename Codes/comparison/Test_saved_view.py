@@ -46,7 +46,12 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
         *("metrics.`validation_roc_auc`", "metrics.`error_roc_auc`", "metrics.`gain_roc_auc`"),
         *("params.`model`", "params.`rows`"),
     ]
-    assert tags[liveness.NOTE].endswith(f"({saved_view.address(experiment, 'flights')})")
+    note, where = tags[liveness.NOTE], saved_view.address(experiment, "flights")
+    assert note.count("### flights") == 1 and note.count(f"({where})") == 1, note
+    assert f"**Take linear ([run {scored[:8]}](#/experiments/{experiment}/runs/{scored}?" in note
+    client.set_experiment_tag(experiment, liveness.NOTE, f"Ours.\n\n{note}\n\n### Mine\n\nStays.")
     saved_view.keep(verdict.choose(known_runs.question(), runs), runs)
-    assert client.get_experiment(experiment).tags == tags, "the same again is not written"
+    kept = client.get_experiment(experiment).tags
+    assert kept[liveness.NOTE] == f"Ours.\n\n{note}\n\n### Mine\n\nStays.", "somebody's own text"
+    assert kept[view] == tags[view], "the same again is not written"
     mlflow.set_tracking_uri(None)

@@ -16,7 +16,7 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from Codes.judgement.scored import TAG
-from Codes.runs import liveness
+from Codes.runs import identity, liveness, seen
 from Codes.seams import mlflow_seam
 
 if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
 
 NAME = "{problem}: scored runs, the best first"
 MOST = 12  # parameters
+REASONS = 3  # sentences of the verdict that the experiment's page tells
+GATE = "mlflow.workbook.gate"  # the tag of the gate's runs
 EXPERIMENTS = "#/experiments?workflowType=machine_learning"  # where the UI lists them
 
 
@@ -56,7 +58,27 @@ def keep(choice: "Choice", runs: "pd.DataFrame") -> None:
     state = _state(first.metric, first.more, first.digest, _varied(shown)[:MOST])
     for number in shown.experiment_id.unique():
         with contextlib.suppress(MlflowException):
-            _write(client, client.get_experiment(number), choice.problem, state)
+            told = _told(client, number, choice)
+            _write(client, client.get_experiment(number), choice.problem, state, told)
+
+
+def _told(client: MlflowClient, experiment: str, choice: "Choice") -> str:
+    """The verdict on the runs of `experiment` for its page, and links to what it rests on and what came of it."""
+    first, *others = choice.reasons[:REASONS] or [""]
+    if choice.recommended:
+        run = client.get_run(choice.recommended)
+        first = first.replace(
+            f"(run {run.info.run_id})", f"({seen.link(run, f'run {run.info.run_id[:8]}')})"
+        )
+    links = []
+    for where in (f"tags.`{identity.NOTEBOOK}` = '03_compare'", f"tags.`{GATE}` LIKE '%'"):
+        newest = ["attributes.start_time DESC"]
+        for each in client.search_runs([experiment], where, max_results=1, order_by=newest):
+            links.append(seen.link(each, str(each.info.run_name)))
+    if client.search_registered_models(f"name = '{choice.problem}'"):
+        links.append(f"[the versions of {choice.problem}](#/models/{quote(choice.problem)})")
+    lines = [f"**{first}**" if first else "", *others]
+    return "\n\n".join(filter(None, [" ".join(filter(None, lines)), " · ".join(links)]))
 
 
 def address(experiment: str, problem: str) -> str:
@@ -85,7 +107,11 @@ def _key(problem: str) -> str:
 
 
 def _write(
-    client: MlflowClient, experiment: Experiment, problem: str, as_shown: dict[str, Any]
+    client: MlflowClient,
+    experiment: Experiment,
+    problem: str,
+    as_shown: dict[str, Any],
+    told: str = "",
 ) -> None:
     name, tags = mlflow_seam.VIEW + _key(problem), experiment.tags
     state, now = json.dumps(as_shown), int(1000 * time.time())
@@ -94,10 +120,22 @@ def _write(
         times = {"createdAt": known.get("createdAt", now), "updatedAt": now}
         view = {"name": NAME.format(problem=problem), **times, "state": state}
         client.set_experiment_tag(experiment.experiment_id, name, json.dumps(view))
-    where, note = address(experiment.experiment_id, problem), tags.get(liveness.NOTE, "")
-    if where not in note:
-        link = f"[{NAME.format(problem=problem)}]({where})"
-        client.set_experiment_tag(experiment.experiment_id, liveness.NOTE, f"{note}\n\n{link}")
+    where = address(experiment.experiment_id, problem)
+    note = _noted(tags.get(liveness.NOTE, ""), problem, where, told)
+    if note != tags.get(liveness.NOTE):
+        client.set_experiment_tag(experiment.experiment_id, liveness.NOTE, note)
+
+
+def _noted(note: str, problem: str, where: str, told: str) -> str:
+    """The experiment's `note` with a link to the view at `where` and what is `told` of `problem`, in their section."""
+    heading = f"### {problem}\n\n"
+    link = f"[{NAME.format(problem=problem)}]({where})"
+    before, _, rest = note.partition(heading)
+    section, mark, after = rest.partition("\n\n### ")
+    if not told and section:
+        return note
+    told = f"{told}\n\n" if told else ""
+    return f"{before.rstrip()}\n\n{heading}{told}{link}{mark}{after}".lstrip()
 
 
 def _known(text: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mlflow.entities import DatasetInput, Run
 from Codes.gate.report import Report, as_markdown
 from Codes.judgement.scored import FOLDS, HOLD_OUT, TAG, Scored
 from Codes.problems.problem import Problem
-from Codes.runs import identity
+from Codes.runs import identity, seen
 from Codes.saved_models import trust
 from Codes.tables import reader
 
@@ -42,11 +42,11 @@ def write(
     return "\n\n".join(parts)[:MOST]
 
 
-def judged(text: str, report: Report, against: str, run_id: str) -> str:
-    """The card `text` with what the gate found (`report`, of the run `run_id`); somebody's own stays as it is."""
+def judged(text: str, report: Report, against: str, run: Run) -> str:
+    """The card `text` with what the gate found (`report`, of the `run`); somebody's own stays as it is."""
     if GATE not in text:
         return text
-    verdict = f"{report.verdict} against {against} (the report: run `{run_id}`)."
+    verdict = f"{report.verdict} against {against} ({seen.link(run, 'the report')})."
     failed = f"{report.refusal[0].upper()}{report.refusal[1:]}." if report.refusal else ""
     sentences = " ".join(each for each in (verdict, failed, *report.notes) if each)
     return re.sub(f"{GATE}.*?(?=\n\n## |$)", lambda _: GATE + sentences, text, flags=re.S)[:MOST]
@@ -146,13 +146,14 @@ def _limits(problem: Problem, loaded: trust.Loaded) -> str:
 
 
 def _made(run: Run, loaded: trust.Loaded) -> str:
-    tags, run_id = run.data.tags, run.info.run_id
+    tags = run.data.tags
     commit = tags.get("mlflow.source.git.commit", "no git commit")
     dirty = " with uncommitted changes" if tags.get(identity.DIRTY) == "true" else ""
     pins = (loaded.folder / "requirements.txt").read_text("utf-8").split()
     return "\n".join(
         [
-            f"- notebook {tags.get(identity.NOTEBOOK)}; executed copy: artifact `notebook.html` of run `{run_id}`",
+            f"- notebook {tags.get(identity.NOTEBOOK)}; {seen.link(run, 'its executed copy', 'notebook.html')} of "
+            f"{seen.link(run, f'run {run.info.run_id}')}",
             f"- code {commit[:12]}{dirty}, by {tags.get('mlflow.user', 'unknown')}",
             f"- parameters {', '.join(f'{k}={v}' for k, v in sorted(run.data.params.items()) if v)}"[
                 :800

@@ -13,7 +13,7 @@ from Codes.judgement import scored
 from Codes.model_registry import card, registry
 from Codes.model_registry.registry import Version
 from Codes.problems import data, problem as problems
-from Codes.runs import identity, liveness, tracking
+from Codes.runs import identity, liveness, seen, tracking
 from Codes.saved_models import trust
 from Codes.stores.store import tag_filter
 
@@ -61,7 +61,7 @@ def _tell(
     liveness.forget(client, client.get_run(run_id))
     for key, value in {GATE: run_id, PASSED: str(report.passed).lower()}.items():
         client.set_model_version_tag(name, number, key, value)
-    text = card.judged(registry.card(version), report, against, run_id)
+    text = card.judged(registry.card(version), report, against, client.get_run(run_id))
     client.update_model_version(name, number, text)
 
 
@@ -74,7 +74,9 @@ def _looks(client: MlflowClient, experiment: str, digest: str) -> int:
 def _keep(report: Report, metric: str, version: Version, against: str) -> None:
     """Keep the `report` on `version`, held `against` something, with the active run."""
     mlflow.log_param("against", against)
-    note = report.note(metric, str(version), against)
+    page = f"[{version}](#/models/{version.name}/versions/{version.number})"
+    made = seen.link(MlflowClient().get_run(version.run_id), "the run that trained it")
+    note = f"{report.note(metric, str(version), against)}\n\n{page} · {made}"
     mlflow.set_tags({PASSED: str(report.passed).lower(), liveness.NOTE: note})
     mlflow.log_text(report.markdown(), "gate.md")
     mlflow.log_text(report.as_json(), "gate.json")

@@ -538,9 +538,12 @@ def note(run: Run, outcome: execution.Outcome) -> str:
     """What the UI tells of the `run`: how it ended, and a link to what was executed."""
     place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
     link = f"[The executed notebook]({place}/{recording.PAGE})"
+    parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+    above = f"#/experiments/{run.info.experiment_id}/runs/{parent}"
+    part = f" A part of [the run above it]({above})." if parent else ""
     if outcome.status == "FINISHED":
-        return f"{link}, whole."
+        return f"{link}, whole.{part}"
     cell = f" in cell {outcome.cell}" if outcome.cell else ""
     reason = first_line(outcome.message)[:300]
     said = reason if reason.startswith(outcome.error) else f"{outcome.error}: {reason}"
-    return f"**{outcome.status.capitalize()}{cell}**: `{said.strip(': ').replace('`', '')}`\n\n{link} ends there."
+    return f"**{outcome.status.capitalize()}{cell}**: `{said.strip(': ').replace('`', '')}`\n\n{link} ends there.{part}"

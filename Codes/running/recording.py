@@ -21,7 +21,7 @@ from mlflow.entities import Metric
 from nbformat import NotebookNode
 
 from Codes.notebook_files.parameters import HIDDEN
-from Codes.running import interactive
+from Codes.running import interactive, page as finishing
 from Codes.running.interactive import WIDGET, WIDGETS
 from Codes.running.page_template import TEMPLATE
 from Codes.seams import jupyter_seam
@@ -139,7 +139,8 @@ def as_page(notebook: NotebookNode) -> str:
     """`notebook` as one HTML page, which the MLflow UI shows; it shows an .ipynb as raw text."""
     try:
         shown = interactive.offline(notebook)
-        page = exporter().from_notebook_node(shown)[0]
+        named = {"metadata": {"name": finishing.title(notebook)}}
+        page = finishing.finished(exporter().from_notebook_node(shown, named)[0], shown)
         if not interactive.asks_for_require(shown):
             page = page.replace(f'<script src="{exporter().require_js_url}"></script>', "", 1)
         return page.replace("</head>", f"{interactive.scripts(page)}</head>", 1)

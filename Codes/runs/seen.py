@@ -22,6 +22,12 @@ def place(run: Run) -> str:
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
 
 
+def link(run: Run, text: str, artifact: str = "") -> str:
+    """A link to `run`, or to its `artifact`, in a description that the UI shows."""
+    file = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{artifact}"
+    return f"[{text}]({file if artifact else place(run)})"
+
+
 def ui() -> str:
     """The address of the UI that a person sees from here: the store's own server, or JupyterLab's tile; else ''."""
     store = mlflow.get_tracking_uri()

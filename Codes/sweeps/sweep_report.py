@@ -22,7 +22,7 @@ from Codes.ground import manifest
 from Codes.ground.errors import counted
 from Codes.notebook_files import parameters
 from Codes.problems import problem as problems
-from Codes.runs import liveness, tracking
+from Codes.runs import liveness, seen, tracking
 from Codes.sweeps.plan import Plan, Trial
 from Codes.sweeps.search import Search
 
@@ -55,7 +55,8 @@ def keep(
         pictures(plan, trials, search, Path(folder, "pictures"))
         client.log_artifacts(run_id, folder)
     client.log_batch(
-        run_id, tags=[RunTag(k, str(v)[:5000]) for k, v in tags(client, plan, trials).items()]
+        run_id,
+        tags=[RunTag(k, str(v)[:5000]) for k, v in tags(client, parent, plan, trials).items()],
     )
 
 
@@ -144,8 +145,8 @@ def page(plan: Plan, frame: pd.DataFrame, told: str = "") -> str:
     )
 
 
-def tags(client: MlflowClient, plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
-    """The parent's tags on its outcome: counts, and of the best trial its parameters, run and model."""
+def tags(client: MlflowClient, parent: Run, plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
+    """The `parent`'s tags on its outcome: counts, and of the best trial its parameters, run and model."""
     states = Counter(t.state for t in trials)
     outcome: dict[str, Any] = {
         f"mlflow.workbook.sweep.{state.lower()}": count for state, count in states.items()
@@ -159,13 +160,12 @@ def tags(client: MlflowClient, plan: Plan, trials: Sequence[Trial]) -> dict[str,
     outcome |= {f"{BEST}{name}": value for name, value in best.point.items()}
     outcome |= {f"{BEST}run": run_id}
     note = f"Best of {counted(count, 'finished trial')}: **{metric} {best.values[0]:.5g}** with {best.typed()}"
-    note += f", [run {run_id}](#/experiments/{run.info.experiment_id}/runs/{run_id})"
+    note += f", {seen.link(run, f'run {run_id}')}"
     if model_id := manifest.newest_model(client, run):
         outcome[f"{BEST}model"] = f"models:/{model_id}"
         note += f", model `{outcome[f'{BEST}model']}`"
-    return outcome | {
-        liveness.NOTE: note + ".  \nAll trials: artifact `leaderboard.html`; pictures: `pictures/`."
-    }
+    links = f"{seen.link(parent, 'All trials', 'leaderboard.html')} · {seen.link(parent, 'pictures', 'pictures')}"
+    return outcome | {liveness.NOTE: f"{note}.  \n{links}"}
 
 
 def pictures(plan: Plan, trials: Sequence[Trial], search: Search, folder: Path) -> None:

@@ -21,6 +21,7 @@ from Codes.ground.paths import NOTEBOOKS, RESOURCES, ROOT
 from Codes.running.runner import extra_of
 
 REPORT = ROOT / "test-report"
+BROWSER_TESTS = "Codes/lab/Test_browser.py"
 GRACE = 20  # seconds that an interrupted stage has to stop its kernels and leave
 
 
@@ -148,6 +149,7 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
     options = ("--no-loadscope-reorder", "--durations=10", f"--junitxml={REPORT / 'unit.xml'}")
     extras = sorted((ROOT / "Codes" / "networks").glob("Test_*_net.py"))
     others = [f"--ignore={module}" for module in extras]
+    others += [f"--ignore={BROWSER_TESTS}"]
     yield python("unit", *pytest, at_once, *options, *others, *chosen_tests, "Codes", beside=True)
     for module in extras:  # such as Test_torch_net.py
         extra = module.stem.split("_")[1]

@@ -1,0 +1,206 @@
+"""JupyterLab and the MLflow UI as a person sees them, in a real browser: pages, menus, links, figures."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from Codes.bench import bench_lab
+from Codes.comparison import saved_view
+from Codes.ground import paths
+from Codes.model_registry import registry
+from Codes.serving import client as server_client
+from Codes.stores.store import open_store
+from Codes.testing import browser
+from Codes.testing.testbed import clean_environment, wait_for
+
+pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+COMMAND = [sys.executable, "-m", "Codes.commands.cli"]
+TABLE = ["-p", "problem", "breast_cancer"]
+PREFIX = "/hub/user/"  # as a hub gives each server one
+
+
+def command(*words):
+    """Run `workbook` with `words`; it must succeed."""
+    done = subprocess.run(
+        [*COMMAND, *words], capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(name="store", scope="module")
+def fixture_store(tmp_path_factory):
+    """A client of a store with scored runs, versions and a sweep: what the lifecycle has left, else a small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "workbook-test-" not in os.environ.get("MLFLOW_TRACKING_URI", ""):
+            folder = tmp_path_factory.mktemp("store")
+            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        client = MlflowClient(open_store())
+        if not list(client.search_registered_models()):
+            for model in ("linear", "dummy"):
+                command("run", "02_train", *TABLE, "-p", "model", model, "--no-progress")
+            command("register", "--problem", "breast_cancer")
+            command("promote", "breast_cancer", "staging")
+        options = ["-v", "rows=200,400", "-p", "model", "linear", "--workers", "2", "--no-progress"]
+        command("sweep", "02_train", *TABLE, *options)
+        yield client
+
+
+@pytest.fixture(name="lab", scope="module")
+def fixture_lab(store, tmp_path_factory):
+    """The address of JupyterLab behind a prefix, over copies of two notebooks that take the small table."""
+    root = tmp_path_factory.mktemp("lab")
+    (root / "notebooks").mkdir()
+    shutil.copy(paths.NOTEBOOKS / "00_start_here.ipynb", root / "notebooks")
+    nb = nbformat.read(paths.NOTEBOOKS / "02_train.ipynb", as_version=4)
+    (cell,) = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
+    cell.source = cell.source.replace('"flights"', '"breast_cancer"').replace('"hgb"', '"linear"')
+    nbformat.write(nb, root / "notebooks" / "02_train.ipynb")
+    (run := root / "runtime").mkdir(mode=0o700)
+    environment = clean_environment() | {
+        "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
+        "JUPYTER_TOKEN": "t",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_RUNTIME_DIR": str(run),
+        "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
+    }
+    port = server_client.free_port()
+    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root"]
+    options += [f"--ServerApp.root_dir={root}", f"--ServerApp.base_url={PREFIX}"]
+    options += ["--ServerApp.port_retries=0"]
+    options += ["--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
+    with open(root / "lab.log", "w", encoding="utf-8") as log:
+        lab = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            cwd=root,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    below = []
+    try:
+        bench_lab.until_it_listens(lab, port, root / "lab.log")
+        assert store
+        yield f"http://127.0.0.1:{port}{PREFIX}"
+        below = psutil.Process(lab.pid).children(recursive=True)
+    finally:
+        lab.terminate()
+        lab.wait(browser.PATIENCE)
+    assert len(below) >= 2, "no kernel and no UI were started"
+    _, alive = psutil.wait_procs(below, browser.PATIENCE)
+    assert not alive, "the UI outlives JupyterLab"
+
+
+@pytest.fixture(name="page", scope="module")
+def fixture_page(tmp_path_factory):
+    """A browser."""
+    with browser.opened(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture(name="ui")
+def fixture_ui(lab, page):
+    """Opens a place of the MLflow UI behind JupyterLab's tile."""
+
+    def go(place=""):
+        page.open("about:blank")  # another place of the same page is no new page to a browser
+        page.open(f"{lab}mlflow/{place}")
+
+    return go
+
+
+def newest(store, where, experiment="*"):
+    """The newest run in the store for which MLflow's filter `where` holds."""
+    places = [e.experiment_id for e in store.search_experiments() if experiment in ("*", e.name)]
+    return store.search_runs(places, where, max_results=1)[0]
+
+
+def menu(page, *names):
+    """Choose an entry of JupyterLab's menus."""
+    page.click(".lm-MenuBar-itemLabel", f"^{names[0]}$")
+    page.click(".lm-Menu-itemLabel", f"^{names[1]}$")
+
+
+def test_lab_opens_on_the_start_and_a_notebook_run_by_its_menu_leads_to_its_run(lab, page, store):
+    page.open(f"{lab}?token=t")
+    page.find(".jp-NotebookPanel .jp-Cell")
+    page.says("Python 3 .* Idle", "#jp-main-statusbar")
+    assert "00_start_here" in page.chrome.title or "00_start_here" in page.chrome.current_url
+    page.picture("lab_opens")
+    page.open(f"{lab}lab/tree/notebooks/02_train.ipynb?reset")
+    page.find(".jp-NotebookPanel .jp-Cell")
+    page.says("Python 3 .* Idle", "#jp-main-statusbar")
+    menu(page, "Run", "Run All Cells")
+    page.find(".jp-RenderedImage img")
+    page.picture("lab_figure")
+    link = page.find("a", "its run in the MLflow UI")
+    made = newest(store, "tags.`mlflow.workbook.notebook` = '02_train'", "breast_cancer")
+    assert f"/{made.info.run_id}?" in link.get_attribute("href")
+    wait_for(lambda: store.get_run(made.info.run_id).info.status == "FINISHED")
+    first = page.chrome.current_window_handle
+    page.chrome.execute_script("arguments[0].scrollIntoView()", link)
+    link.click()
+    page.wait("a second tab", lambda: len(page.chrome.window_handles) == 2)
+    (second,) = {*page.chrome.window_handles} - {first}
+    page.chrome.switch_to.window(second)
+    page.says("02_train.*Parameters|Parameters.*breast_cancer")
+    page.picture("run_by_link")
+    page.chrome.close()
+    page.chrome.switch_to.window(first)
+
+
+def test_the_bare_address_shows_the_scored_runs_the_best_first(ui, page, store):
+    ui()
+    page.says("scored runs, the best first|validation_")
+    place = saved_view.newest(store).split("?")[0]
+    page.wait("the view", lambda: place in page.chrome.current_url)
+    page.find('[role="row"] a, a', "02_train|trial")
+    page.picture("best_first")
+
+
+def test_a_runs_page_and_figures_are_seen_in_the_ui(ui, page, store):
+    run = newest(
+        store,
+        "attributes.status = 'FINISHED' and tags.`mlflow.workbook.manifest` LIKE '%'"
+        " and attributes.run_name LIKE '02_train%'",
+    )
+    place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
+    ui(f"{place}/notebook.html")
+    frame = page.find("iframe.mlflow-html-iframe")
+    page.chrome.switch_to.frame(frame)
+    page.find("nav.contents a", "The score")
+    assert all(img.get_attribute("alt") for img in page.all("img")) and page.all("img")
+    page.chrome.switch_to.default_content()
+    page.picture("notebook_page")
+    ui(f"{place}/figures/Does_it_rank.png")
+    page.find("img[src^=blob], img[src*=figures], .mlflow-artifact-image-view img, canvas")
+    page.picture("figure")
+
+
+def test_two_runs_are_compared_and_a_sweep_shows_its_course(ui, page, store):
+    sweep = newest(store, "attributes.run_name LIKE '02_train sweep%'")
+    trials = store.search_runs(
+        [sweep.info.experiment_id], f"tags.`mlflow.parentRunId` = '{sweep.info.run_id}'"
+    )
+    ids = json.dumps([run.info.run_id for run in trials[:2]])
+    ui(f"#/compare-runs?runs={ids}&experiments={json.dumps([sweep.info.experiment_id])}")
+    page.says("Comparing 2 Runs")
+    page.picture("compared")
+    ui(f"#/experiments/{sweep.info.experiment_id}/runs/{sweep.info.run_id}/model-metrics")
+    page.says("best_validation")
+    page.find(".js-plotly-plot, canvas, svg.main-svg")
+    page.picture("sweep")
+
+
+def test_a_versions_card_and_aliases_are_seen(ui, page):
+    name = registry.names()[0]
+    ui(f"#/models/{name}/versions/1")
+    page.says("At the gate")
+    page.says("staging|production")
+    page.picture("version")
