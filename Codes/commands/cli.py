@@ -248,9 +248,10 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     timeout: float | None,
     **flags: bool,
 ) -> None:
-    """Run the notebook of RUN (an id, or its beginning) again as it is now, with the same parameters.
+    """Run a run's notebook again, with its parameters.
 
-    What has changed since (commit, code and data, packages) is said first. A run of a sweep is as good.
+    RUN is an id, or its first characters, of a sweep's trial too. The notebook is taken as it is now; what has changed
+    since (commit, code and data, packages) is said first.
 
     \b
     For example:
@@ -306,10 +307,11 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 def open_(
     run_id: str, pairs: Pairs, line: str, text: str | None, file: str | None, opens: bool | None
 ) -> None:
-    """Open in JupyterLab a copy of what RUN (an id, or its beginning) executed, at the cell that failed.
+    """Open a run's notebook in JupyterLab, where it failed.
 
-    It has the run's parameters, or those given here, and runs in the folder of its notebook. A JupyterLab that is
-    open on this checkout shows it, else one starts.
+    RUN is an id, or its first characters, of a sweep's trial too. What opens is a copy of what it executed, with its
+    parameters, or those given here; it runs in the folder of its notebook. A JupyterLab that is open on this checkout
+    shows it, else one starts.
 
     \b
     For example:
@@ -713,12 +715,8 @@ def show_table(solved: Iterable[str]) -> None:
             click.echo(f"\n{leaderboard.shown(choice)}")
             told = promotion.where_it_stands(choice.problem, choice.recommended, choice.typed)
             click.echo(f"\n{leaderboard.wrapped(told)}" if told else "", nl=bool(told))
-    click.echo(
-        "\nLook at it:  make ui   (runs, figures, the executed notebooks as pages, models", nl=False
-    )
-    click.echo(
-        ";\n             'Views' over an experiment's runs has the table above)" if solved else ")"
-    )
+    click.echo("\nLook at it (runs, figures, the executed notebooks as pages, models):  make ui")
+    click.echo(ui_command.address(ui_command.landing(next(iter(sorted(solved)), ""))))
 
 
 @main.command()

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from Codes.commands import ui_command
 from Codes.comparison import standings
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, counted
+from Codes.runs import seen
 from Codes.sweeps import search, sweep, sweep_report
 from Codes.sweeps.plan import Plan
 from Codes.sweeps.progress import Progress
@@ -148,4 +150,5 @@ def summary(done: sweep.Sweep) -> int:
         click.echo(f"\n{board}\n")
         standings.publish(sweep_report.problem_of(plan))
     click.echo(f"sweep: run {done.family.run_id}; look at it: make ui (leaderboard.html, pictures)")
+    click.echo(ui_command.address(seen.place(done.family.parent)))
     return 1 if counts["FAILED"] else 0

@@ -19,6 +19,7 @@ from Codes.commands import completion
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 
+PORT = 5000
 ENDING = 30.0  # seconds
 SCREENS = (
     "DISPLAY",
@@ -32,7 +33,7 @@ QUIET = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETR
 @click.command()
 @click.argument("problem", default="", shell_complete=completion.problems)
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="To listen at."
+    "--port", type=click.IntRange(1, 65535), default=PORT, show_default=True, help="To listen at."
 )
 @click.option(
     "--open/--no-open",
@@ -84,6 +85,15 @@ def landing(problem: str) -> str:
     from Codes.comparison import saved_view
 
     return saved_view.newest(MlflowClient(), Path(problem).stem) or saved_view.EXPERIMENTS
+
+
+def address(place: str) -> str:
+    """Where `make ui`, or the server that the store is, shows `place` (#/…)."""
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    base = uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{PORT}"
+    return f"{base}/{place}"
 
 
 def _end_with(process: int) -> None:

@@ -175,7 +175,8 @@ def test_a_runs_page_and_figures_are_seen_in_the_ui(ui, page, store):
     frame = page.find("iframe.mlflow-html-iframe")
     page.chrome.switch_to.frame(frame)
     page.find("nav.contents a", "The score")
-    assert all(img.get_attribute("alt") for img in page.all("img")) and page.all("img")
+    told = [img.get_attribute("alt") for img in page.all("img")]
+    assert all(told) and any("x: " in text for text in told), told
     page.chrome.switch_to.default_content()
     page.picture("notebook_page")
     ui(f"{place}/figures/Does_it_rank.png")

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import nbformat
 import papermill  # pylint: disable=unused-import  # it loads the engine; the other way round is a circle
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from Codes.running import recording
 from Codes.running.engine import Manager
@@ -153,3 +153,22 @@ def test_pages_are_made_by_the_templates_that_the_environment_names(monkeypatch,
     (folder / "index.html.j2").write_text("<p>of one's own</p>")
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     assert recording.as_page(nbformat.v4.new_notebook()) == "<p>of one's own</p>" != before
+
+
+def test_the_page_tells_what_it_shows_and_asks_the_network_for_nothing():
+    picture = {"data": {"image/png": PNG}}
+    cells = [new_markdown_cell(f"{'#' * (n > 0)}# Part {n}\n[next](next.ipynb)") for n in range(4)]
+    cells += [new_code_cell("figure", outputs=[new_output("display_data", **picture)])]
+    told = {"image/png": {"alt": 'a "rising" line'}}
+    other = {"data": {"image/png": JPEG}, "metadata": told}
+    cells += [new_code_cell("own", outputs=[new_output("display_data", **other)])]
+    notebook = new_notebook(cells=cells, metadata={"papermill": {"parameters": {"seed": 3}}})
+    page = recording.as_page(notebook)
+    assert "<title>Part 0 · seed=3</title>" in page
+    assert not re.findall(r"https?://[^\"' ]*\.m?js", page), "a script from the network"
+    assert re.findall(r'<li><a href="#([^"]*)">', page) == ["Part-1", "Part-2", "Part-3"]
+    assert all(f'id="Part-{n}"' in page for n in range(4))
+    assert 'alt="Figure: Part 3"' in page and 'alt="a &quot;rising&quot; line"' in page
+    assert "next.ipynb" not in re.findall(r'href="([^"]*)"', page), "a link that leads nowhere"
+    notebook.cells[0].source += "\n\n$x^2$"
+    assert "cdnjs.cloudflare.com/ajax/libs/mathjax" in recording.as_page(notebook)

@@ -86,7 +86,13 @@ class Page:
 
     def says(self, text: str, css: str = "body") -> str:
         """The match of the pattern `text` in what `css` shows, once it is there."""
-        return self.wait(text, lambda: re.search(text, self.find(css).text, re.DOTALL))[0]
+
+        def said() -> str:
+            shown = " ".join(each.text for each in self.all(css))
+            found = re.search(text, shown, re.DOTALL)
+            return found[0] if found else ""
+
+        return self.wait(text, said)
 
     def picture(self, name: str) -> Path:
         """Keep what is seen."""
