@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import mlflow
 import numpy as np
@@ -21,10 +22,13 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
     client, experiment = MlflowClient(), tracking.ensure_experiment("flights")
     scores = known_runs.measured([0.0, 1.0], np.random.default_rng(0))
     for score, model in zip(scores, ("dummy", "linear")):
-        run = client.create_run(experiment, tags={TAG: score.as_tag()})
+        run = client.create_run(
+            experiment, tags={TAG: score.as_tag(), "mlflow.workbook.fingerprint": "f"}
+        )
+        client.log_metric(run.info.run_id, "model_kb", 9)
         client.log_param(run.info.run_id, "model", model)
         client.log_param(run.info.run_id, "rows", "20000")
-        client.log_param(run.info.run_id, "problem", "folder/flights.yaml")
+        client.log_param(run.info.run_id, "problem", "flights")
         client.log_metric(run.info.run_id, "validation_roc_auc", score.score)
         client.set_terminated(run.info.run_id)
     scored = run.info.run_id
@@ -47,11 +51,17 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
         *("params.`model`", "params.`rows`"),
     ]
     note, where = tags[liveness.NOTE], saved_view.address(experiment, "flights")
-    assert note.count("### flights") == 1 and note.count(f"({where})") == 1, note
-    assert f"**Take linear ([run {scored[:8]}](#/experiments/{experiment}/runs/{scored}?" in note
-    client.set_experiment_tag(experiment, liveness.NOTE, f"Ours.\n\n{note}\n\n### Mine\n\nStays.")
+    assert note.count("**flights**: ") == 1 and note.count(f"({where})") == 1, note
+    to_run = f"[run {scored[:8]}](#/experiments/{experiment}/runs/{scored}?"
+    assert note.startswith("**flights**: Take linear") and to_run in note, note
+    client.set_experiment_tag(experiment, liveness.NOTE, f"Mine.\n\n{note}\n\nStays.")
     saved_view.keep(verdict.choose(known_runs.question(), runs), runs)
     kept = client.get_experiment(experiment).tags
-    assert kept[liveness.NOTE] == f"Ours.\n\n{note}\n\n### Mine\n\nStays.", "somebody's own text"
+    assert kept[liveness.NOTE].startswith("**flights**: Take linear")
+    assert re.findall("Mine|Stays|Take linear", kept[liveness.NOTE]) == [
+        "Take linear",
+        "Mine",
+        "Stays",
+    ]
     assert kept[view] == tags[view], "the same again is not written"
     mlflow.set_tracking_uri(None)

@@ -5,6 +5,7 @@ The UI lists it under its saved views, and opens it by an address.
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,9 +77,8 @@ def _told(client: MlflowClient, experiment: str, choice: "Choice") -> str:
         for each in client.search_runs([experiment], where, max_results=1, order_by=newest):
             links.append(seen.link(each, str(each.info.run_name)))
     if client.search_registered_models(f"name = '{choice.problem}'"):
-        links.append(f"[the versions of {choice.problem}](#/models/{quote(choice.problem)})")
-    lines = [f"**{first}**" if first else "", *others]
-    return "\n\n".join(filter(None, [" ".join(filter(None, lines)), " · ".join(links)]))
+        links.append(f"[the versions of {choice.problem}]({seen.version(choice.problem)})")
+    return "\n\n".join(filter(None, [" ".join(filter(None, [first, *others])), " · ".join(links)]))
 
 
 def address(experiment: str, problem: str) -> str:
@@ -127,15 +127,17 @@ def _write(
 
 
 def _noted(note: str, problem: str, where: str, told: str) -> str:
-    """The experiment's `note` with a link to the view at `where` and what is `told` of `problem`, in their section."""
-    heading = f"### {problem}\n\n"
-    link = f"[{NAME.format(problem=problem)}]({where})"
-    before, _, rest = note.partition(heading)
-    section, mark, after = rest.partition("\n\n### ")
-    if not told and section:
+    """The experiment's `note` with what is `told` of `problem` and a link to the view at `where` in its first lines.
+
+    The UI shows these alone, until somebody unfolds the text. A text of somebody's own behind them stays.
+    """
+    begin, end = f"**{problem}**: ", f"({where})"
+    old = re.search(f"{re.escape(begin)}.*?{re.escape(end)}\n*", note, re.DOTALL)
+    if old and not told:
         return note
-    told = f"{told}\n\n" if told else ""
-    return f"{before.rstrip()}\n\n{heading}{told}{link}{mark}{after}".lstrip()
+    rest = note.replace(old[0], "", 1) if old else note
+    link = f"[{NAME.format(problem=problem)}]{end}"
+    return "\n\n".join(filter(None, [f"{begin}{told}{' · ' if told else ''}{link}", rest.strip()]))
 
 
 def _known(text: str | None) -> dict[str, Any]:

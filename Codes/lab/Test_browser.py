@@ -23,6 +23,7 @@ from Codes.testing.testbed import clean_environment, wait_for
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 COMMAND = [sys.executable, "-m", "Codes.commands.cli"]
 TABLE = ["-p", "problem", "breast_cancer"]
+TRAINED = "tags.`mlflow.workbook.notebook` = '02_train'"
 PREFIX = "/hub/user/"  # as a hub gives each server one
 
 
@@ -42,13 +43,11 @@ def fixture_store(tmp_path_factory):
             folder = tmp_path_factory.mktemp("store")
             patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         client = MlflowClient(open_store())
+        options = ["-v", "model=linear,dummy", "--workers", "2", "--no-progress"]
+        command("sweep", "02_train", *TABLE, *options)
         if not list(client.search_registered_models()):
-            for model in ("linear", "dummy"):
-                command("run", "02_train", *TABLE, "-p", "model", model, "--no-progress")
             command("register", "--problem", "breast_cancer")
             command("promote", "breast_cancer", "staging")
-        options = ["-v", "rows=200,400", "-p", "model", "linear", "--workers", "2", "--no-progress"]
-        command("sweep", "02_train", *TABLE, *options)
         yield client
 
 
@@ -140,7 +139,7 @@ def test_lab_opens_on_the_start_and_a_notebook_run_by_its_menu_leads_to_its_run(
     page.find(".jp-RenderedImage img")
     page.picture("lab_figure")
     link = page.find("a", "its run in the MLflow UI")
-    made = newest(store, "tags.`mlflow.workbook.notebook` = '02_train'", "breast_cancer")
+    made = newest(store, TRAINED, "breast_cancer")
     assert f"/{made.info.run_id}?" in link.get_attribute("href")
     wait_for(lambda: store.get_run(made.info.run_id).info.status == "FINISHED")
     first = page.chrome.current_window_handle
@@ -165,11 +164,7 @@ def test_the_bare_address_shows_the_scored_runs_the_best_first(ui, page, store):
 
 
 def test_a_runs_page_and_figures_are_seen_in_the_ui(ui, page, store):
-    run = newest(
-        store,
-        "attributes.status = 'FINISHED' and tags.`mlflow.workbook.manifest` LIKE '%'"
-        " and attributes.run_name LIKE '02_train%'",
-    )
+    run = newest(store, f"{TRAINED} and attributes.status = 'FINISHED'")
     place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
     ui(f"{place}/notebook.html")
     frame = page.find("iframe.mlflow-html-iframe")

@@ -74,7 +74,7 @@ def _looks(client: MlflowClient, experiment: str, digest: str) -> int:
 def _keep(report: Report, metric: str, version: Version, against: str) -> None:
     """Keep the `report` on `version`, held `against` something, with the active run."""
     mlflow.log_param("against", against)
-    page = f"[{version}](#/models/{version.name}/versions/{version.number})"
+    page = f"[{version}]({seen.version(version.name, version.number)})"
     made = seen.link(MlflowClient().get_run(version.run_id), "the run that trained it")
     note = f"{report.note(metric, str(version), against)}\n\n{page} · {made}"
     mlflow.set_tags({PASSED: str(report.passed).lower(), liveness.NOTE: note})

@@ -26,13 +26,14 @@ from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, first_line, nearest
 from Codes.model_registry.stages import ALIASES, check_alias
 from Codes.problems import problem as problems
-from Codes.runs import identity, liveness, tracking
+from Codes.runs import identity, liveness, seen, tracking
 from Codes.stores.store import quoted
 
 if TYPE_CHECKING:
     from Codes.saved_models.trust import Loaded
 
 STAGE = "stage"  # a version's tag: staging, production or archived
+FACTS = "mlflow.workbook.version"  # the tag of a version that holds, as JSON, what was known when it was registered
 DIGEST, TRUSTED, PROBLEM = (
     "mlflow.workbook.digest",
     "mlflow.workbook.trusted",
@@ -132,9 +133,9 @@ def versions(name: str) -> list[Version]:
 
 
 def _version(found: ModelVersion) -> Version:
-    return Version(
-        found.name, int(found.version), found.run_id or "", dict(found.tags), found.source or ""
-    )
+    tags = dict(found.tags)
+    tags |= json.loads(tags.pop(FACTS, "{}"))
+    return Version(found.name, int(found.version), found.run_id or "", tags, found.source or "")
 
 
 def aliases(name: str) -> dict[str, int]:
@@ -200,7 +201,10 @@ def of_run(name: str, run_id: str) -> Version | None:
 
 
 def add(name: str, source: str, run_id: str, facts: dict[str, Any], description: str) -> Version:
-    """The Version of the model `source` under `name`, made with the tags `facts` unless there is one of that run."""
+    """The Version of the model `source` under `name`, made with the `facts` unless there is one of that run.
+
+    They are one tag, since the UI shows all that a version has.
+    """
     client = MlflowClient()
     with contextlib.suppress(MlflowException):  # it is there
         client.create_registered_model(name)
@@ -209,7 +213,12 @@ def add(name: str, source: str, run_id: str, facts: dict[str, Any], description:
             return found
         model_id = source.rpartition("/")[2]
         made = client.create_model_version(
-            name, source, run_id, tags=facts, description=description, model_id=model_id
+            name,
+            source,
+            run_id,
+            tags={FACTS: json.dumps(facts)},
+            description=description,
+            model_id=model_id,
         )
         describe(name)
         return _version(made)
@@ -228,7 +237,7 @@ def describe(name: str) -> None:
         number = found.aliases.get(alias)
         lines.append(
             f"- {alias}: "
-            + (f"[version {number}](#/models/{name}/versions/{number})" if number else "nothing")
+            + (f"[version {number}]({seen.version(name, number)})" if number else "nothing")
         )
     lines.append(f"- newest: version {newest.number}; each version's own page begins with its card")
     lines.append(

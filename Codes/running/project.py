@@ -44,8 +44,10 @@ def note(record: str, opened: "Run") -> None:
     from mlflow import MlflowClient
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-    client, run_id, place = MlflowClient(), opened.info.run_id, opened.info.experiment_id
+    from Codes.runs import seen
+
+    client = MlflowClient()
     told = client.get_run(record).data.tags.get(MLFLOW_RUN_NOTE, "A command; its runs are:\n")
-    name = client.get_experiment(place).name
-    told += f"\n- [{opened.info.run_name}](#/experiments/{place}/runs/{run_id}) in {name}"
+    name = client.get_experiment(opened.info.experiment_id).name
+    told += f"\n- {seen.link(opened, str(opened.info.run_name))} in {name}"
     client.set_tag(record, MLFLOW_RUN_NOTE, told)

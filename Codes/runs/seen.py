@@ -6,26 +6,33 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import mlflow
 import psutil
 from mlflow.entities import Run
 
+TRAINING = "?workflowType=machine_learning"  # else the UI shows what is for language models
 TILE = "mlflow"  # the UI's path in JupyterLab, behind the server's own prefix
 # the page may be seen under another host than the server knows, such as a hub's
 ORIGIN = "<script>(a => {if (location.protocol.startsWith('http')) a.href = a.href.replace(/^\\w+:..[^/]+/, "
 ORIGIN += "location.origin)})(document.currentScript.previousElementSibling)</script>"
 
 
-def place(run: Run) -> str:
-    """Where `run` is, behind the UI's own address."""
-    return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+def place(run: Run, artifact: str = "") -> str:
+    """Where `run`, or its `artifact`, is, behind the UI's own address."""
+    file = f"/artifacts/{artifact}" if artifact else ""
+    return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}{file}{TRAINING}"
 
 
 def link(run: Run, text: str, artifact: str = "") -> str:
     """A link to `run`, or to its `artifact`, in a description that the UI shows."""
-    file = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{artifact}"
-    return f"[{text}]({file if artifact else place(run)})"
+    return f"[{text}]({place(run, artifact)})"
+
+
+def version(name: str, number: int | None = None) -> str:
+    """Where the version `number` of the model `name` is, or the model itself, behind the UI's own address."""
+    return f"#/models/{quote(name)}{f'/versions/{number}' if number else ''}{TRAINING}"
 
 
 def ui() -> str:
