@@ -65,10 +65,10 @@ def keep(choice: "Choice", runs: "pd.DataFrame") -> None:
 
 def _told(client: MlflowClient, experiment: str, choice: "Choice") -> str:
     """The verdict on the runs of `experiment` for its page, and links to what it rests on and what came of it."""
-    first, *others = choice.reasons[:REASONS] or [""]
+    verdict = " ".join(choice.reasons[:REASONS])
     if choice.recommended:
         run = client.get_run(choice.recommended)
-        first = first.replace(
+        verdict = verdict.replace(
             f"(run {run.info.run_id})", f"({seen.link(run, f'run {run.info.run_id[:8]}')})"
         )
     links = []
@@ -78,7 +78,7 @@ def _told(client: MlflowClient, experiment: str, choice: "Choice") -> str:
             links.append(seen.link(each, str(each.info.run_name)))
     if client.search_registered_models(f"name = '{choice.problem}'"):
         links.append(f"[the versions of {choice.problem}]({seen.version(choice.problem)})")
-    return "\n\n".join(filter(None, [" ".join(filter(None, [first, *others])), " · ".join(links)]))
+    return "\n\n".join(each for each in (verdict, " · ".join(links)) if each)
 
 
 def address(experiment: str, problem: str) -> str:

@@ -1,4 +1,4 @@
-"""JupyterLab, opened at a notebook: at `00_start_here`, or at a copy of what a run executed, at the cell that failed."""
+"""JupyterLab, opened at a copy of what a run executed, at the cell that failed."""
 
 import importlib
 import os

@@ -21,8 +21,8 @@ STYLE = """<style>
 .contents {font: 14px/1.6 var(--jp-content-font-family, sans-serif); margin: 1em 1em 0 4em}
 .contents ol {margin: .3em 0; padding-left: 1.5em; columns: 2 18em}
 .contents a {color: #1a5fb4; text-decoration: none} .contents a:hover {text-decoration: underline}
-@media print {.contents {display: none} .jp-InputArea-editor pre, .jp-OutputArea-output pre {white-space: pre-wrap !important}
-  img {max-width: 100%; break-inside: avoid}}
+@media print {.contents {display: none} img {max-width: 100%; break-inside: avoid}
+  .jp-InputArea-editor pre, .jp-OutputArea-output pre {white-space: pre-wrap !important}}
 </style>"""
 
 
