@@ -83,6 +83,10 @@ lint: install ## check code, notebooks, pages, workflows, the Dockerfile
 test: install ## run what proves the workbook, one case of each kind | ONLY="unit" or ONLY="lifecycle notebooks" chooses stages
 	@exec $(BIN)/python -m Codes.tools.stages test
 
+.PHONY: browser
+browser: ## install Chromium for the browser stage of make test
+	@sh .ci/browser
+
 .PHONY: soak
 soak: install ## the same with every case, as each night | ONLY="unit" chooses stages
 	@exec $(BIN)/python -m Codes.tools.stages soak
