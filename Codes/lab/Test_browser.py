@@ -138,7 +138,7 @@ def test_lab_opens_on_the_start_and_a_notebook_run_by_its_menu_leads_to_its_run(
     menu(page, "Run", "Run All Cells")
     page.find(".jp-RenderedImage img")
     page.picture("lab_figure")
-    link = page.find("a", "its run in the MLflow UI")
+    link = page.find('a[href*="/mlflow/#/experiments/"]')  # its text is drawn once it is in sight
     made = newest(store, TRAINED, "breast_cancer")
     assert f"/{made.info.run_id}?" in link.get_attribute("href")
     wait_for(lambda: store.get_run(made.info.run_id).info.status == "FINISHED")
