@@ -233,7 +233,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
 
 
 @main.command(cls=NotebookCommand)
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.runs)
 @notebook_options
 @click.option("-n", "--dry-run", is_flag=True, help="Say what has changed, and run nothing.")
 def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
@@ -287,7 +287,7 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 
     def say(run: "Run") -> None:
         opened.append(run.info.run_id)
-        say_run(None, run)
+        say_run(None, {}, run)
 
     place = runner.output_path(path)
     execute(path, values, place, opened=say, kernel=kernel, progress=progress, **limits)
@@ -296,7 +296,7 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 
 
 @main.command("open", cls=NotebookCommand)
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", shell_complete=completion.runs)
 @parameter_options
 @click.option(
     "--browser/--no-browser",

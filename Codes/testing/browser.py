@@ -34,9 +34,7 @@ def driver() -> str | None:
 
 def missing() -> str:
     """Why there is no browser here, and what installs one; '' where there is one."""
-    return (
-        "" if program() and driver() else "no Chromium with its driver: make browser installs it"
-    )
+    return "" if program() and driver() else "no Chromium with its driver: make browser installs it"
 
 
 class Page:
