@@ -33,6 +33,8 @@ def server(environment: Environment) -> Iterator[str]:
     folder = Path(environment["TMPDIR"])
     options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
     options += [f"--ServerApp.root_dir={folder}", "--ServerApp.allow_root=True"]
+    # python3 is to start as it does elsewhere
+    options += ["--KernelProvisionerFactory.default_provisioner_name=local-provisioner"]
     with open(folder / "lab.log", "w", encoding="utf-8") as log:
         command = [sys.executable, "-m", "jupyterlab", *options]
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
