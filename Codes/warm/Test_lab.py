@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 import pytest
+from jupyter_client.kernelspec import KernelSpec
 
 from Codes.bench import bench_lab
 from Codes.testing.cases import sampled
 from Codes.testing.testbed import clean_environment, write_notebook
-from Codes.warm import templates
+from Codes.warm import provisioner, templates
 
 TYPED = (
     "from tqdm.auto import tqdm\nimport mlflow\n[None for _ in tqdm(range(3))] and 'typed by hand'"
@@ -68,6 +69,17 @@ def test_what_a_program_runs_is_in_nobodys_history(environment, way, tmp_path):
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert RUN not in history(environment) and history(environment, SESSIONS) == before
+
+
+def test_a_server_whose_kernels_are_warm_by_default_starts_others_as_ever():
+    def is_strange(cmd, **metadata):
+        spec = KernelSpec(metadata=metadata)
+        return provisioner.WarmProvisioner(kernel_spec=spec).is_strange(cmd)
+
+    own = [sys.executable, "-m", "ipykernel_launcher", "-f", "file"]
+    bash = [sys.executable, "-m", "bash_kernel", "-f", "file"]
+    assert not is_strange(own) and is_strange(bash) and is_strange(["/other/python", *own[1:]])
+    assert not is_strange(bash, kernel_provisioner={"provisioner_name": "workbook-warm"})
 
 
 async def typed(address, kernel):

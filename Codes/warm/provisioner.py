@@ -54,8 +54,16 @@ class WarmProvisioner(LocalProvisioner):
         is_said = any(part.startswith("--HistoryManager.") for part in cmd)
         return [] if is_by_hand or is_said else [channel.NO_HISTORY]
 
+    def is_strange(self, cmd: Sequence[str]) -> bool:
+        """Whether the kernel `cmd` comes here only since a server asks for all by default: not of this Python."""
+        spec: Any = self.kernel_spec
+        is_named = "kernel_provisioner" in (spec.metadata if spec else {})
+        return not is_named and (cmd[0] != sys.executable or "ipykernel_launcher" not in cmd)
+
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Launch the kernel `cmd`, warm where that can be, else as jupyter_client does."""
+        if self.is_strange(cmd):
+            return await super().launch_kernel(cmd, **kwargs)
         environment = channel.QUIET | (os.environ if kwargs.get("env") is None else kwargs["env"])
         kwargs["env"], cmd = environment, [*cmd, *self.history(cmd)]
         if not channel.is_off(environment):
