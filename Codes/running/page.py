@@ -21,8 +21,7 @@ STYLE = """<style>
 .contents {font: 14px/1.6 var(--jp-content-font-family, sans-serif); margin: 1em 1em 0 4em}
 .contents ol {margin: .3em 0; padding-left: 1.5em; columns: 2 18em}
 .contents a {color: #1a5fb4; text-decoration: none} .contents a:hover {text-decoration: underline}
-@media print {.contents {display: none} img {max-width: 100%; break-inside: avoid}
-  .jp-InputArea-editor pre, .jp-OutputArea-output pre {white-space: pre-wrap !important}}
+@media print {.contents {display: none}}
 </style>"""
 
 
@@ -70,7 +69,7 @@ def _link(match: re.Match[str]) -> str:
 
 
 def descriptions(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
-    """(a picture as the page holds it, its alternative text): its own, else the heading above it."""
+    """(a picture as the page holds it, its alternative text) where page_template gives it none: the heading above it."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -79,8 +78,8 @@ def descriptions(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
         for output in cell.get("outputs", ()):
             told = output.get("metadata", {})
             for kind in ("image/png", "image/jpeg"):
-                if isinstance(picture := output.get("data", {}).get(kind), str):
-                    own = told.get(kind, {}).get("alt") or told.get("alt")
+                picture, own = output.get("data", {}).get(kind), told.get(kind, {}).get("alt")
+                if isinstance(picture, str) and not (own and kind == "image/png"):
                     yield picture, own or f"Figure: {heading or 'without a heading'}"
 
 
