@@ -69,7 +69,7 @@ def _link(match: re.Match[str]) -> str:
 
 
 def descriptions(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
-    """(a picture as the page holds it, its alternative text) where page_template gives it none: the heading above it."""
+    """(a picture as the page holds it, its text) where the template gives it none: the heading above it, if need be."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
