@@ -134,7 +134,7 @@ def versions(name: str) -> list[Version]:
 
 def _version(found: ModelVersion) -> Version:
     tags = dict(found.tags)
-    tags |= json.loads(tags.pop(FACTS, "{}"))
+    tags = json.loads(tags.pop(FACTS, "{}")) | tags  # one that was set since counts
     return Version(found.name, int(found.version), found.run_id or "", tags, found.source or "")
 
 
