@@ -19,6 +19,7 @@ from pathlib import Path
 
 from Codes.ground.paths import NOTEBOOKS, RESOURCES, ROOT
 from Codes.running.runner import extra_of
+from Codes.testing import browser
 
 REPORT = ROOT / "test-report"
 BROWSER_TESTS = "Codes/lab/Test_browser.py"
@@ -168,6 +169,8 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
         yield python("notebooks", *pytest, "2", *nbval, report, *left_out, "notebooks")
         for path, extra in own.items():
             yield of_extra(extra, f"{extra} notebook", *pytest, "0", *nbval, str(path))
+    stage = python("browser", *pytest, "0", BROWSER_TESTS)  # looks at what the lifecycle has left
+    yield replace(stage, missing=browser.missing())
 
 
 def of_extra(extra: str, name: str, *pytest: str) -> Stage:
