@@ -9,7 +9,7 @@ import pytest
 
 from Codes.serving.client import free_port
 from Codes.testing.testbed import Server, Store, fresh_store
-from Codes.forks import channel, command_client
+from Codes.forks import channel
 
 # a minute and more each
 LONGEST = """

@@ -236,7 +236,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
 @click.argument("run_id", metavar="RUN", shell_complete=completion.runs)
 @notebook_options
 @click.option("-n", "--dry-run", is_flag=True, help="Say what has changed, and run nothing.")
-def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
     run_id: str,
     pairs: Pairs,
     line: str,
@@ -285,9 +285,9 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     limits = {"execution_timeout": cell_timeout, "notebook_timeout": timeout}
     progress, opened = sys.stderr.isatty() and not flags["no_progress"], []
 
-    def say(run: "Run") -> None:
-        opened.append(run.info.run_id)
-        say_run(None, {}, run)
+    def say(new: "Run") -> None:
+        opened.append(new.info.run_id)
+        say_run(None, {}, new)
 
     place = runner.output_path(path)
     execute(path, values, place, opened=say, kernel=kernel, progress=progress, **limits)
@@ -304,7 +304,7 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     default=None,
     help="By default where there is a screen.",
 )
-def open_(
+def open_(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     run_id: str, pairs: Pairs, line: str, text: str | None, file: str | None, opens: bool | None
 ) -> None:
     """Open a run's notebook in JupyterLab, where it failed.
@@ -321,18 +321,12 @@ def open_(
     from Codes.lab import opening, repeating
     from Codes.notebook_files import parameters
 
-    made = repeating.find(run_id)
+    made, given = repeating.find(run_id), gather(pairs, line, text, file)
     declared = parameters.of(made.notebook(), made.stem)
-    place, cell = opening.copy(made, repeating.typed(declared, gather(pairs, line, text, file)))
+    place, cell = opening.copy(made, repeating.typed(declared, given))
     where = opening.address(place, cell)
     click.echo(f"{os.path.relpath(place)}{', at the cell that failed' if cell else ''}", err=True)
-    opens = ui_command.has_screen() if opens is None else opens
-    if servers := opening.running():
-        click.echo(url := opening.in_running(servers[0], where))
-        if opens:
-            opening.browse(url)
-        return
-    opening.start(where, [] if opens else ["--no-browser"])
+    opening.show(where, ui_command.has_screen() if opens is None else opens)
 
 
 def is_known(path: Path, values: Mapping[str, Any], why: bool, kernel: str | None) -> bool:

@@ -13,7 +13,7 @@ from Codes.commands import ui_command
 from Codes.comparison import standings
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, counted
-from Codes.runs import seen
+from Codes.runs import ui_links
 from Codes.sweeps import search, sweep, sweep_report
 from Codes.sweeps.plan import Plan
 from Codes.sweeps.progress import Progress
@@ -150,5 +150,5 @@ def summary(done: sweep.Sweep) -> int:
         click.echo(f"\n{board}\n")
         standings.publish(sweep_report.problem_of(plan))
     click.echo(f"sweep: run {done.family.run_id}; look at it: make ui (leaderboard.html, pictures)")
-    click.echo(ui_command.address(seen.place(done.family.parent)))
+    click.echo(ui_command.address(ui_links.place(done.family.parent)))
     return 1 if counts["FAILED"] else 0

@@ -70,10 +70,10 @@ def ui(problem: str, port: int, opens: bool | None, process: int | None) -> None
     with _server(uri, port, log) as server:
         if not client.comes_up(server, f"{url}/health"):
             raise WorkbookError(f"the UI's server did not start: {_last_line(log)}")
-        address = f"{url}/{landing(problem)}"
-        click.echo(f"MLflow UI: {address}\n(Ctrl-C ends it; what it logs: {os.path.relpath(log)})")
+        view = f"{url}/{landing(problem)}"
+        click.echo(f"MLflow UI: {view}\n(Ctrl-C ends it; what it logs: {os.path.relpath(log)})")
         if opens or (opens is None and sys.stdout.isatty() and has_screen()):
-            webbrowser.open(address)
+            webbrowser.open(view)
         if server.wait():
             raise WorkbookError(f"the UI's server ended: {_last_line(log)}")
 

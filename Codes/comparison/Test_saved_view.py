@@ -15,23 +15,28 @@ from Codes.testing import known_runs
 from Codes.testing.testbed import fresh_store
 
 
+def scored_run(client, experiment, score, model):
+    """The id of a finished run of `model` with that `score`."""
+    made = client.create_run(
+        experiment, tags={TAG: score.as_tag(), "mlflow.workbook.fingerprint": "f"}
+    ).info.run_id
+    for name, value in {"model": model, "rows": "20000", "problem": "flights"}.items():
+        client.log_param(made, name, value)
+    client.log_metric(made, "model_kb", 9)
+    client.log_metric(made, "validation_roc_auc", score.score)
+    client.set_terminated(made)
+    return made
+
+
 def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, monkeypatch):
     os.environ.setdefault("WORKBOOK_TESTBED", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
     tracking.use_store()
     client, experiment = MlflowClient(), tracking.ensure_experiment("flights")
     scores = known_runs.measured([0.0, 1.0], np.random.default_rng(0))
-    for score, model in zip(scores, ("dummy", "linear")):
-        run = client.create_run(
-            experiment, tags={TAG: score.as_tag(), "mlflow.workbook.fingerprint": "f"}
-        )
-        client.log_metric(run.info.run_id, "model_kb", 9)
-        client.log_param(run.info.run_id, "model", model)
-        client.log_param(run.info.run_id, "rows", "20000")
-        client.log_param(run.info.run_id, "problem", "flights")
-        client.log_metric(run.info.run_id, "validation_roc_auc", score.score)
-        client.set_terminated(run.info.run_id)
-    scored = run.info.run_id
+    scored = [scored_run(client, experiment, *each) for each in zip(scores, ("dummy", "linear"))][
+        -1
+    ]
     client.set_terminated(client.create_run(experiment).info.run_id)  # another notebook's
     saved_view.begin(client, client.get_run(scored))
     view = "mlflow.sharedViewState.workbook-flights"
@@ -52,8 +57,8 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
     ]
     note, where = tags[liveness.NOTE], saved_view.address(experiment, "flights")
     assert note.count("**flights**: ") == 1 and note.count(f"({where})") == 1, note
-    to_run = f"[run {scored[:8]}](#/experiments/{experiment}/runs/{scored}?"
-    assert note.startswith("**flights**: Take linear") and to_run in note, note
+    assert note.startswith("**flights**: Take linear"), note
+    assert f"[run {scored[:8]}](#/experiments/{experiment}/runs/{scored}?" in note, note
     client.set_experiment_tag(experiment, liveness.NOTE, f"Mine.\n\n{note}\n\nStays.")
     saved_view.keep(verdict.choose(known_runs.question(), runs), runs)
     kept = client.get_experiment(experiment).tags

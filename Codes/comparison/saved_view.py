@@ -17,7 +17,7 @@ from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 
 from Codes.judgement.scored import TAG
-from Codes.runs import identity, liveness, seen
+from Codes.runs import identity, liveness, ui_links
 from Codes.seams import mlflow_seam
 
 if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
 
 NAME = "{problem}: scored runs, the best first"
 MOST = 12  # parameters
+LATEST = ["attributes.start_time DESC"]
 REASONS = 3  # sentences of the verdict that the experiment's page tells
 GATE = "mlflow.workbook.gate"  # the tag of the gate's runs
 EXPERIMENTS = "#/experiments?workflowType=machine_learning"  # where the UI lists them
@@ -69,15 +70,14 @@ def _told(client: MlflowClient, experiment: str, choice: "Choice") -> str:
     if choice.recommended:
         run = client.get_run(choice.recommended)
         verdict = verdict.replace(
-            f"(run {run.info.run_id})", f"({seen.link(run, f'run {run.info.run_id[:8]}')})"
+            f"(run {run.info.run_id})", f"({ui_links.link(run, f'run {run.info.run_id[:8]}')})"
         )
     links = []
     for where in (f"tags.`{identity.NOTEBOOK}` = '03_compare'", f"tags.`{GATE}` LIKE '%'"):
-        newest = ["attributes.start_time DESC"]
-        for each in client.search_runs([experiment], where, max_results=1, order_by=newest):
-            links.append(seen.link(each, str(each.info.run_name)))
+        for each in client.search_runs([experiment], where, max_results=1, order_by=LATEST):
+            links.append(ui_links.link(each, str(each.info.run_name)))
     if client.search_registered_models(f"name = '{choice.problem}'"):
-        links.append(f"[the versions of {choice.problem}]({seen.version(choice.problem)})")
+        links.append(f"[the versions of {choice.problem}]({ui_links.version(choice.problem)})")
     return "\n\n".join(each for each in (verdict, " · ".join(links)) if each)
 
 
@@ -131,13 +131,13 @@ def _noted(note: str, problem: str, where: str, told: str) -> str:
 
     The UI shows these alone, until somebody unfolds the text. A text of somebody's own behind them stays.
     """
-    begin, end = f"**{problem}**: ", f"({where})"
-    old = re.search(f"{re.escape(begin)}.*?{re.escape(end)}\n*", note, re.DOTALL)
+    head, end = f"**{problem}**: ", f"({where})"
+    old = re.search(f"{re.escape(head)}.*?{re.escape(end)}\n*", note, re.DOTALL)
     if old and not told:
         return note
     rest = note.replace(old[0], "", 1) if old else note
     link = f"[{NAME.format(problem=problem)}]{end}"
-    return "\n\n".join(filter(None, [f"{begin}{told}{' · ' if told else ''}{link}", rest.strip()]))
+    return "\n\n".join(filter(None, [f"{head}{told}{' · ' if told else ''}{link}", rest.strip()]))
 
 
 def _known(text: str | None) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def fixture_lab(store, tmp_path_factory):
     options += ["--ServerApp.port_retries=0"]
     options += ["--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]
     with open(root / "lab.log", "w", encoding="utf-8") as log:
-        lab = subprocess.Popen(
+        lab = subprocess.Popen(  # pylint: disable=consider-using-with
             [sys.executable, "-m", "jupyterlab", *options],
             cwd=root,
             env=environment,

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 
 from Codes.ground.errors import WorkbookError
 from Codes.ground.variables import OWNED
-from Codes.runs import identity, seen, session, tracking
+from Codes.runs import identity, ui_links, session, tracking
 
 MOST = 10  # runs of a table
 HELP = """%workbook run seed=3 model=forest   run this notebook, as it is saved, in batch with other parameters
@@ -62,7 +62,7 @@ def run(*pairs: str) -> None:
             print(line, end="")
             made = line.split()[1] if line.startswith("  run ") else made
     if made:
-        seen.show(MlflowClient().get_run(made))
+        ui_links.show(MlflowClient().get_run(made))
     if process.returncode:
         raise WorkbookError(
             f"{path.stem} ended with {process.returncode}; the lines above say why."

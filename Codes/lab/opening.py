@@ -90,9 +90,14 @@ def in_running(server: Mapping[str, Any], where: str) -> str:
     return f"{server['url'].rstrip('/')}{path}{token}" + (f"#{cell}" if cell else "")
 
 
-def browse(url: str) -> None:
-    """Open `url` in a browser."""
-    webbrowser.open(url)
+def show(where: str, opens: bool) -> None:
+    """Print the whole address of `where` in a JupyterLab that runs, in a browser where it `opens`; else become one."""
+    if servers := running():
+        print(url := in_running(servers[0], where))
+        if opens:
+            webbrowser.open(url)
+    else:
+        start(where, [] if opens else ["--no-browser"])
 
 
 def start(where: str, options: Sequence[str]) -> NoReturn:

@@ -154,12 +154,12 @@ def _commits(run: Run, path: Path) -> str:
     before, after = (t.get("mlflow.source.git.commit", "")[:8] for t in (old, new))
     if not before or not after:
         return "commit: not known"
-    told = f"the same, {after}"
+    words = f"the same, {after}"
     if before != after:
         between = identity.git(path.parent, "rev-list", "--count", f"{before}..{after}")
-        told = f"{before} → {after}" + (f" ({counted(int(between), 'commit')})" if between else "")
+        words = f"{before} → {after}" + (f" ({counted(int(between), 'commit')})" if between else "")
     dirty = [w for w, t in (("then", old), ("now", new)) if t.get(identity.DIRTY) == "true"]
-    return f"commit: {told}" + (f"; uncommitted changes {' and '.join(dirty)}" if dirty else "")
+    return f"commit: {words}" + (f"; uncommitted changes {' and '.join(dirty)}" if dirty else "")
 
 
 def _parts(made: Made, path: Path, now: Mapping[str, Any], kernel: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from mlflow.entities import DatasetInput, Run
 from Codes.gate.report import Report, as_markdown
 from Codes.judgement.scored import FOLDS, HOLD_OUT, TAG, Scored
 from Codes.problems.problem import Problem
-from Codes.runs import identity, seen
+from Codes.runs import identity, ui_links
 from Codes.saved_models import trust
 from Codes.tables import reader
 
@@ -46,7 +46,7 @@ def judged(text: str, report: Report, against: str, run: Run) -> str:
     """The card `text` with what the gate found (`report`, of the `run`); somebody's own stays as it is."""
     if GATE not in text:
         return text
-    verdict = f"{report.verdict} against {against} ({seen.link(run, 'the report')})."
+    verdict = f"{report.verdict} against {against} ({ui_links.link(run, 'the report')})."
     failed = f"{report.refusal[0].upper()}{report.refusal[1:]}." if report.refusal else ""
     sentences = " ".join(each for each in (verdict, failed, *report.notes) if each)
     return re.sub(f"{GATE}.*?(?=\n\n## |$)", lambda _: GATE + sentences, text, flags=re.S)[:MOST]
@@ -152,8 +152,8 @@ def _made(run: Run, loaded: trust.Loaded) -> str:
     pins = (loaded.folder / "requirements.txt").read_text("utf-8").split()
     return "\n".join(
         [
-            f"- notebook {tags.get(identity.NOTEBOOK)}; {seen.link(run, 'its executed copy', 'notebook.html')} of "
-            f"{seen.link(run, f'run {run.info.run_id}')}",
+            f"- notebook {tags.get(identity.NOTEBOOK)}; {ui_links.link(run, 'its executed copy', 'notebook.html')} of "
+            f"{ui_links.link(run, f'run {run.info.run_id}')}",
             f"- code {commit[:12]}{dirty}, by {tags.get('mlflow.user', 'unknown')}",
             f"- parameters {', '.join(f'{k}={v}' for k, v in sorted(run.data.params.items()) if v)}"[
                 :800

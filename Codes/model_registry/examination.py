@@ -13,7 +13,7 @@ from Codes.judgement import scored
 from Codes.model_registry import card, registry
 from Codes.model_registry.registry import Version
 from Codes.problems import data, problem as problems
-from Codes.runs import identity, liveness, seen, tracking
+from Codes.runs import identity, liveness, ui_links, tracking
 from Codes.saved_models import trust
 from Codes.stores.store import tag_filter
 
@@ -74,8 +74,8 @@ def _looks(client: MlflowClient, experiment: str, digest: str) -> int:
 def _keep(report: Report, metric: str, version: Version, against: str) -> None:
     """Keep the `report` on `version`, held `against` something, with the active run."""
     mlflow.log_param("against", against)
-    page = f"[{version}]({seen.version(version.name, version.number)})"
-    made = seen.link(MlflowClient().get_run(version.run_id), "the run that trained it")
+    page = f"[{version}]({ui_links.version(version.name, version.number)})"
+    made = ui_links.link(MlflowClient().get_run(version.run_id), "the run that trained it")
     note = f"{report.note(metric, str(version), against)}\n\n{page} · {made}"
     mlflow.set_tags({PASSED: str(report.passed).lower(), liveness.NOTE: note})
     mlflow.log_text(report.markdown(), "gate.md")

@@ -26,7 +26,7 @@ from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, first_line, nearest
 from Codes.model_registry.stages import ALIASES, check_alias
 from Codes.problems import problem as problems
-from Codes.runs import identity, liveness, seen, tracking
+from Codes.runs import identity, liveness, ui_links, tracking
 from Codes.stores.store import quoted
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def describe(name: str) -> None:
         number = found.aliases.get(alias)
         lines.append(
             f"- {alias}: "
-            + (f"[version {number}]({seen.version(name, number)})" if number else "nothing")
+            + (f"[version {number}]({ui_links.version(name, number)})" if number else "nothing")
         )
     lines.append(f"- newest: version {newest.number}; each version's own page begins with its card")
     lines.append(

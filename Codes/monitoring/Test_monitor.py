@@ -386,7 +386,8 @@ def test_a_history_that_is_too_short_is_one_line(shop):
         backtest.replay(problems.load("diabetes"))
 
 
-def test_a_page_shows_the_verdicts_with_their_numbers(shop):
+@pytest.mark.usefixtures("shop")
+def test_a_page_shows_the_verdicts_with_their_numbers():
     page = verdicts.of("shop")
     windows = len(page.judged)
     assert f"**shop version 1**, {windows} windows of 1d: " in page.news and windows >= 19

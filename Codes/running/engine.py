@@ -40,7 +40,7 @@ from Codes.ground import files, labels, manifest
 from Codes.ground.errors import WorkbookError, first_line
 from Codes.notebook_files import languages, notebook_file, parameters
 from Codes.running import execution, interruption, recording
-from Codes.runs import identity, kernel_values, liveness, seen, tracking
+from Codes.runs import identity, kernel_values, liveness, ui_links, tracking
 from Codes.runs.nested_runs import FOR_ALL, OWNED, STORE
 from Codes.seams import papermill_seam
 from Codes.stores.store import all_runs
@@ -536,9 +536,9 @@ def log_facts(client: MlflowClient, run: Run, nb: NotebookNode, outcome: executi
 
 def note(run: Run, outcome: execution.Outcome) -> str:
     """What the UI tells of the `run`: how it ended, and a link to what was executed."""
-    link = seen.link(run, "The executed notebook", recording.PAGE)
+    link = ui_links.link(run, "The executed notebook", recording.PAGE)
     parent = run.data.tags.get(MLFLOW_PARENT_RUN_ID)
-    above = f"#/experiments/{run.info.experiment_id}/runs/{parent}{seen.TRAINING}"
+    above = f"#/experiments/{run.info.experiment_id}/runs/{parent}{ui_links.TRAINING}"
     part = f" A part of [the run above it]({above})." if parent else ""
     if outcome.status == "FINISHED":
         return f"{link}, whole.{part}"

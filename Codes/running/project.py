@@ -44,10 +44,10 @@ def note(record: str, opened: "Run") -> None:
     from mlflow import MlflowClient
     from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-    from Codes.runs import seen
+    from Codes.runs import ui_links
 
     client = MlflowClient()
     told = client.get_run(record).data.tags.get(MLFLOW_RUN_NOTE, "A command; its runs are:\n")
     name = client.get_experiment(opened.info.experiment_id).name
-    told += f"\n- {seen.link(opened, str(opened.info.run_name))} in {name}"
+    told += f"\n- {ui_links.link(opened, str(opened.info.run_name))} in {name}"
     client.set_tag(record, MLFLOW_RUN_NOTE, told)

@@ -15,7 +15,7 @@ from pandas import DataFrame
 
 from Codes.ground.errors import WorkbookError
 from Codes.notebook_files import parameters
-from Codes.runs import identity, kernel_values, liveness, seen, session
+from Codes.runs import identity, kernel_values, liveness, ui_links, session
 from Codes.runs.nested_runs import FOR_ALL, OWNED, by_hand
 from Codes.seams import mlflow_seam
 from Codes.stores.store import artifact_root, open_store, tag_filter
@@ -64,7 +64,7 @@ def start_run() -> Run:
     session.Session(run.info.run_id, notebook).begin()
     record(run, notebook or BY_HAND, values)
     if session.is_watched_by_a_person():
-        seen.show(run)
+        ui_links.show(run)
     return run
 
 

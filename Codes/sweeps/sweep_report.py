@@ -22,7 +22,7 @@ from Codes.ground import manifest
 from Codes.ground.errors import counted
 from Codes.notebook_files import parameters
 from Codes.problems import problem as problems
-from Codes.runs import liveness, seen, tracking
+from Codes.runs import liveness, ui_links, tracking
 from Codes.sweeps.plan import Plan, Trial
 from Codes.sweeps.search import Search
 
@@ -160,11 +160,12 @@ def tags(client: MlflowClient, parent: Run, plan: Plan, trials: Sequence[Trial])
     outcome |= {f"{BEST}{name}": value for name, value in best.point.items()}
     outcome |= {f"{BEST}run": run_id}
     note = f"Best of {counted(count, 'finished trial')}: **{metric} {best.values[0]:.5g}** with {best.typed()}"
-    note += f", {seen.link(run, f'run {run_id}')}"
+    note += f", {ui_links.link(run, f'run {run_id}')}"
     if model_id := manifest.newest_model(client, run):
         outcome[f"{BEST}model"] = f"models:/{model_id}"
         note += f", model `{outcome[f'{BEST}model']}`"
-    links = f"{seen.link(parent, 'All trials', 'leaderboard.html')} · {seen.link(parent, 'pictures', 'pictures')}"
+    more = {"All trials": "leaderboard.html", "pictures": "pictures"}
+    links = " · ".join(ui_links.link(parent, text, artifact) for text, artifact in more.items())
     return outcome | {liveness.NOTE: f"{note}.  \n{links}"}
 
 

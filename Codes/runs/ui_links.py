@@ -15,8 +15,10 @@ from mlflow.entities import Run
 TRAINING = "?workflowType=machine_learning"  # else the UI shows what is for language models
 TILE = "mlflow"  # the UI's path in JupyterLab, behind the server's own prefix
 # the page may be seen under another host than the server knows, such as a hub's
-ORIGIN = "<script>(a => {if (location.protocol.startsWith('http')) a.href = a.href.replace(/^\\w+:..[^/]+/, "
-ORIGIN += "location.origin)})(document.currentScript.previousElementSibling)</script>"
+ORIGIN = (
+    "<script>(a => {if (location.protocol.startsWith('http')) a.href = a.href.replace(/^\\w+:..[^/]+/, "
+    "location.origin)})(document.currentScript.previousElementSibling)</script>"
+)
 
 
 def place(run: Run, artifact: str = "") -> str:
@@ -67,8 +69,9 @@ def show(run: Run) -> None:
         display({"text/plain": text, "text/html": f"<small>{html.escape(text)}</small>"}, raw=True)
         return
     url = f"{base}{place(run)}"
-    link = (
+    anchor = (
         f'<a href="{html.escape(url)}" target="_blank" rel="noopener">its run in the MLflow UI</a>'
     )
-    shown = f"<small>{html.escape(name)}: {link}{'' if base.startswith(mlflow.get_tracking_uri()) else ORIGIN}</small>"
+    origin = "" if base.startswith(mlflow.get_tracking_uri()) else ORIGIN
+    shown = f"<small>{html.escape(name)}: {anchor}{origin}</small>"
     display({"text/plain": f"run {name}: {url}", "text/html": shown}, raw=True)
