@@ -3,12 +3,13 @@
 import contextlib
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from Codes.serving.client import free_port
-from Codes.testing.testbed import Server, Store, fresh_store
+from Codes.testing.testbed import Server, Store, fresh_store, restore
 from Codes.forks import channel
 
 # a minute and more each
@@ -44,6 +45,16 @@ def testbed(tmp_path_factory):
         # by one that an earlier session's end cut short: minutes of kernels that are not warm
         for old in channel.folder().glob("*.failed"):
             old.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_address():
+    """What a module's tests have set as the store is not that of the next module, which the same process may run."""
+    before = {"MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI")}
+    yield
+    restore(before)
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -63,14 +64,23 @@ def ui(problem: str, port: int, opens: bool | None, process: int | None) -> None
     url = f"http://127.0.0.1:{port}"
     paths.EXECUTED.mkdir(exist_ok=True)
     log = paths.EXECUTED / f"ui-{port}.log"
-    for number in (signal.SIGTERM, signal.SIGHUP):  # they end it in order, too
-        signal.signal(number, signal.default_int_handler)
+    ended: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end it in order
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
     if process:
         _end_with(process)
     with _server(uri, port, log) as server:
         if not client.comes_up(server, f"{url}/health"):
             raise WorkbookError(f"the UI's server did not start: {_last_line(log)}")
         view = f"{url}/{landing(problem)}"
+        if ended:  # while a library was imported that lets nothing through
+            raise KeyboardInterrupt
         click.echo(f"MLflow UI: {view}\n(Ctrl-C ends it; what it logs: {os.path.relpath(log)})")
         if opens or (opens is None and sys.stdout.isatty() and has_screen()):
             webbrowser.open(view)

@@ -408,8 +408,7 @@ STORED = {fingerprint.STORE, fingerprint.REGISTRY}
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_know_whether_they_read_runs_and_versions(path):
-    later = {"03_compare": {fingerprint.STORE}, "04_promote": STORED, "05_serve": STORED}
-    later |= {"06_monitor": STORED}
+    later = dict.fromkeys(("03_compare", "04_promote", "05_serve", "06_monitor"), STORED)
     codes = fingerprint.code(nbformat.read(path, as_version=4))
     found = fingerprint.what_is_read(codes, fingerprint.modules(path))
     assert found == later.get(path.stem, set())

@@ -169,7 +169,7 @@ class _Torch(Network):
     def _weights(self) -> Arrays:
         return {name: _array(values) for name, values in self._live[0].state_dict().items()}
 
-    def _learned(self) -> Any:
+    def learned(self) -> Any:
         """The layers with the weights that were learned, in double precision."""
         layers = self._made()
         _put(layers, self.weights_)
@@ -185,7 +185,7 @@ class _Torch(Network):
 
             def __init__(self) -> None:
                 super().__init__()
-                self.layers = network._learned()
+                self.layers = network.learned()
 
             def forward(self, numbers: Any, codes: Any) -> Any:
                 """What the network says of rows."""
@@ -210,7 +210,7 @@ class _Torch(Network):
     def _use(self) -> Callable[[Rows], np.ndarray]:
         import torch
 
-        layers = self._learned()
+        layers = self.learned()
 
         def answer(rows: Rows) -> np.ndarray:
             with torch.inference_mode():

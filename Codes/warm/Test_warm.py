@@ -547,6 +547,7 @@ print("walked:", *walkers)
 print("threads:", threads, "user's own:", *made.foreign)
 own = [m for n, m in list(sys.modules.items()) if n.startswith("Codes.")]
 cached = {f.__name__: f for m in own for f in vars(m).values() if hasattr(f, "cache_info")}
+cached = {name: f for name, f in cached.items() if f.__module__.startswith("Codes")}
 asked = [name for name, f in cached.items() if f.cache_info().currsize]
 print("remembered:", *asked)
 """
