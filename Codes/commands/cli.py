@@ -710,7 +710,8 @@ def show_table(solved: Iterable[str]) -> None:
             told = promotion.where_it_stands(choice.problem, choice.recommended, choice.typed)
             click.echo(f"\n{leaderboard.wrapped(told)}" if told else "", nl=bool(told))
     click.echo("\nLook at it (runs, figures, the executed notebooks as pages, models):  make ui")
-    click.echo(ui_command.address(ui_command.landing(next(iter(sorted(solved)), ""))))
+    last = (sorted(solved) or [""])[-1]  # whose table stands above
+    click.echo(ui_command.address(ui_command.landing(last)))
 
 
 @main.command()
