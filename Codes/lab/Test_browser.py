@@ -92,9 +92,15 @@ def fixture_lab(store, tmp_path_factory):
         lab.terminate()
         lab.wait(browser.PATIENCE)
     assert len(below) >= 2, "no kernel and no UI were started"
-    _, alive = psutil.wait_procs(below, browser.PATIENCE)
-    alive = [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]  # nobody collects it
-    assert not alive, "the UI outlives JupyterLab"
+    wait_for(lambda: all(map(has_ended, below)))  # the UI does not outlive JupyterLab
+
+
+def has_ended(process):
+    """Whether it has, collected or not."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture(name="page", scope="module")
