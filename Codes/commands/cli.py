@@ -135,12 +135,16 @@ NOTEBOOK_OPTIONS = [
 
 def notebook_options(command: Command) -> Command:
     """`command` with the options of whatever executes notebooks."""
-    return functools.reduce(lambda made, option: option(made), reversed(NOTEBOOK_OPTIONS), command)
+    return _with(command, NOTEBOOK_OPTIONS)
 
 
 def parameter_options(command: Command) -> Command:
     """`command` with the options that give parameters of a notebook."""
-    return functools.reduce(lambda made, option: option(made), reversed(PARAMETER_OPTIONS), command)
+    return _with(command, PARAMETER_OPTIONS)
+
+
+def _with(command: Command, options: Sequence[Callable[[Any], Any]]) -> Command:
+    return functools.reduce(lambda made, option: option(made), reversed(options), command)
 
 
 @main.command(cls=NotebookCommand)

@@ -29,7 +29,6 @@ NAME = "{problem}: scored runs, the best first"
 MOST = 12  # parameters
 LATEST = ["attributes.start_time DESC"]
 REASONS = 3  # sentences of the verdict that the experiment's page tells
-GATE = "mlflow.workbook.gate"  # the tag of the gate's runs
 EXPERIMENTS = "#/experiments?workflowType=machine_learning"  # where the UI lists them
 
 
@@ -73,7 +72,7 @@ def _told(client: MlflowClient, experiment: str, choice: "Choice") -> str:
             f"(run {run.info.run_id})", f"({ui_links.link(run, f'run {run.info.run_id[:8]}')})"
         )
     links = []
-    for where in (f"tags.`{identity.NOTEBOOK}` = '03_compare'", f"tags.`{GATE}` LIKE '%'"):
+    for where in (f"tags.`{identity.NOTEBOOK}` = '03_compare'", f"tags.`{identity.GATE}` LIKE '%'"):
         for each in client.search_runs([experiment], where, max_results=1, order_by=LATEST):
             links.append(ui_links.link(each, str(each.info.run_name)))
     if client.search_registered_models(f"name = '{choice.problem}'"):

@@ -65,7 +65,6 @@ IMPORT = re.compile(
 PURE = set(
     "Path join str int float bool len list dict tuple set range min max sum round abs sorted get getenv".split()
 )
-GATE = "mlflow.workbook.gate"  # of the runs that the gate makes, see promotion
 OWN_KERNELS = ("python3", notebook_file.PYTHON, SPEC)  # this Python's own, whose packages are known
 LONGEST = 7000  # characters of the parts of files, in a tag that holds 8000
 MANY = 10_000  # files in a folder
@@ -493,7 +492,11 @@ def stored_runs(stem: str) -> str:
 
 def _counts(run: Run, stem: str) -> bool:
     tags_ = run.data.tags
-    return tags_.get(identity.NOTEBOOK) != stem and GATE not in tags_ and STORE not in parts_of(run)
+    return (
+        tags_.get(identity.NOTEBOOK) != stem
+        and identity.GATE not in tags_
+        and STORE not in parts_of(run)
+    )
 
 
 def stored_versions() -> str:

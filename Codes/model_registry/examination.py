@@ -18,7 +18,7 @@ from Codes.saved_models import trust
 from Codes.stores.store import tag_filter
 
 # of a gate's run: the version; of a version: the run of its last gate
-GATE = "mlflow.workbook.gate"
+GATE = identity.GATE
 PASSED = "mlflow.workbook.gate.passed"
 TEST = "mlflow.workbook.gate.test"  # of a gate's run: the digest of the test rows that it looked at
 

@@ -13,6 +13,7 @@ from Codes.notebook_files import notebook_diff
 from Codes.stores.store import redacted
 
 NOTEBOOK = "mlflow.workbook.notebook"
+GATE = "mlflow.workbook.gate"  # the version that a run of the gate has judged
 DIRTY = "mlflow.workbook.git.dirty"
 DIFF = "git/uncommitted.diff"
 DIFF_LIMIT = 5_000_000  # bytes
