@@ -13,7 +13,7 @@ import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
-from Codes.commands import cli
+from Codes.commands import cli, notebook_options
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 from Codes.networks import torch_net
@@ -125,8 +125,8 @@ def test_a_parameter_file_in_another_encoding_is_refused_with_the_byte(place):
 
 @pytest.mark.parametrize("pair", [["text=a=b"], ["text", "a=b"]])
 def test_a_pair_may_be_typed_as_papermill_and_as_mlflow_have_it(pair):
-    @click.command(cls=cli.NotebookCommand)
-    @cli.NOTEBOOK_OPTIONS[0]
+    @click.command(cls=notebook_options.NotebookCommand)
+    @notebook_options.NOTEBOOK_OPTIONS[0]
     def typed(pairs):
         return pairs
 
@@ -161,12 +161,12 @@ def test_a_parameter_that_no_notebook_of_the_lifecycle_has_is_refused(place):
     ],
 )
 def test_makes_line_is_split_as_a_shell_would_and_json_may_stand_bare(line, pairs):
-    assert cli.split_line(line) == pairs
+    assert notebook_options.split_line(line) == pairs
 
 
 def test_the_later_source_wins(place):
     (place / "p.yaml").write_text("text: file\nseed: 1\nmodel: forest", "utf-8")
-    given = cli.gather([("text", "pair")], "text=line seed=3", "seed: 2", "p.yaml")
+    given = notebook_options.gather([("text", "pair")], "text=line seed=3", "seed: 2", "p.yaml")
     assert (given["text"].text, given["seed"].text, given["model"]) == ("pair", "3", "forest")
 
 
@@ -174,10 +174,10 @@ def test_one_value_is_read_alike_wherever_it_is_typed(place):
     text = "{a: 1e-3, b: None}"
     (place / "p.yaml").write_text(f"settings: {text}", "utf-8")
     ways = {
-        "pair": cli.gather([("settings", text)], "", "", ""),
-        "line": cli.gather([], f"settings={text}", "", ""),
-        "yaml": cli.gather([], "", f"settings: {text}", ""),
-        "file": cli.gather([], "", "", "p.yaml"),
+        "pair": notebook_options.gather([("settings", text)], "", "", ""),
+        "line": notebook_options.gather([], f"settings={text}", "", ""),
+        "yaml": notebook_options.gather([], "", f"settings: {text}", ""),
+        "file": notebook_options.gather([], "", "", "p.yaml"),
     }
     read = {way: runner.plan("nb.ipynb", given)[0][1] for way, given in ways.items()}
     assert read == {way: {"settings": {"a": 0.001, "b": None}} for way in ways}
@@ -363,7 +363,7 @@ def test_ctrl_c_in_a_command_is_one_line_and_130(monkeypatch):
 
 IMPORTED = """
 import sys
-from Codes.commands import cli
+from Codes.commands import cli, notebook_options
 try:
     cli.main(sys.argv[1:])
 except SystemExit:

@@ -45,7 +45,7 @@ PRELOAD = [
         "Codes.commands.cli",
         "nbconvert",
         "black",
-        "Codes.commands.sweep_commands",
+        "Codes.commands.sweep_run",
         "optuna",
     ),
     *("optuna.visualization.matplotlib", "matplotlib.backends.backend_agg"),

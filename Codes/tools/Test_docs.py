@@ -9,7 +9,7 @@ import nbformat
 import pytest
 import yaml
 
-from Codes.commands import cli
+from Codes.commands import cli, notebook_options
 from Codes.ground.paths import NOTEBOOKS, ROOT
 from Codes.running import runner
 from Codes.tools import reference, stages
@@ -65,7 +65,9 @@ def of_make(words, _whole):
             return f"no target takes {name}"
     notebook = [word[3:] for word in words if word.startswith("NB=")]
     typed = " ".join(word[2:] for word in words if word.startswith("P="))
-    return of_parameters(notebook, [name for name, _ in cli.split_line(typed)] if typed else [])
+    return of_parameters(
+        notebook, [name for name, _ in notebook_options.split_line(typed)] if typed else []
+    )
 
 
 def of_workbook(words, whole):
