@@ -18,6 +18,7 @@ from Codes.commands.notebook_options import (
     parameter_options,
 )
 from Codes.forks import channel, command_client
+from Codes.ground import labels
 from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import NOTEBOOKS
 
@@ -98,7 +99,7 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     asks = (flags["if_changed"] or flags["why"]) and not force
     made: list[dict[str, str]] = []
     for number, (path, values) in enumerate(steps, 1):
-        click.echo(f"[{number}/{len(steps)}] {path.stem} {shown(values)}".rstrip(), err=True)
+        click.echo(f"[{number}/{len(steps)}] {path.stem} {labels.typed(values)}".rstrip(), err=True)
         if asks and is_known(path, values, flags["why"], kernel):
             continue
         place = runner.output_path(path, output, force)
@@ -157,7 +158,7 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
     click.echo(f"since the run {made.run_id} ({made.run.info.run_name}):", err=True)
     for change in repeating.since(made, values, kernel):
         click.echo(f"  {change}", err=True)
-    click.echo(f"{path.stem} {repeating.told(values)}".rstrip(), err=True)
+    click.echo(f"{path.stem} {labels.typed(values)}".rstrip(), err=True)
     if flags["dry_run"]:
         return
     model_check.check_models(path, [values])
@@ -229,11 +230,6 @@ def is_known(path: Path, values: Mapping[str, Any], why: bool, kernel: str | Non
     elif why:
         click.echo(f"  {reason}", err=True)
     return found is not None
-
-
-def shown(values: Mapping[str, Any]) -> str:
-    """`values` as they would be typed."""
-    return " ".join(f"{name}={value}" for name, value in values.items())
 
 
 def problem_of(path: Path, values: Mapping[str, Any]) -> str | None:

@@ -53,6 +53,7 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
     assert [run.data.params["model"] for run in found] == ["linear", "dummy"]
     assert state["selectedColumns"] == [
         *("metrics.`validation_roc_auc`", "metrics.`error_roc_auc`", "metrics.`gain_roc_auc`"),
+        "metrics.`train_roc_auc`",
         *("params.`model`", "params.`rows`"),
     ]
     note, where = tags[liveness.NOTE], saved_view.address(experiment, "flights")

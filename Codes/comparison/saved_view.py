@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the engine, which has none of it, begins a view, too
 
 NAME = "{problem}: scored runs, the best first"
 MOST = 12  # parameters
+ALWAYS = "model", "rows", "seed"  # of them, where the runs have them
 LATEST = ["attributes.start_time DESC"]
 REASONS = 3  # sentences of the verdict that the experiment's page tells
 EXPERIMENTS = "#/experiments?workflowType=machine_learning"  # where the UI lists them
@@ -41,7 +42,7 @@ def begin(client: MlflowClient, run: Run) -> None:
         if problem and kept["digest"] not in experiment.tags.get(
             mlflow_seam.VIEW + _key(problem), ""
         ):
-            shown = [name for name in ("model", "rows", "seed") if name in run.data.params]
+            shown = [name for name in ALWAYS if name in run.data.params]
             state = _state(kept["metric"], kept["more"], kept["digest"], shown)
             _write(client, experiment, problem, state)
 
@@ -149,7 +150,7 @@ def _known(text: str | None) -> dict[str, Any]:
 
 def metrics(deciding: str) -> list[str]:
     """The metrics of a run that the columns of the table are made of, the score first."""
-    return [f"{part}_{deciding}" for part in ("validation", "error", "gain")]
+    return [f"{part}_{deciding}" for part in ("validation", "error", "gain", "train")]
 
 
 def _state(metric: str, more: bool, digest: str, parameters: Sequence[str]) -> dict[str, Any]:
@@ -161,9 +162,8 @@ def _state(metric: str, more: bool, digest: str, parameters: Sequence[str]) -> d
 
 
 def _varied(shown: "pd.DataFrame") -> list[str]:
-    """The parameters that differ between the runs that are `shown`, the model first; always the rows."""
+    """The parameters to show of the runs that are `shown`: those of ALWAYS first, then what differs between them."""
     names = [n for n in map(str, shown) if n.startswith("params.") and shown[n].notna().any()]
-    varied = {n for n in names if shown[n].nunique(dropna=False) > 1} | {"params.rows"} & set(names)
-    return [
-        n.removeprefix("params.") for n in sorted(varied, key=lambda n: (n != "params.model", n))
-    ]
+    always = [n for n in map("params.{}".format, ALWAYS) if n in names]
+    varied = {n for n in names if shown[n].nunique(dropna=False) > 1} - set(always)
+    return [n.removeprefix("params.") for n in [*always, *sorted(varied)]]

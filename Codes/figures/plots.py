@@ -267,9 +267,9 @@ def leaderboard(table: pd.DataFrame, metric: str) -> Figure:
     panels.name_ticks(left.yaxis, top.index, top.name, 40, fontsize=7.5)
     left.set_ylim(-0.6, len(top) - 0.4)
     if len(top) < len(table):
-        figure.supxlabel(
-            f"{len(top)} of {len(table)}: the best, the one to take, the last", fontsize=9
-        )
+        # not below both: the legend is there
+        shown = f"{len(top)} of {len(table)}: the best, the one to take, the last"
+        left.set_xlabel(f"{left.get_xlabel()}\n{shown}")
     figure.legend(loc="outside lower center", ncols=5)
     return panels.headline(figure, headlines.leaderboard(table))
 

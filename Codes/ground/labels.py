@@ -1,6 +1,10 @@
 """How names, numbers and errors are written where there is little room: in pictures, tables, runs' names, one line."""
 
+import json
 import math
+import shlex
+from collections.abc import Mapping
+from typing import Any
 
 
 def number(value: object, digits: int = 3) -> str:
@@ -28,6 +32,12 @@ def told(error: BaseException, most: int = 300) -> str:
 def drawn(text: object, most: int = 40) -> str:
     """`short` for matplotlib, which would take what stands between two dollar signs for a formula."""
     return short(text, most).replace("$", r"\$")
+
+
+def typed(values: Mapping[str, Any]) -> str:
+    """The `values` of parameters as they would be typed in a shell: by `--params`, or one by one after `-p`."""
+    texts = {n: v if isinstance(v, str) else json.dumps(v, default=str) for n, v in values.items()}
+    return " ".join(shlex.quote(f"{name}={text}") for name, text in texts.items())
 
 
 def first(count: int, of: int) -> str:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing(
 COMMAND = [sys.executable, "-m", "Codes.commands.cli"]
 TABLE = ["-p", "problem", "breast_cancer"]
 TRAINED = "tags.`mlflow.workbook.notebook` = '02_train'"
+KEPT = "tags.`mlflow.workbook.manifest` LIKE '%'"  # not of a run by hand
 PREFIX = "/hub/user/"  # as a hub gives each server one
 
 
@@ -139,8 +140,8 @@ def test_lab_opens_on_the_start_and_a_notebook_run_by_its_menu_leads_to_its_run(
     page.says("Python 3 .* Idle", "#jp-main-statusbar")
     assert "00_start_here" in page.chrome.title or "00_start_here" in page.chrome.current_url
     page.picture("lab_opens")
-    page.open(f"{lab}lab/tree/notebooks/02_train.ipynb?reset")
-    page.find(".jp-NotebookPanel .jp-Cell")
+    page.double_click(".jp-DirListing-item", "02_train")
+    page.find(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell", "02 Train")
     page.says("Python 3 .* Idle", "#jp-main-statusbar")
     menu(page, "Run", "Run All Cells")
     page.find(".jp-RenderedImage img")
@@ -161,18 +162,25 @@ def test_lab_opens_on_the_start_and_a_notebook_run_by_its_menu_leads_to_its_run(
     page.chrome.switch_to.window(first)
 
 
-def test_the_bare_address_shows_the_scored_runs_the_best_first(ui, page, store):
-    ui()
+def test_the_launchers_tile_shows_the_scored_runs_the_best_first(lab, page, store):
+    menu(page, "File", "New Launcher")
+    first = page.chrome.current_window_handle
+    page.click(".jp-LauncherCard", "MLflow UI")
+    page.wait("the tile's tab", lambda: len(page.chrome.window_handles) == 2)
+    page.chrome.close()
+    (second,) = {*page.chrome.window_handles} - {first}
+    page.chrome.switch_to.window(second)
+    assert page.chrome.current_url.startswith(f"{lab}mlflow/")
     page.says("scored runs, the best first|validation_")
     place = saved_view.newest(store).split("?")[0]
     page.wait("the view", lambda: place in page.chrome.current_url)
     page.find('[role="row"] a, a', "02_train|trial")
+    assert not page.all('[data-component-id="mlflow.assistant.chat_panel.close"]')
     page.picture("best_first")
 
 
 def test_a_runs_page_and_figures_are_seen_in_the_ui(ui, page, store):
-    kept = "tags.`mlflow.workbook.manifest` LIKE '%'"  # not of a run by hand
-    run = newest(store, f"{TRAINED} and {kept} and attributes.status = 'FINISHED'")
+    run = newest(store, f"{TRAINED} and {KEPT} and attributes.status = 'FINISHED'")
     place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts"
     ui(f"{place}/notebook.html")
     frame = page.find("iframe.mlflow-html-iframe")
@@ -200,6 +208,19 @@ def test_two_runs_are_compared_and_a_sweep_shows_its_course(ui, page, store):
     page.says("best_validation")
     page.find(".js-plotly-plot, canvas, svg.main-svg")
     page.picture("sweep")
+
+
+def test_a_monitoring_shows_its_course(ui, page, store):
+    watched = [e for e in store.search_experiments() if e.name.endswith("-monitoring")]
+    runs = store.search_runs([e.experiment_id for e in watched]) if watched else []
+    courses = [r for r in runs if any(name.startswith("course/") for name in r.data.metrics)]
+    if not courses:
+        pytest.skip("this store has no monitoring; that of the lifecycle has")
+    info = courses[0].info
+    ui(f"#/experiments/{info.experiment_id}/runs/{info.run_id}/model-metrics")
+    page.says("course")
+    page.find(".js-plotly-plot, canvas, svg.main-svg")
+    page.picture("monitoring")
 
 
 def test_a_versions_card_and_aliases_are_seen(ui, page):

@@ -188,14 +188,6 @@ def _packages(run: Run) -> str:
     return f"changed ({', '.join(words)})" if words else "changed"
 
 
-def told(given: Mapping[str, Any]) -> str:
-    """`given` as they would be typed."""
-    pairs = (
-        f"{n}={v if isinstance(v, str) else json.dumps(v, default=str)}" for n, v in given.items()
-    )
-    return " ".join(pairs)
-
-
 def typed(declared: list[Parameter], new: Mapping[str, Any]) -> dict[str, Any]:
     """The `new` values, those that were typed read by the types of the `declared` parameters."""
     texts = {k: v.text for k, v in new.items() if isinstance(v, runner.Typed)}

@@ -16,6 +16,8 @@ START = 120  # seconds that the UI may take to answer on a busy machine
 ICON = RESOURCES / "jupyter" / "share" / "jupyter" / "mlflow_tile.svg"
 # the bare address leads to the view of the runs scored last, as `workbook ui` does; one with a place leads there
 LANDING = b"""<script>
+// MLflow's assistant has been opened once: else it takes a quarter of the first page
+localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
 if (!location.hash || location.hash === '#/') {
   location.hash = '#/experiments?workflowType=machine_learning';
   fetch('ajax-api/2.0/mlflow/experiments/search?max_results=1000').then(r => r.json()).then(found => {

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from Codes.figures import course
 from Codes.ground.errors import WorkbookError
+from Codes.ground.pace import Pace
 from Codes.judgement import paired
 from Codes.modeling import evaluation, models
 from Codes.monitoring import asked as asking, calibration, harm, windows
@@ -137,6 +138,7 @@ def replay(  # pylint: disable=too-many-arguments,too-many-locals
     )
     started = history.start - TWIN
     losses, scores, blocks = {}, {}, {}
+    pace = Pace(len(history.windows) - started)
     for number in range(started, len(history.windows)):
         known = history.known(number, span)
         if len(known) < 50:
@@ -154,7 +156,11 @@ def replay(  # pylint: disable=too-many-arguments,too-many-locals
         later = range(number, len(history.windows))
         for each, found in zip(later, _asked(history, fitted, later)):
             losses[number, each], scores[number, each], blocks[number, each] = found
-        say(f"{history.windows[number].name}: trained on {len(drawn):,} rows")
+        count = number - started + 1
+        say(
+            f"[{count}/{pace.total}] {history.windows[number].name}: trained on {len(drawn):,} rows"
+            f"{pace.left(count)}"
+        )
     return _told(history, losses, scores, blocks, price, model)
 
 

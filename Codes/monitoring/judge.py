@@ -1,6 +1,6 @@
 """The verdict on each window: the contract first, drift by the budget's rule, harm where the truth has come."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from Codes.ground import pace
 from Codes.ground.errors import WorkbookError, counted
 from Codes.ground.labels import number
 from Codes.judgement import paired
@@ -100,9 +101,16 @@ class Policy:
         return cls(rule, level, given.minimum_effect, given.budget * blocks, given.budget)
 
 
-def judge(watched: Watched, profile: Profile, loaded: Loaded, policy: Policy) -> list[Judged]:
-    """The verdict on each window of `watched`, the first one first."""
-    found = [_look(window, watched, profile, loaded, policy) for window in watched.windows]
+def judge(
+    watched: Watched,
+    profile: Profile,
+    loaded: Loaded,
+    policy: Policy,
+    say: Callable[[str], object] = lambda text: None,
+) -> list[Judged]:
+    """The verdict on each window of `watched`, the first one first; `say` is given how far it is, now and then."""
+    each_window = pace.told(watched.windows, "windows", say)
+    found = [_look(window, watched, profile, loaded, policy) for window in each_window]
     alarms = policy.rule.alarms([each.strange for each in found])
     evidence = _evidence(found, profile, policy)
     judged = [

@@ -118,7 +118,7 @@ def monitor(  # pylint: disable=too-many-locals
             f"{watched.source}: it has no row with a time: there is nothing to judge."
         )
     chosen = list(windows.chosen(watched.windows, period)) if period else watched.windows
-    judged = judge.judge(watched, profile, loaded, policy)
+    judged = judge.judge(watched, profile, loaded, policy, say)
     keeper = Keeper(version, profile, policy, watched)
     kept = keeper.keep(judged)
     if period:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from Codes.ground.errors import WorkbookError, first_line
+from Codes.ground.pace import SILENCE, Pace
 from Codes.model_registry.registry import Version
 from Codes.problems import problem
 from Codes.problems.problem import Problem
@@ -26,7 +27,6 @@ from Codes.scoring.table_parts import CsvTable, open_table, ParquetTable, Part
 from Codes.scoring.typed_rows import Rules
 
 BATCH = 50_000
-SILENCE = 30.0  # seconds after which a line tells that it still works, where there is no bar
 
 
 @dataclass(frozen=True)
@@ -266,6 +266,7 @@ class _Progress:
     ) -> None:
         self._say, self._wanted, self._total = say, wanted, max(1, table.total)
         self._last, self._bar = time.monotonic(), None
+        self._pace: Pace | None = None
         if wanted and sys.stderr.isatty():
             self._bar = tqdm(total=table.total, unit=table.unit, unit_scale=True, leave=False)
 
@@ -278,10 +279,12 @@ class _Progress:
 
     def show(self, read: int, rows: int) -> None:
         """So much of the table is `read`, in its unit, which are so many `rows`."""
+        self._pace = self._pace or Pace(self._total, read)
         if self._bar is not None:
             self._bar.update(read - self._bar.n)
         elif self._wanted and time.monotonic() - self._last > SILENCE:
-            self.say(f"{rows:,} rows, {read / self._total:.0%} of the table")
+            left = self._pace.left(read)
+            self.say(f"{rows:,} rows, {read / self._total:.0%} of the table{left}")
 
     def end(self) -> None:
         """Take the bar away."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from Codes.ground.pace import SILENCE, Pace
+
 if TYPE_CHECKING:
     from Codes.sweeps.plan import Trial
-
-SILENCE = 30.0  # seconds after which a line tells that it still works
 
 
 class Progress:
@@ -20,8 +20,8 @@ class Progress:
         self.live = live
         self.line: tqdm | None = None
         self.facts: dict[str, Any] = {}
-        self.first: int | None = None
-        self.started = self.said = time.monotonic()
+        self.pace: Pace | None = None
+        self.said = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line of its own."""
@@ -43,8 +43,7 @@ class Progress:
 
     def show(self, done: int, total: int, running: int, failed: int, best: str | None) -> None:
         """Show the counts as they are now."""
-        if self.first is None:
-            self.first = done
+        self.pace = self.pace or Pace(total, done)
         now = {"done": done, "total": total, "running": running, "failed": failed, "best": best}
         if not self.live:
             if time.monotonic() - self.said > SILENCE:
@@ -66,12 +65,7 @@ class Progress:
 
     def _left(self) -> str:
         """The time left, as far as it can be told from the pace so far."""
-        done, total = self.facts.get("done", 0), self.facts.get("total", 0)
-        since = done - (self.first or 0)
-        if since < 1 or total <= done:
-            return ""
-        seconds = (time.monotonic() - self.started) / since * (total - done)
-        return f", {tqdm.format_interval(seconds)} left"
+        return self.pace.left(self.facts["done"]) if self.pace else ""
 
     def close(self) -> None:
         """Take the bar away."""

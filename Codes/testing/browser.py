@@ -92,6 +92,17 @@ class Page:
 
         return self.wait(text, said)
 
+    def double_click(self, css: str, text: str = "") -> None:
+        """Double-click the first such element."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        element = self.find(css, text)
+        ActionChains(self.chrome).double_click(element).perform()
+
+    def close_assistant(self) -> None:
+        """Close the panel that MLflow opens beside the first page of a new browser."""
+        self.click('[data-component-id="mlflow.assistant.chat_panel.close"]')
+
     def picture(self, name: str) -> Path:
         """Keep what is seen."""
         PICTURES.mkdir(parents=True, exist_ok=True)

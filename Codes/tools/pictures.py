@@ -4,8 +4,6 @@ A sweep's or the runs' leaderboard and the gate's report, light and dark; MLflow
 """
 
 import io
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,21 +14,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from Codes.comparison import leaderboard, standings
+from Codes.comparison import leaderboard, standings, verdict
+from Codes.comparison.contestants import Choice
 from Codes.figures import plots
 from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import ROOT
+from Codes.judgement import validation
 from Codes.model_registry import promotion, registry
+from Codes.problems import problem as problems
+from Codes.runs import tracking
 from Codes.stores import store
+from Codes.testing import browser
 
 FOLDER = ROOT / "docs" / "pictures"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SIZE, BESIDE = (
-    1800,
-    700,
-), 400  # pixels of the browser's window; of MLflow's assistant at its right, cut off
+SIZE = 1500, 640  # pixels of the browser's window
 PORT = 5093
-LOADING = 20_000  # milliseconds of the page's own clock
 COLOURS = 128  # of a picture: a third of the bytes
 
 
@@ -53,18 +51,33 @@ def made(problem: str) -> Iterator[Path]:
     if not choice.contestants:
         raise WorkbookError(f"there is no scored run on {problem}; make some: make run")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    yield from both(drawn(plots.leaderboard(leaderboard.frame(choice), choice.metric)), "runs")
+    yield from both(board(choice), "runs")
+    trials = of_sweep(problem)
+    if not trials.contestants:
+        raise WorkbookError(f"there is no sweep on {problem}; make one: make sweep")
+    yield from both(board(trials), "sweep")
     gates = [v.tags.get(promotion.GATE, "") for v in registry.versions(choice.problem)]
     reports = (promotion.artifact(gate, "gate.png") for gate in gates if gate)
     report = next(filter(None, reports), None)
     if report is None:
         raise WorkbookError(f"no version of {choice.problem} was at the gate: make run")
     yield from both(Image.open(io.BytesIO(report)), "gate")
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        print(f"the UI is left out: there is no browser ({', '.join(BROWSERS)})")
+    if reason := browser.missing():
+        print(f"the UI is left out: {reason}")
         return
-    yield kept(of_ui(browser, choice.problem), "ui_runs")
+    yield kept(of_ui(choice.problem), "ui_runs")
+
+
+def of_sweep(problem: str) -> Choice:
+    """The Choice among the trials of the newest sweep on `problem`; without contestants where there is none."""
+    question, runs = problems.load(problem), tracking.runs(problem)
+    trials = runs[runs.run_id.isin(leaderboard.trials(question, runs).run_id)]
+    return verdict.choose(question, trials, validation.digest(question), problem)
+
+
+def board(choice: Choice) -> Image.Image:
+    """The leaderboard of `choice`."""
+    return drawn(plots.leaderboard(leaderboard.frame(choice), choice.metric))
 
 
 def drawn(figure: Figure) -> Image.Image:
@@ -98,7 +111,7 @@ def kept(picture: Image.Image, name: str) -> Path:
     return path
 
 
-def of_ui(browser: str, problem: str) -> Image.Image:
+def of_ui(problem: str) -> Image.Image:
     """The runs on `problem` as MLflow's UI shows them where `workbook ui` lands."""
     command = [sys.executable, "-m", "Codes.commands.cli", "ui", problem, "--no-open"]
     with subprocess.Popen(
@@ -109,25 +122,19 @@ def of_ui(browser: str, problem: str) -> Image.Image:
             address = server.stdout.readline().partition("MLflow UI: ")[2].strip()
             if not address:
                 raise WorkbookError("MLflow's UI did not start")
-            return photographed(browser, address)
+            return photographed(address)
         finally:
-            server.send_signal(signal.SIGINT)
+            server.terminate()
 
 
-def photographed(browser: str, address: str) -> Image.Image:
-    """What the `browser` shows at `address`."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "page.png"
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--user-data-dir={folder}"]
-        options += [f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={LOADING}"]
-        subprocess.run(
-            [browser, *options, f"--screenshot={path}", address],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
-        picture = Image.open(io.BytesIO(path.read_bytes()))
-        return picture.crop((0, 0, SIZE[0] - BESIDE, SIZE[1]))
+def photographed(address: str) -> Image.Image:
+    """What a browser shows at `address`, once a person has closed what MLflow opens beside its first page."""
+    with tempfile.TemporaryDirectory() as folder, browser.opened(Path(folder)) as page:
+        page.chrome.set_window_size(*SIZE)
+        page.open(address)
+        page.find('[role="row"] a')
+        page.close_assistant()
+        return Image.open(io.BytesIO(page.chrome.get_screenshot_as_png()))
 
 
 if __name__ == "__main__":
