@@ -284,7 +284,7 @@ def expenses(table: pd.DataFrame) -> Figure:
     if not table[["fit_seconds", "row_ms"]].notna().any(axis=None):
         return panels.nothing("no runs that logged what they cost")
     top = panels.foremost(table, MOST + 4)[::-1].reset_index(drop=True)
-    size = (10, 1.5 + 0.26 * len(top))
+    size = (10, 1.7 + 0.26 * len(top))
     figure, (left, *others) = plt.subplots(1, 3, figsize=size, sharey=True)
     panels.amounts_of(left, top, {"fit_seconds": ("o", "training")}, "seconds")
     panels.amounts_of(others[0], top, {"kilobytes": ("o", "model")}, "kB")

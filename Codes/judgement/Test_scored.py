@@ -69,6 +69,7 @@ def test_rows_of_a_block_that_are_alike_count_once():
     assert together == pytest.approx(1 / np.sqrt(200), rel=0.25) and together > 3 * apart
 
 
+@pytest.mark.soak
 def test_folds_share_rows_for_which_the_variance_is_corrected():
     """Two equal learners: a t test of the plain mean of folds would refuse equality far too often."""
     chance, wrong, plain = np.random.default_rng(0), 0, 0

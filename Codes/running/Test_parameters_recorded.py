@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from Codes.commands.cli import main
 from Codes.notebook_files import parameters
+from Codes.testing.cases import sampled
 from Codes.testing.testbed import PAPERMILL, check_nothing_left, check_refused
 
 CELL = """debug: bool = True
@@ -77,7 +78,7 @@ BASH = {
 }
 
 
-@pytest.mark.parametrize("command", ["workbook", PAPERMILL])
+@pytest.mark.parametrize("command", sampled(["workbook", PAPERMILL], "workbook"))
 def test_a_notebook_in_another_language_is_a_whole_run(store, bash, command):
     given = {"command": command, "environment": bash, "options": ["-p", "x", "7"]}
     done = store.start(f"bash_{command}", 'echo "x is $x"', **given, **BASH).finish()

@@ -64,6 +64,7 @@ def test_a_server_killed_in_mid_run_and_restarted_loses_nothing_and_doubles_noth
     assert {"notebook.ipynb", "notebook.html"} <= execution.artifacts()
 
 
+@pytest.mark.soak
 def test_a_server_that_goes_and_stays_away_fails_clearly_and_its_run_is_closed_later(
     server, tmp_path
 ):

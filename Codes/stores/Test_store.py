@@ -17,6 +17,7 @@ from Codes.ground.paths import ROOT
 from Codes.model_registry import registry
 from Codes.runs import tracking
 from Codes.stores import store
+from Codes.testing.cases import sampled
 
 # what a file system takes as a name, quotes, brackets and line ends among it
 NAMES = st.text(
@@ -130,7 +131,7 @@ def test_a_store_that_was_deleted_leaves_nothing_in_the_one_made_in_its_place(
     connection.close()
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("is_kept", sampled([True, False], True))
 def test_each_new_store_has_its_own_place_and_time(is_kept, tmp_path, monkeypatch):
     monkeypatch.setattr(
         store, "ROOT", tmp_path / "checkout" if is_kept else tmp_path / "is no folder"

@@ -169,6 +169,7 @@ def test_optunas_samplers_are_chosen_by_name(store, sampler):
     assert len(table_of(done)) == 2 and parent_of(done).data.params["sampler"] == sampler
 
 
+@pytest.mark.soak
 def test_a_search_that_is_extended_goes_on_from_what_it_knows(own_store):
     options = [*GOAL, "-v", "x=-9..9", "-v", "seed=0..9", "--sampler", "tpe"]
     check_ended(own_store.sweep("longer", SCORE, options=[*options, "--trials", "3"]))
@@ -373,6 +374,7 @@ def as_table(runs):
     )
 
 
+@pytest.mark.soak
 def test_without_dask_a_cluster_is_refused_with_what_to_install(own_store):
     block = own_store.folder / "distributed.py"
     block.write_text("raise ImportError('not here', name='distributed')", "utf-8")

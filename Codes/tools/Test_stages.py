@@ -82,6 +82,7 @@ def test_a_stage_beside_the_others_starts_first_has_a_store_of_its_own_and_keeps
     assert all(each.code == 0 for each in outcomes)
 
 
+@pytest.mark.soak
 def test_the_slowest_tests_are_shown_and_only_soak_runs_those_that_are_marked_so(
     monkeypatch, capsys, tmp_path: Path
 ):

@@ -254,6 +254,7 @@ def test_a_tracking_server_that_is_restarted_loses_and_doubles_nothing(sweep, se
     desk.check(list(range(1, 5)))
 
 
+@pytest.mark.soak
 def test_a_worker_with_other_code_is_refused_by_what_differs(sweep, dask):
     changed = dask.folder / "north" / "Codes" / "ground" / "paths.py"
     before = changed.read_text("utf-8")

@@ -7,6 +7,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import jupyter_kernel_test
+import pytest
 from jupyter_client.manager import start_new_kernel
 
 from Codes.forks.fork import Fork
@@ -93,6 +94,7 @@ def passed(folder):
     return [{name for name, how in ended.items() if how == "passed"} for ended in (cold, warm)]
 
 
+@pytest.mark.soak
 def test_the_warm_kernel_passes_where_the_ordinary_one_does(tmp_path):
     cold, warm = passed(tmp_path / "once")
     if not cold <= warm:  # the suite gives a reply some seconds, which may be few on a busy machine

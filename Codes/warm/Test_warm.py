@@ -567,6 +567,7 @@ HARMLESS = re.compile(
 )
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("forks", ["kernels", "commands"])
 def test_what_libraries_read_as_they_load_is_in_a_templates_name_and_they_start_no_thread(forks):
     environment = provisioner.template_environment(_environment())
