@@ -92,6 +92,9 @@ def test_a_container_is_tried_takes_its_place_is_asked_and_removed(engine, made,
     (engine / "request.json").write_text(client.body(rows), "utf-8")
     answer = call("ask", "cells", "--target", "docker", "--file", engine / "request.json")
     assert json.loads(answer)["predictions"] == registry.load(made.version).predict(rows).tolist()
+    (engine / "request.json").write_text("{}", "utf-8")
+    wrong = "ask", "cells", "--target", "docker", "--file", engine / "request.json"
+    assert "refuses it: 400: " in call(*wrong, code=1)
     listed = " ".join(call("deployments").split())
     assert f"cells docker here {NAME} version 1" in listed
     monkeypatch.setenv("BROKEN", "1")

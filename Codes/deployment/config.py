@@ -117,7 +117,7 @@ def _mistakes(error: pydantic.ValidationError) -> Iterator[str]:
             yield f"{key}: is needed"
         else:
             told = re.sub(r"^Value error, ", "", each["msg"])
-            given = "" if each["type"] == "value_error" else f", not {str(each['input'])[:80]!r}"
+            given = "" if each["type"] == "value_error" else f", not {repr(each['input'])[:80]}"
             yield f"{key}: {told}{given}".removeprefix(": ")
 
 

@@ -89,11 +89,22 @@ class Container:
 
 
 def ask(address: str, body: bytes) -> bytes:
-    """The answer of the container at the `address` to a request."""
+    """The answer of the container at the `address` to a request; a WorkbookError where that is refused."""
     try:
-        return requests.post(f"{address}/invocations", body, headers=JSON, timeout=60).content
+        answer = requests.post(f"{address}/invocations", body, headers=JSON, timeout=60)
     except requests.RequestException as error:
         raise WorkbookError(f"nothing answers at {address} ({type(error).__name__}).") from error
+    if not answer.ok:
+        raise WorkbookError(f"{address} refuses it: {answer.status_code}: {_message(answer)[:300]}")
+    return answer.content
+
+
+def _message(answer: requests.Response) -> str:
+    """The sentence of a refusal; its whole text where a proxy in between wrote it."""
+    try:
+        return answer.json()["message"]
+    except (ValueError, TypeError, KeyError):
+        return answer.text.strip()
 
 
 def _answers(address: str) -> bool:

@@ -5,10 +5,14 @@ import importlib.util
 import subprocess
 import sys
 
+import mlflow
+import numpy as np
 import pytest
 
+from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import ROOT
 from Codes.networks import tensorflow_net
+from Codes.saved_models import trust
 from Codes.testing.network_contract import Contract
 
 if importlib.util.find_spec("tensorflow") is None:
@@ -46,3 +50,17 @@ def test_importing_it_imports_no_tensorflow():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_kerass_own_file_with_a_lambda_layer_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    import keras
+
+    layers = [keras.Input((2,)), keras.layers.Lambda(lambda x: x * 2), keras.layers.Dense(1)]
+    signature = mlflow.models.infer_signature(np.zeros((3, 2)), np.zeros((3, 1)))
+    where = tmp_path / "model"
+    mlflow.tensorflow.save_model(
+        keras.Sequential(layers), str(where), signature=signature, pip_requirements=[]
+    )
+    monkeypatch.setattr(keras.saving, "load_model", pytest.fail)
+    with pytest.raises(WorkbookError, match="only models of the flavor mlflow.sklearn are loaded"):
+        trust.load(where)
