@@ -64,10 +64,13 @@ def register(
     if run and best:
         raise WorkbookError("give RUN or --best SWEEP, not both.")
     from Codes.model_registry import promotion
+    from Codes.monitoring import kept_reference
 
     given = promotion.source(run or best or recommended(problem))[0].info.run_id
     version = promotion.register(given, name, trust)
     click.echo(terminal.wrapped(promotion.news(version, given), indent="  "))
+    if why := kept_reference.keep(version):
+        click.echo(f"Note: {why}", err=True)
     click.echo(promotion.next_step(version))
 
 

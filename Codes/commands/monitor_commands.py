@@ -52,11 +52,7 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         if period or table or captured or as_json:
             raise WorkbookError("--calibrate goes alone: it looks at the reference only")
         measured, run_id = monitoring.calibrate(model)
-        found = measured.table().set_index("shift").to_dict("index")
-        rows = [
-            (s, ", ".join(f"{m} {v:.2f}" for m, v in each.items())) for s, each in found.items()
-        ]
-        click.echo(terminal.table(rows, ["shift", "share of single windows found strange"]))
+        click.echo(f"{measured.text()}\n")
         click.echo(terminal.wrapped(f"{measured.sentence()} (run {run_id})", indent="  "))
         return
     done = monitoring.monitor(

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from Codes.figures import panels
 from Codes.figures.panels import styled
-from Codes.ground.labels import drawn, first
+from Codes.ground.errors import counted
+from Codes.ground.labels import drawn, first, number
 
 MOST = 4  # columns of one figure
 COLORS = {
@@ -51,7 +52,17 @@ def course(table: pd.DataFrame, level: float, bound: float, metric: str, loss: s
     _windows_below(below, table.name)
     handles = _statuses(table)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
+    strange, above = int((table.p <= level).sum()), int((table.loss > bound).sum())
+    known = int(table.loss.notna().sum())
+    said = f"{strange} of {counted(len(table), 'window')} {_are(strange)} strange by itself"
+    return panels.headline(
+        figure,
+        f"{said}; the loss is above what is tolerated in {above} of {known} whose truth is known.",
+    )
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 @styled
@@ -66,7 +77,8 @@ def calibration(both: pd.DataFrame) -> Figure:
     axes.plot(ends, ends, color=panels.GREY, linestyle="--", linewidth=1)
     axes.plot(means.said, means.came, "o-", color=panels.HIT)
     axes.set(xlabel="said", ylabel="came", title="Does what is said come? (dashed: it does)")
-    return figure
+    said, came = both.said.mean(), both.came.mean()
+    return panels.headline(figure, f"In the mean {number(said)} is said, and {number(came)} comes.")
 
 
 @styled
@@ -92,13 +104,18 @@ def evidence(table: pd.DataFrame, threshold: float) -> Figure:
     _windows_below(axes, table.name)
     handles = [*_statuses(table), *axes.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
+    most, highest = table.name.iloc[int(values.argmax())], number(float(values.max()))
+    return panels.headline(
+        figure,
+        f"The evidence is highest in the window {most}: {highest}, and {number(threshold)} are harm.",
+    )
 
 
 def _windows_below(axes: Axes, names: pd.Series) -> None:
     """Name about twelve of the windows below `axes`."""
     places = range(0, len(names), max(1, len(names) // 12))
     axes.set_xticks(places, [drawn(names.iloc[i], 12) for i in places], rotation=45, ha="right")
+    axes.set_xlabel("window")
 
 
 def _statuses(table: pd.DataFrame) -> list[Line2D]:
@@ -130,7 +147,25 @@ def moved(
     colors = [(label, frame.iloc[:, 0], color) for label, frame, color in parts]
     figure.legend(handles=panels.handles(colors), loc="outside upper right", ncols=2)
     figure.supylabel(f"share of the rows{first(len(shown), len(set(columns)))}", fontsize=9)
-    return figure
+    both = reference[shown[0]], window[shown[0]]
+    usual, here = (_middle(values, shown[0] in words) for values in both)
+    return panels.headline(
+        figure, f"{drawn(shown[0], 28)}: {here} in this window, in the reference {usual}."
+    )
+
+
+def _middle(values: pd.Series, is_word: bool) -> str:
+    """What the values of a column are like: their median, or the commonest with its share."""
+    known = values.dropna()
+    if known.empty:
+        return "only gaps"
+    if is_word:
+        shares = known.astype(object).value_counts(normalize=True)
+        return f"{drawn(shares.index[0], 20)} in {shares.iloc[0]:.0%} of the rows"
+    middle = known.median()
+    return (
+        f"a median of {number(float(middle)) if pd.api.types.is_numeric_dtype(known) else middle}"
+    )
 
 
 def _panel(axes: Axes, column: str, parts: list[panels.Part], words: Collection[str]) -> None:
@@ -187,7 +222,23 @@ def loop(  # pylint: disable=too-many-locals
     below.set(ylabel="mean", title="What the models say, and what came")
     _windows_below(below, tables[0].name)
     figure.legend(loc="outside lower center", ncols=3)
-    return figure
+    return panels.headline(figure, _compared(tables, metric))
+
+
+def _compared(tables: Sequence[pd.DataFrame], metric: str) -> str:
+    """How the old and the new model did in the windows that both have judged, in a sentence."""
+    if len(tables) < 2:
+        return "No window alarms, so that nothing is trained again."
+    old, new = (table.set_index("name")[["score", "loss"]].dropna() for table in tables[:2])
+    both = old.index.intersection(new.index)
+    if both.empty:
+        return "No window follows the training."
+    means = [f"{number(float(each.loc[both, 'score'].mean()))}" for each in (old, new)]
+    losses = [f"{number(float(each.loc[both, 'loss'].mean()))}" for each in (old, new)]
+    return (
+        f"In the mean of {counted(len(both), 'window')} that both have judged, the {metric} is {means[1]} trained "
+        f"again, {means[0]} without, the loss {losses[1]} instead of {losses[0]}."
+    )
 
 
 @styled
@@ -223,7 +274,9 @@ def replay(  # pylint: disable=too-many-locals
     below.axvline(0, color=panels.GREY, linewidth=1)
     texts = [f"{row.policy} ({row.trainings} trained)" for row in policies.itertuples()]
     panels.name_ticks(below.yaxis, places, texts)
-    below.set(title="Saved a window, trainings paid (95 %)")
+    below.set(title="Saved a window, trainings paid (95 %)", xlabel=drawn(loss, 30))
     below.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=len(policies))
-    return figure
+    paying = policies[policies.pays & (policies.policy != "at best")].sort_values("cost")
+    told = [f"{row.policy} pays: {number(row.gain)} a window" for row in paying.itertuples()]
+    return panels.headline(figure, f"{'; '.join(told) or 'No policy pays'}.")

@@ -115,11 +115,12 @@ def slices(rows: Rows, candidate: Answers, champion: Answers | None = None) -> p
     better) and low to high, the interval that holds for all slices at once.
     """
     groups = list(_groups(rows))
-    found = [_slice(rows, each, candidate, champion) for each in groups]
-    table = pd.DataFrame(found, columns=COLUMNS if champion else COLUMNS[:4])
     if champion is None:
+        table = pd.DataFrame(_alone(rows, groups, candidate), columns=COLUMNS[:4])
         worst_first = rows.problem.metric.more_is_better
         return table.sort_values("candidate", ascending=worst_first, ignore_index=True)
+    found = [_slice(rows, each, candidate, champion) for each in groups]
+    table = pd.DataFrame(found, columns=COLUMNS)
     if found:
         table = table.assign(**_at_once(rows, found, groups))
     return table.sort_values("difference", na_position="first", ignore_index=True)
@@ -136,13 +137,20 @@ def _groups(rows: Rows) -> Iterator[Group]:
                 yield column, "missing" if pd.isna(name) else str(name), mask
 
 
-def _slice(
-    rows: Rows, group: Group, candidate: Answers, champion: Answers | None
-) -> dict[str, Any]:
+def _alone(rows: Rows, groups: Sequence[Group], model: Answers) -> list[dict[str, Any]]:
+    """A row a group with the metric of one model: the rows are sorted once for all of them."""
+    masks = [mask.astype(int) for *_, mask in groups]
+    values = resampling.replicates(rows.problem, model.table, model.labels, np.array(masks))
+    named = zip(groups, map(float, values))
+    return [
+        {"column": column, "value": label, "rows": int(mask.sum()), "candidate": score}
+        for (column, label, mask), score in named
+    ]
+
+
+def _slice(rows: Rows, group: Group, candidate: Answers, champion: Answers) -> dict[str, Any]:
     column, label, mask = group
     row: dict[str, Any] = {"column": column, "value": label, "rows": int(mask.sum())}
-    if champion is None:
-        return row | {"candidate": value(rows.problem, candidate.table[mask], candidate.labels)}
     row["candidate"], mine = rows.taken(candidate, mask)
     row["champion"], theirs = rows.taken(champion, mask)
     sign = 1 if rows.problem.metric.more_is_better else -1

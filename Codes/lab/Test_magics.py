@@ -5,9 +5,12 @@ import os
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from Codes.commands import cli
 from Codes.ground import paths
+from Codes.ground.variables import FOR_ALL
 from Codes.lab import magics
 from Codes.runs.Test_session import Kernel
 from Codes.testing.testbed import write_notebook
@@ -53,6 +56,24 @@ def test_the_magic_runs_this_notebook_and_shows_the_runs(kernel):
     assert len(client.search_runs(["1"])) == 2
     assert "it knows run, runs, model" in shown(kernel, "%workbook rn")
     assert "did you mean" in shown(kernel, "%workbook run sed=3").lower()
+
+
+@pytest.mark.soak  # quick: that nothing of the run is handed on, see Codes/ground/Test_variables.py
+def test_a_run_in_batch_that_runs_its_notebook_anew_keeps_its_experiment_to_itself(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for name in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", FOR_ALL):
+        monkeypatch.delenv(name, raising=False)
+    again = "%load_ext Codes.lab.magics\nif problem == 'one':\n    get_ipython().run_line_magic("
+    cells = ["import mlflow\nmlflow.log_metric('a', 1)", again + "'workbook', 'run problem=two')"]
+    path = write_notebook(tmp_path / "own.ipynb", *cells, parameters="problem: str = 'one'")
+    done = CliRunner().invoke(cli.main, ["run", str(path), "--no-progress", "--cold"])
+    assert done.exit_code == 0, done.output
+    client = MlflowClient()
+    runs = {e.name: client.search_runs([e.experiment_id]) for e in client.search_experiments()}
+    assert [len(runs[name]) for name in ("one", "two")] == [1, 1]
+    assert "mlflow.parentRunId" not in runs["two"][0].data.tags
 
 
 def test_a_copy_of_a_run_runs_where_its_notebook_is(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """What `%workbook` answers in a cell: a batch run of this notebook, the last runs, a run's model."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from Codes.ground.errors import WorkbookError
-from Codes.ground.variables import OWNED
+from Codes.ground.variables import outside
 from Codes.runs import identity, ui_links, session, tracking
 
 MOST = 10  # runs of a table
@@ -46,11 +45,9 @@ def run(*pairs: str) -> None:
             raise WorkbookError(f"%workbook run {pair}: write NAME=VALUE.")
     command = [sys.executable, "-m", "Codes.commands.cli", "run", str(path), "--no-progress"]
     options = [word for pair in pairs for word in ("-p", pair)]
-    own = ("MLFLOW_RUN_ID", OWNED, "JPY_SESSION_NAME")
-    environment = {name: value for name, value in os.environ.items() if name not in own}
     with subprocess.Popen(
         [*command, *options],
-        env=environment,
+        env=outside(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

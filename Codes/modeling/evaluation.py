@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn import metrics
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from Codes.ground.errors import WorkbookError
@@ -41,17 +42,25 @@ def predictions(
     """
     table = pd.DataFrame({"actual": np.asarray(y)}, index=X.index)
     known = trust.classes(pipeline)
+    model, given = _prepared(pipeline, X)
     if labels:
-        table["predicted"] = pipeline.predict(X)
+        table["predicted"] = model.predict(given)
     for word, method in (("probability", "predict_proba"), ("score", "decision_function")):
-        if known is not None and hasattr(pipeline, method):
-            values = getattr(pipeline, method)(X)
+        if known is not None and hasattr(model, method):
+            values = getattr(model, method)(given)
             values = np.column_stack([-values, values]) if values.ndim == 1 else values
             if values.shape[1] != len(known):  # scores of pairs of classes
                 continue
             names = [f"{word} of {label}" for label in known]
             return table.join(pd.DataFrame(values, columns=names, index=X.index))
     return table
+
+
+def _prepared(pipeline: Any, X: pd.DataFrame) -> tuple[Any, Any]:
+    """(the last step of a `pipeline`, what the others make of `X`): both of its answers need that only once."""
+    if isinstance(pipeline, Pipeline) and len(pipeline) > 1:
+        return pipeline[-1], pipeline[:-1].transform(X)
+    return pipeline, X
 
 
 def positive(problem: Problem, labels: Iterable[Any]) -> Any:

@@ -74,5 +74,14 @@ def test_a_model_that_is_off_in_the_mean_either_way_does_harm_though_its_loss_st
     assert -0.1 < low < 0 < high < 0.1
 
 
+@pytest.mark.parametrize("error", [0.2, -0.2])
+def test_answers_that_are_right_in_the_mean_are_no_harm_though_they_were_off_at_promotion(error):
+    random = np.random.default_rng(7)
+    kept = harm.promised(blocks(random, 60, error), None)
+    low, high = kept.errors
+    assert low < 0 < high and low < error < high
+    assert harm.of(blocks(random, 120), kept).mean(axis=1).max() < 7 * 104
+
+
 def test_where_nothing_is_promised_there_is_no_evidence():
     assert not harm.of(np.ones((5, 2)), harm.promised(np.zeros((0, 2)), None)).any()

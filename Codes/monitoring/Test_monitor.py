@@ -3,8 +3,10 @@
 # pylint: disable=missing-function-docstring,protected-access
 
 import itertools
+import json
 import os
 import signal
+from dataclasses import replace
 
 import mlflow
 import numpy as np
@@ -16,7 +18,16 @@ from mlflow import MlflowClient
 from Codes.commands import cli
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import demonstration, promotion, registry
-from Codes.monitoring import backtest, judge, large, monitor, record, verdicts
+from Codes.monitoring import (
+    backtest,
+    judge,
+    kept_reference,
+    large,
+    monitor,
+    record,
+    reference as references,
+    verdicts,
+)
 from Codes.problems import problem as problems
 from Codes.runs import liveness, tracking
 from Codes.testing.testbed import FORKS, fresh_store
@@ -75,6 +86,7 @@ def fixture_shop(tmp_path_factory):
             str(folder / "shop.yaml"), "linear", is_scored=True, rows=2000
         )
         version = promotion.register(run)
+        assert kept_reference.keep(version) == ""
         registry.move("shop", "staging", version.number, None)
         yield folder
     mlflow.set_tracking_uri(None)
@@ -193,15 +205,47 @@ def test_killed_midway_the_same_command_completes(shop, year, method, call):
     check_each_once(monitor.monitor("shop", table=shop / f"killed{year}.parquet"))
 
 
-def test_a_table_without_the_rows_that_were_scored_is_told(shop):
-    path = shop / "shop.parquet"
-    before = path.read_bytes()
-    try:
+def test_a_version_is_held_against_what_was_kept_when_it_was_registered(shop):
+    version, path = registry.find("shop/1"), shop / "shop.parquet"
+    loaded, before = registry.load(version), path.read_bytes()
+    made, kept = references.of(version, loaded), kept_reference.of(version, loaded)
+    pd.testing.assert_frame_equal(kept.rows, made.rows)
+    pd.testing.assert_series_equal(kept.times, made.times, check_names=False)
+    assert (kept.words, kept.begin, kept.scale) == (made.words, made.begin, made.scale)
+    assert (kept.blocks == made.blocks).all() and (kept.turned == made.turned).all()
+    assert kept_reference.keep(version) == "" and registry.find("shop/1").tags == version.tags
+    try:  # a table without the rows that it was scored on
         stream(DAYS, seed=99).to_parquet(path)
-        notes = monitor.prepared("shop")[2].notes
+        assert not kept_reference.of(version, loaded).notes
+        notes = references.of(version, loaded).notes
     finally:
         path.write_bytes(before)
     assert any("harm cannot be found" in note for note in notes), notes
+
+
+def test_a_reference_that_does_not_serve_is_made_now_and_an_altered_one_refused(shop):
+    version, file = registry.find("shop/1"), shop / "shop.yaml"
+    loaded = registry.load(version)
+    try:
+        file.write_text(FILE.replace("budget: 52", "budget: 52, leave_out: [weight]"))
+        other = kept_reference.of(version, loaded)
+    finally:
+        file.write_text(FILE)
+    assert "weight" not in other.rows and "asks for other windows or columns" in other.notes[-1]
+    old = replace(version, tags={k: v for k, v in version.tags.items() if k != kept_reference.KEPT})
+    assert (
+        "no reference profile is kept with it: it was made"
+        in kept_reference.of(old, loaded).notes[-1]
+    )
+    run = json.loads(version.tags[kept_reference.KEPT])["run"]
+    (facts,) = shop.parent.parent.glob(f"**/{run}/artifacts/{kept_reference.FACTS}")
+    before = facts.read_text()
+    try:
+        facts.write_text(before.replace("1", "2", 1))
+        with pytest.raises(WorkbookError, match="is not as it was kept"):
+            kept_reference.of(version, loaded)
+    finally:
+        facts.write_text(before)
 
 
 def test_a_drift_without_harm_names_its_column(shop):

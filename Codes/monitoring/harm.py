@@ -45,7 +45,13 @@ def promised(blocks: np.ndarray, tolerated: float | None) -> Promised:
     losses, errors = blocks.T
     more = TOLERATED * float(np.mean(losses)) if tolerated is None and len(losses) else tolerated
     more = more or 0.0
-    ways = [tolerable(_errors(way * errors), more / (2 * MOST)) for way in (1, -1)]
+    least = 0.5 + more / (
+        2 * MOST
+    )  # answers that are right in the mean are no harm, whatever was promised
+    ways = [
+        float(np.maximum(least, tolerable(_errors(way * errors), more / (2 * MOST))))
+        for way in (1, -1)
+    ]
     return Promised(tolerable(losses, more), *ways)
 
 

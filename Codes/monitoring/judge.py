@@ -31,6 +31,7 @@ Status = Literal["quiet", "drift", "harm", "contract", "pending"]
 EXIT: dict[Status, int] = {"quiet": 0, "drift": 10, "harm": 11, "contract": 12, "pending": 13}
 # from the one that matters least
 ORDER: tuple[Status, ...] = ("quiet", "pending", "drift", "harm", "contract")
+GRAVE: tuple[Status, ...] = ("drift", "harm", "contract")  # what is told to others, and drawn
 PART = 200_000  # rows that are held against the contract at once
 RIPE = 0.9  # of a window's rows whose truth has to be known
 SHOWN = 4  # columns in a sentence
@@ -306,7 +307,7 @@ def _broken(each: Judged, profile: Profile) -> list[str]:
     return [
         f"the loss is {number(float(metrics['loss']))}, tolerated are {number(reference.bound)}",
         f"{told} {number(high)} more",
-        f"{told} {number(-low)} less" if low < 0 else f"{told} at least {number(low)} more",
+        f"{told} {number(-low)} less",
     ]
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from Codes.ground.errors import WorkbookError
@@ -10,9 +10,9 @@ from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
 from Codes.monitoring import (
     judge,
+    kept_reference,
     quality,
     record,
-    reference as references,
     watched as watching,
     webhook,
     windows,
@@ -82,7 +82,7 @@ def prepared(
     version = version_of(name)
     say(f"watching {version}")
     loaded = registry.load(version)
-    reference = references.of(version, loaded)
+    reference = kept_reference.of(version, loaded)
     problem = reference.problem
     needed = Rule.of(problem.monitoring.rule).needed(problem.monitoring.budget)
     profile = Profile(reference, needed)
@@ -102,17 +102,20 @@ def monitor(  # pylint: disable=too-many-locals
     table: str | Path | None = None,
     captured: bool = False,
     say: Callable[[str], object] = lambda text: None,
+    most: int | None = None,
 ) -> Monitored:
     """Judge the windows of what came after the training of `name` (or of a `table`, or of `captured` requests).
 
     Args:
         period: of the windows that are told of: '2013-04'; all are judged, since an alarm needs those before.
         say: is called with what is begun, which takes seconds.
+        most: so many windows are judged, the first ones; by default all.
     """
     liveness.close_dead_runs()
     version, loaded, profile, policy = prepared(name, say)
     reference, began = profile.reference, time.monotonic()
     watched = watching.of(version, reference, table, captured)
+    watched = replace(watched, windows=watched.windows[:most])
     if not watched.windows:
         raise WorkbookError(
             f"{watched.source}: it has no row with a time: there is nothing to judge."
@@ -137,8 +140,9 @@ def status(monitored: Monitored, period: str = "") -> Status:
 def tell(monitored: Monitored) -> str:
     """Send the alarms that are new to the webhook of the problem's file; why that failed, empty where it did not."""
     to = monitored.profile.reference.problem.monitoring.webhook
-    grave = ("drift", "harm", "contract")
-    news = [k.judged.sentence for k in monitored.kept if k.is_new and k.judged.status in grave]
+    news = [
+        k.judged.sentence for k in monitored.kept if k.is_new and k.judged.status in judge.GRAVE
+    ]
     if not to or not news:
         return ""
     try:

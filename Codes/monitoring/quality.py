@@ -32,6 +32,8 @@ METHODS = (
 )
 EQUAL = " at our rate"  # behind a method's name: of its share where it is as often wrong as ours
 TURNED = "the target turned"
+DELAY = "windows to an alarm"
+SHORT = dict(zip(METHODS, (OURS, "any p<.05", "half p<.05", "PSI>.2", "3 sd")))  # in a terminal
 LIMITS = dict(zip(METHODS, (0.5, -0.05, -0.05, 0.2, 3.0)))  # above which a window is strange
 COLUMNS = 6  # of numbers, and of categories, that shifts are laid over
 
@@ -94,6 +96,26 @@ class Quality:
         quiet |= {f"{method}{EQUAL}": mean for method in METHODS[1:]}
         return pd.concat([pd.DataFrame([quiet]), self.power], ignore_index=True)
 
+    def text(self) -> str:
+        """`table` in 80 columns: the methods at their usual thresholds, then at our rate."""
+        found = self.table().set_index("shift")
+        told = []
+        for ending, head in (
+            ("", "share of windows found strange"),
+            (EQUAL, "as often wrong as ours"),
+        ):
+            methods = {OURS: OURS} | {f"{method}{ending}": SHORT[method] for method in METHODS[1:]}
+            shown = found[list(methods)].rename(columns=methods).dropna(how="all")
+            if not ending:
+                shown["alarm after"] = found[DELAY].round(1)
+            told.append(
+                shown.rename_axis(columns=head, index=None).to_string(
+                    na_rep="", float_format="{:.2f}".format
+                )
+            )
+        turned = found.loc[TURNED, DELAY]
+        return "\n\n".join([*told, f"{TURNED}: harm is found after {turned:.0f} windows"])
+
     def sentence(self) -> str:
         """The rate of false alarms beside the budget."""
         rate, low, high = self.false_alarms
@@ -145,9 +167,9 @@ def measure(  # pylint: disable=too-many-locals
         table = pd.DataFrame(shares)
         row = {m: float((table[m] > LIMITS[m]).mean()) for m in METHODS}
         row |= {f"{m}{EQUAL}": float((table[m] > equal[m]).mean()) for m in equal}
-        rows.append({"shift": name, **row, "windows to an alarm": _delay(policy, row[OURS])})
+        rows.append({"shift": name, **row, DELAY: _delay(policy, row[OURS])})
     false_harm, waits = _of_harm(profile, policy, streams, windows, random)
-    rows.append({"shift": TURNED, "windows to an alarm": waits})
+    rows.append({"shift": TURNED, DELAY: waits})
     power = pd.DataFrame(rows)
     return Quality(
         streams,

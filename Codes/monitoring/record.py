@@ -19,9 +19,9 @@ from Codes.figures import course
 from Codes.ground.labels import number
 from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
-from Codes.monitoring import asked as asking, backtest
+from Codes.monitoring import asked as asking, backtest, kept_run
 from Codes.monitoring.backtest import Replayed
-from Codes.monitoring.judge import CAME, SAID, Judged, Policy
+from Codes.monitoring.judge import CAME, GRAVE, SAID, Judged, Policy
 from Codes.monitoring.quality import Quality
 from Codes.monitoring.reference import Profile
 from Codes.monitoring.watched import Watched
@@ -71,7 +71,8 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         kept = []
         for step, each in enumerate(judged):
             # pictures take a second: of an alarm's first window and of the last one
-            drawn = step == len(judged) - 1 or each.status != judged[step - 1].status
+            begins = each.status in GRAVE and (not step or each.status != judged[step - 1].status)
+            drawn = step == len(judged) - 1 or begins
             kept.append(self._window(each, runs[each.window.name], step, drawn))
         # not by what is new: a kill may have come between the windows and their course
         content = _digest([_content(each) for each in judged])
@@ -145,7 +146,7 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
     def _pictures(self, each: Judged) -> "dict[str, tuple[course.Figure, str]]":
         """{name of a file: (figure, what it shows in words)} for a window that is news."""
         found, reference = {}, self.profile.reference
-        if each.status not in ("quiet", "pending") and len(each.drift.columns):
+        if each.status in GRAVE and len(each.drift.columns):
             columns = [name for name in each.drift.columns.column if name in reference.rows]
             names = list(dict.fromkeys(columns))[: course.MOST]
             figure = course.moved(reference.rows, each.frame, names, reference.words)
@@ -382,18 +383,12 @@ def _kept(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 ) -> str:
     """The id of a new run in the problem's experiment of monitoring, with all this."""
     client = MlflowClient()
-    tracking.use_store()
-    experiment = tracking.for_all() or tracking.ensure_experiment(f"{problem}-monitoring")
-    tags = {"mlflow.user": identity.user(), liveness.NOTE: note}
-    run = client.create_run(experiment, tags=liveness.claim() | tags, run_name=name)
-    run_id = run.info.run_id
-    client.log_batch(
-        run_id,
-        metrics=[Metric(k, float(v), 0, 0) for k, v in metrics.items() if np.isfinite(v)],
-        params=[Param(k, str(v)) for k, v in params.items()],
-    )
-    for file, table in files.items():
-        client.log_text(run_id, table.to_csv(index=False), file)
-    liveness.set_status(client, run_id, "FINISHED")
-    liveness.forget(client, run)
+    with kept_run.opened(problem, name, note) as run_id:
+        client.log_batch(
+            run_id,
+            metrics=[Metric(k, float(v), 0, 0) for k, v in metrics.items() if np.isfinite(v)],
+            params=[Param(k, str(v)) for k, v in params.items()],
+        )
+        for file, table in files.items():
+            client.log_text(run_id, table.to_csv(index=False), file)
     return run_id

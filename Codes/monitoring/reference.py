@@ -28,7 +28,7 @@ CAP = 5000  # rows of a window that are looked at; more would say the same, late
 FEWEST = 50  # rows of a window; fewer say nothing
 DRAWS = 300  # windows that are drawn from the reference where there is no time
 BLOCK = 25  # rows whose mean loss is one observation where there is no time
-TIME = "_time"  # the column of `rows` that holds the time, of WINDOW that of the window
+TIME = "_time"  # the column of a kept reference that holds the times of its rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,6 +289,11 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         number = np.repeat(np.arange(len(chosen)), [len(w) for w in chosen])
         return self.bins.counts(self.codes[positions], number, len(chosen))
 
+    @functools.cached_property
+    def total(self) -> Counts:
+        """The counts of all rows that are in a window."""
+        return self.count([self.inside if self.windows else np.arange(len(self.codes))])
+
     def effects(self, frame: pd.DataFrame) -> np.ndarray:
         """How far each window of the reference, and last the one of the rows `frame`, lies from all other rows."""
         codes = self.bins.codes(frame)
@@ -298,8 +303,7 @@ class Profile:  # pylint: disable=too-many-instance-attributes
             CAP if len(codes) >= self.usual / 2 and self.windows else len(codes)
         )
         own = self.bins.counts(codes, np.zeros(len(codes), int), 1)
-        all_rows = self.count([self.inside if self.windows else np.arange(len(self.codes))])
-        rest = [t + o - np.vstack([w, o]) for t, o, w in zip(all_rows, own, whole)]
+        rest = [t + o - np.vstack([w, o]) for t, o, w in zip(self.total, own, whole)]
         found = self.bins.effects([np.vstack([f, o]) for f, o in zip(few, own)], rest)
         return np.column_stack([found, self._jointly(codes)]) if self._is_joint else found
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from Codes.figures import course
 from Codes.ground.errors import WorkbookError, counted
 from Codes.ground.labels import number
-from Codes.monitoring import asked as asking, judge, monitor, record
+from Codes.model_registry.registry import Version
+from Codes.monitoring import asked as asking, judge, kept_reference, monitor, record
 from Codes.monitoring.judge import CAME, SAID, Judged
 from Codes.monitoring.monitor import Monitored
 
@@ -144,6 +145,13 @@ def _named(names: list[str]) -> str:
 def _scored(each: Judged) -> str:
     value, low, high = each.score or (float("nan"),) * 3
     return f"{each.window.name} ({value:.3f}, 95 %: {low:.3f} to {high:.3f})"
+
+
+def remember(version: Version | None) -> str:
+    """Keep with `version` the profile that its windows will be held against; says so, or why there is none."""
+    if version is None:
+        return "There is no version to watch."
+    return kept_reference.keep(version) or f"The reference profile of {version} is kept with it."
 
 
 def of(name: str) -> Verdicts:

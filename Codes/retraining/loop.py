@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from Codes.figures import course
 from Codes.ground.errors import WorkbookError, counted
 from Codes.model_registry import promotion, registry
-from Codes.monitoring import backtest, judge, monitor as monitoring, record
+from Codes.monitoring import backtest, judge, kept_reference, monitor as monitoring, record
 from Codes.monitoring.judge import Judged
 from Codes.monitoring.monitor import Monitored
 from Codes.problems import problem as problems
@@ -89,7 +89,7 @@ def _played(name: str, model: str, rows: int) -> Loop:
     )
     if done.version is None:
         return Loop(f"{_begun(first, day, old)} {done.why}.", old, None, alarm)
-    new = monitoring.monitor(f"{done.version.name}/{done.version.number}")
+    new = monitoring.monitor(f"{done.version.name}/{done.version.number}", most=AFTER)
     told = f"**The alarm**, in the window of {alarm.sentence}.\n\n**{done.version}** is trained as of {until}."
     return Loop(
         f"{_begun(first, day, old)}\n\n{told} {_gained(old, new, question)}", old, new, alarm
@@ -100,6 +100,7 @@ def _registered(run_id: str, question: Problem) -> registry.Version:
     """The version of the run, of a model of its own: what is in use under the problem's name stays."""
     name = f"{question.name}-loop"
     version = promotion.register(run_id, name)
+    kept_reference.keep(version)
     if not registry.aliases(name):
         registry.move(name, "staging", version.number, None, why="the first months' model")
     return version

@@ -5,7 +5,6 @@ two at once wait for each other, and for the training of one that was killed.
 """
 
 import datetime
-import os
 import re
 import subprocess
 import sys
@@ -17,10 +16,10 @@ from mlflow import MlflowClient
 
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, first_line
-from Codes.ground.variables import OWNED
+from Codes.ground.variables import outside
 from Codes.model_registry import promotion, registry
 from Codes.model_registry.registry import Version
-from Codes.monitoring import judge, monitor as monitoring
+from Codes.monitoring import judge, kept_reference, monitor as monitoring
 from Codes.problems import data, problem as problems, rows
 from Codes.runs import identity, tracking
 from Codes.stores import store
@@ -87,6 +86,7 @@ def retrain(  # pylint: disable=too-many-arguments,too-many-locals
     with store.alone(f"retrain-{version.name}") as lock:
         run_id = _again(version, f"{base}@{wanted}{span}", lock, say)
         new = promotion.register(run_id, version.name)
+        kept_reference.keep(new)
         if new.number == version.number:
             told = f"trained as of {wanted}"
         else:
@@ -159,7 +159,7 @@ def trained(
             stdout=subprocess.DEVNULL,
             stderr=log,
             check=False,
-            env=_outside(),
+            env=outside(),
             pass_fds=[] if lock is None else [lock],
         )
         log.seek(0)
@@ -167,12 +167,6 @@ def trained(
     if done.returncode or not (found := _like(problem, notebook, given)):
         raise WorkbookError(f"{notebook} on {problem} failed: {first_line(told[0])}")
     return found
-
-
-def _outside() -> dict[str, str]:
-    """The environment of a run of its own, though a notebook whose run is another one may ask for it."""
-    inside = {OWNED, "MLFLOW_RUN_ID", tracking.EXPERIMENT_ID} if OWNED in os.environ else set()
-    return {name: value for name, value in os.environ.items() if name not in inside}
 
 
 def _check_rows(problem: str) -> None:

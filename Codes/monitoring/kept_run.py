@@ -1,0 +1,21 @@
+"""A run in the problem's experiment of monitoring that is made, filled and finished by one command."""
+
+import contextlib
+from collections.abc import Iterator
+
+from mlflow import MlflowClient
+
+from Codes.runs import identity, liveness, tracking
+
+
+@contextlib.contextmanager
+def opened(problem: str, name: str, note: str) -> Iterator[str]:
+    """The id of a new run called `name`, which is finished once all is kept."""
+    client = MlflowClient()
+    tracking.use_store()
+    experiment = tracking.for_all() or tracking.ensure_experiment(f"{problem}-monitoring")
+    tags = {"mlflow.user": identity.user(), liveness.NOTE: note}
+    run = client.create_run(experiment, tags=liveness.claim() | tags, run_name=name)
+    yield run.info.run_id
+    liveness.set_status(client, run.info.run_id, "FINISHED")
+    liveness.forget(client, run)
