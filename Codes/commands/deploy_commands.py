@@ -228,6 +228,8 @@ def transform(model: str, source: str, goal: str, name: str, file: str) -> None:
     """
     from Codes.deployment import config, deployments
 
+    for each in (source, goal):
+        config.check_bucket(each)
     wanted = config.read(file)
     done = deployments.transform(model, name, wanted, source, goal, told)
     click.echo(f"{done}; {done.address}")

@@ -329,6 +329,7 @@ def test_a_batch_is_transformed_once_and_its_failure_told(cloud, place):
         "--config",
         place.file,
     )
+    assert "'out' is not on S3" in place(*words[:3], "out", *words[4:], code=1)
     assert "begun" in place(*words)
     (job,) = cloud.backend.transform_jobs.values()
     assert job.transform_output["S3OutputPath"] == "s3://out"

@@ -12,7 +12,8 @@ from Codes.ground import plain_yaml
 from Codes.ground.errors import WorkbookError
 
 Count = Annotated[int, pydantic.Field(ge=1)]
-Bucket = Annotated[str, pydantic.Field(pattern=r"^s3://[^/]+(/.*)?$")]
+BUCKET = r"^s3://[^/]+(/.*)?$"
+Bucket = Annotated[str, pydantic.Field(pattern=BUCKET)]
 Instance = Annotated[str, pydantic.Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Word = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$")]
 MOST = 50  # tags that AWS allows
@@ -126,3 +127,9 @@ def _keys(location: tuple[int | str, ...]) -> list[str]:
     parts: dict[Any, Any] = {"variants": Variant, "vpc": Vpc, "capture": Capture}
     part = next((parts[each] for each in location if each in parts), Config)
     return list(part.model_fields)
+
+
+def check_bucket(given: str) -> None:
+    """Refuse what is no address on S3, before anything is sent."""
+    if not re.match(BUCKET, given):
+        raise WorkbookError(f"{given!r} is not on S3; give s3://BUCKET/FOLDER.")

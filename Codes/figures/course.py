@@ -25,7 +25,9 @@ COLORS = {
 
 
 @styled
-def course(table: pd.DataFrame, level: float, bound: float, metric: str, loss: str) -> Figure:
+def course(  # pylint: disable=too-many-locals
+    table: pd.DataFrame, level: float, bound: float, metric: str, loss: str
+) -> Figure:
     """The windows of `table`: name, status, p, loss, score, low, high (NaN where it is not known).
 
     Args:
@@ -125,7 +127,7 @@ def _statuses(table: pd.DataFrame) -> list[Line2D]:
 
 
 @styled
-def moved(
+def moved(  # pylint: disable=too-many-locals
     reference: pd.DataFrame, window: pd.DataFrame, columns: Sequence[str], words: Collection[str]
 ) -> Figure:
     """A panel for each of `columns`: its values in the `reference` and in the `window`; `words` hold categories."""
@@ -190,13 +192,13 @@ def loop(  # pylint: disable=too-many-locals
     if not names:
         return panels.nothing("no window has been judged")
     figure, (top, middle, below) = plt.subplots(3, 1, figsize=(9, 6.8), sharex=True)
-    number = {name: place for place, name in enumerate(names)}
+    order = {name: place for place, name in enumerate(names)}
     models = zip(
         ("the first months' model", "trained again"), (panels.ORANGE, panels.GREEN), tables
     )
     for label, color, table in models:
-        table = table[table.name.isin(number)]
-        places = [number[name] for name in table.name]
+        table = table[table.name.isin(order)]
+        places = [order[name] for name in table.name]
         reach = np.abs(table[["low", "high"]].to_numpy(float).T - table.score.to_numpy(float))
         top.errorbar(
             places,
@@ -215,7 +217,7 @@ def loop(  # pylint: disable=too-many-locals
     )
     middle.axhline(bound, color=panels.INK, linewidth=1, linestyle="--")
     for axes in (top, middle, below):
-        begin = next((i for name, i in number.items() if name >= trained), len(names))
+        begin = next((i for name, i in order.items() if name >= trained), len(names))
         axes.axvline(begin - 0.5 if trained else np.nan, color=panels.GREY, linewidth=1)
     top.set(ylabel=drawn(metric, 30), title="The metric, with its 95 % interval")
     middle.set(ylabel="loss", title="The loss (dashed: tolerated of the first)")

@@ -96,7 +96,7 @@ def calibrate(name: str, streams: int = 40, seed: int = 0) -> tuple[Quality, str
     return measured, record.keep_quality(version, profile, policy, measured)
 
 
-def monitor(  # pylint: disable=too-many-locals
+def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
     name: str,
     period: str = "",
     table: str | Path | None = None,
