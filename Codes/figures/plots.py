@@ -284,7 +284,7 @@ def expenses(table: pd.DataFrame) -> Figure:
     if not table[["fit_seconds", "row_ms"]].notna().any(axis=None):
         return panels.nothing("no runs that logged what they cost")
     top = panels.foremost(table, MOST + 4)[::-1].reset_index(drop=True)
-    size = (10, 1.7 + 0.26 * len(top))
+    size = (10, 1.9 + 0.26 * len(top))
     figure, (left, *others) = plt.subplots(1, 3, figsize=size, sharey=True)
     panels.amounts_of(left, top, {"fit_seconds": ("o", "training")}, "seconds")
     panels.amounts_of(others[0], top, {"kilobytes": ("o", "model")}, "kB")
@@ -292,10 +292,9 @@ def expenses(table: pd.DataFrame) -> Figure:
     panels.amounts_of(others[1], top, asked, "ms of the processor")
     panels.name_ticks(left.yaxis, top.index, top.name, 40, fontsize=7.5)
     left.set_ylim(-0.6, len(top) - 0.4)
-    below = max(
-        0.25, 0.6 / (0.5 + 0.26 * len(top))
-    )  # of the axes' height, which one row makes small
-    others[1].legend(loc="upper center", bbox_to_anchor=(0.5, -below), ncols=2)
+    others[1].set_title("An answer")
+    handles, labels = others[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=2)
     return panels.headline(figure, headlines.expenses(table))
 
 
