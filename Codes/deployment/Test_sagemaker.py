@@ -175,7 +175,7 @@ def test_a_version_is_created_asked_exchanged_without_a_gap_and_removed(
             "instance_typ: there is no such key; did you mean 'instance_type'?",
         ),
         ("count: '2'", "count: Input should be a valid integer, not '2'"),
-        ("capture: {s3: here}", "capture.s3: String should match"),
+        ("capture: {s3: here}", "capture.s3: must be like s3://bucket/folder, not 'here'"),
         ("variants: [{instance_type: ml.m5.large}]", "either 'instance_type' or 'variants'"),
         ("vpc: {subnets: [a], groups: [b]}", "vpc.groups: there is no such key; there are subnets"),
     ],

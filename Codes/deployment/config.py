@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -13,9 +13,22 @@ from Codes.ground.errors import WorkbookError
 
 Count = Annotated[int, pydantic.Field(ge=1)]
 BUCKET = r"^s3://[^/]+(/.*)?$"
+INSTANCE = r"^ml\.[a-z0-9-]+\.[a-z0-9]+$"
+WORD = r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$"
+REGION = r"^[a-z]{2}(-[a-z]+)+-\d$"
+ROLE = r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$"
+IMAGE = r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/.+[:@].+$"
+LIKE = {  # what an error shows in place of a pattern
+    BUCKET: "s3://bucket/folder",
+    INSTANCE: "ml.m5.large",
+    WORD: "blue-1: at most 63 letters, digits and hyphens",
+    REGION: "eu-west-1",
+    IMAGE: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights:1",
+    ROLE: "arn:aws:iam::123456789012:role/NAME",
+}
 Bucket = Annotated[str, pydantic.Field(pattern=BUCKET)]
-Instance = Annotated[str, pydantic.Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
-Word = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$")]
+Instance = Annotated[str, pydantic.Field(pattern=INSTANCE)]
+Word = Annotated[str, pydantic.Field(pattern=WORD)]
 MOST = 50  # tags that AWS allows
 OURS = "workbook:"  # so begin the tags that we set
 
@@ -54,11 +67,11 @@ class Config(_Part):
     `wait_seconds` how long a command waits for the end.
     """
 
-    region: Annotated[str, pydantic.Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
-    role: Annotated[str, pydantic.Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
+    region: Annotated[str, pydantic.Field(pattern=REGION)]
+    role: Annotated[str, pydantic.Field(pattern=ROLE)]
     image: Annotated[
         str,
-        pydantic.Field(pattern=r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/.+[:@].+$"),
+        pydantic.Field(pattern=IMAGE),
     ]
     instance_type: Instance | None = None
     count: Count = 1
@@ -117,9 +130,17 @@ def _mistakes(error: pydantic.ValidationError) -> Iterator[str]:
         elif each["type"] == "missing":
             yield f"{key}: is needed"
         else:
-            told = re.sub(r"^Value error, ", "", each["msg"])
+            told = _rule(each) or re.sub(r"^Value error, ", "", each["msg"])
             given = "" if each["type"] == "value_error" else f", not {repr(each['input'])[:80]}"
             yield f"{key}: {told}{given}".removeprefix(": ")
+
+
+def _rule(mistake: Mapping[str, Any]) -> str:
+    """What is allowed in place of a `mistake`, where pydantic shows a pattern or the name of a class."""
+    if mistake["type"] == "model_type":
+        return f"must have the keys {', '.join(_keys(mistake['loc']))}"
+    like = LIKE.get(mistake.get("ctx", {}).get("pattern"))
+    return f"must be like {like}" if like else ""
 
 
 def _keys(location: tuple[int | str, ...]) -> list[str]:
