@@ -164,6 +164,6 @@ def _state(metric: str, more: bool, digest: str, parameters: Sequence[str]) -> d
 def _varied(shown: "pd.DataFrame") -> list[str]:
     """The parameters to show of the runs that are `shown`: those of ALWAYS first, then what differs between them."""
     names = [n for n in map(str, shown) if n.startswith("params.") and shown[n].notna().any()]
-    always = [n for n in map("params.{}".format, ALWAYS) if n in names]
+    always = [f"params.{n}" for n in ALWAYS if f"params.{n}" in names]
     varied = {n for n in names if shown[n].nunique(dropna=False) > 1} - set(always)
     return [n.removeprefix("params.") for n in [*always, *sorted(varied)]]

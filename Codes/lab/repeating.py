@@ -1,6 +1,5 @@
 """A run's notebook and parameters, to be used again, and what has changed since it was made."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
