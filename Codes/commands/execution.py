@@ -13,7 +13,7 @@ import click
 from Codes.commands import terminal
 from Codes.forks import channel
 from Codes.ground.errors import NOTE, WorkbookError
-from Codes.ground.variables import FOR_ALL, OWNED
+from Codes.ground.variables import EXPERIMENT_ID, FOR_ALL, OWNED, RUN_ID
 
 if TYPE_CHECKING:  # its import takes seconds, which the command that needs it pays
     from mlflow.entities import Run
@@ -39,12 +39,12 @@ def prepare_environment(experiment: str | None, system_metrics: bool, whole: boo
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if experiment:
         os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
-        for other in ("MLFLOW_EXPERIMENT_ID", FOR_ALL):
+        for other in (EXPERIMENT_ID, FOR_ALL):
             os.environ.pop(other, None)
     if system_metrics:
         os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "true"
-    if whole and "MLFLOW_RUN_ID" in os.environ:
-        os.environ[OWNED] = os.environ.pop("MLFLOW_RUN_ID")
+    if whole and RUN_ID in os.environ:
+        os.environ[OWNED] = os.environ.pop(RUN_ID)
 
 
 def settings(

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from tqdm import tqdm
+
 T = TypeVar("T")
 SILENCE = 30.0  # seconds after which a line tells that the work goes on
 
@@ -20,9 +22,7 @@ class Pace:
         if done <= self.first or done >= self.total:
             return ""
         seconds = (time.monotonic() - self.started) / (done - self.first) * (self.total - done)
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f", {f'{hours}:' if hours else ''}{minutes:02}:{seconds:02} left"
+        return f", {tqdm.format_interval(round(seconds))} left"
 
 
 def told(
