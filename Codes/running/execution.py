@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import nbformat
 import psutil
 from jupyter_client import AsyncKernelManager
+from jupyter_client.connect import port_names
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_core.utils import run_sync
@@ -242,7 +243,24 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
     end_kernel = run_sync(async_end_kernel)
 
     async def async_start_new_kernel_client(self) -> AsyncKernelClient:
-        """Connect to the kernel, and wait until it answers and its outputs arrive; returns the client."""
+        """Connect to the kernel, and wait until it answers and its outputs arrive; returns the client.
+
+        jupyter_client chooses ports that are free and lets them go again; where another process takes one before the
+        kernel does, the kernel ends, and is started once more, on others.
+        """
+        try:
+            return await self._connected()
+        except DeadKernelError:
+            self.channels.stop_channels()
+            self.kernel.cleanup_connection_file()
+            for (
+                name
+            ) in port_names:  # `newports` leaves those that its own cache of ports has chosen
+                setattr(self.kernel, name, 0)
+            await self.kernel.restart_kernel(now=True)
+            return await self._connected()
+
+    async def _connected(self) -> AsyncKernelClient:
         self.kc = self.kernel.client()
         self.channels.start_channels()
         self.channels.allow_stdin = False

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from jupyter_client.connect import write_connection_file
+from jupyter_client.connect import LocalPortCache, write_connection_file
 from jupyter_client.manager import start_new_kernel
 
 from Codes.ground.paths import ROOT
@@ -630,6 +630,33 @@ def fixture_own_tracking(tmp_path, monkeypatch):
     monkeypatch.setenv(ARTIFACT_ROOT, "")
     yield
     mlflow.set_tracking_uri(None)
+
+
+@pytest.mark.parametrize("kernel", ["workbook", "python3"])
+@pytest.mark.usefixtures("own_tracking", "shared")
+def test_a_kernel_whose_port_another_process_has_taken_meanwhile_is_started_on_others(
+    tmp_path, monkeypatch, kernel
+):
+    import papermill
+
+    write_notebook(tmp_path / "tiny.ipynb", 'print(f"seed {seed}")')
+    find, chosen = LocalPortCache.find_available_port, []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(
+            LocalPortCache,
+            "find_available_port",
+            lambda ports, ip: chosen.append(1) or (chosen[1:] and find(ports, ip)) or number,
+        )
+        number = taken.getsockname()[1]
+        papermill.execute_notebook(
+            str(tmp_path / "tiny.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            engine_name="mlflow",
+            kernel_name=kernel,
+            progress_bar=False,
+        )
+    done = (tmp_path / "out.ipynb").read_text("utf-8")
+    assert chosen and "seed 0" in done
 
 
 @pytest.mark.soak

@@ -195,6 +195,8 @@ async def ask(
             return Fork(connection, message["pid"], files[0])
         if message and "refused" in message:
             raise Unavailable(message["refused"])
+        if message and "exit" in message:
+            raise Unavailable(f"its fork ended with {message['exit']} before it listened")
     except TimeoutError as error:
         raise Unavailable("its template takes no requests") from error
     except OSError:
