@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from Codes.ground import pace
 from Codes.ground.errors import WorkbookError, counted
@@ -111,7 +112,8 @@ def judge(
 ) -> list[Judged]:
     """The verdict on each window of `watched`, the first one first; `say` is given how far it is, now and then."""
     each_window = pace.told(watched.windows, "windows", say)
-    found = [_look(window, watched, profile, loaded, policy) for window in each_window]
+    with threadpool_limits(1, user_api="openmp"):  # a few rows at a time: threads only wait
+        found = [_look(window, watched, profile, loaded, policy) for window in each_window]
     alarms = policy.rule.alarms([each.strange for each in found])
     evidence = _evidence(found, profile, policy)
     judged = [

@@ -204,6 +204,9 @@ def clean_environment(store: Path) -> dict[str, str]:
     return kept | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{store / 'mlflow.db'}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # more processes run than there are processors: threads of OpenMP that wait for one another, turning, would make
+        # a training of 0.3 s one of 6 s and more
+        "OMP_NUM_THREADS": "1",
         "PATH": beside + os.pathsep + kept.get("PATH", ""),
     }
 

@@ -632,10 +632,10 @@ def fixture_own_tracking(tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)
 
 
-@pytest.mark.parametrize("kernel", ["workbook", "python3"])
+@pytest.mark.parametrize("named", ["workbook", "python3"])
 @pytest.mark.usefixtures("own_tracking", "shared")
 def test_a_kernel_whose_port_another_process_has_taken_meanwhile_is_started_on_others(
-    tmp_path, monkeypatch, kernel
+    tmp_path, monkeypatch, named
 ):
     import papermill
 
@@ -652,7 +652,7 @@ def test_a_kernel_whose_port_another_process_has_taken_meanwhile_is_started_on_o
             str(tmp_path / "tiny.ipynb"),
             str(tmp_path / "out.ipynb"),
             engine_name="mlflow",
-            kernel_name=kernel,
+            kernel_name=named,
             progress_bar=False,
         )
     done = (tmp_path / "out.ipynb").read_text("utf-8")
