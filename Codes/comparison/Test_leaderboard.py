@@ -98,8 +98,10 @@ def test_a_name_tells_the_model_and_what_differs():
     deep = [{"model": "hgb", "inner": {"C": c}} for c in (1, 10)]
     assert named(*deep) == ["hgb, C=1", "hgb, C=10"]
     two = [{"model": "linear"}, {"model": "torch", "device": "auto"}]
-    both = named(*two, notebook=["02_train", "02_train_torch"])
-    assert both == ["02_train linear", "02_train_torch torch"]
+    notebooks = ["02_train", "02_train_torch"]
+    assert named(*two, notebook=notebooks) == ["linear", "torch"]
+    same = [{"model": "linear"}, {"model": "linear", "device": "auto"}]
+    assert named(*same, notebook=notebooks) == ["02_train linear", "02_train_torch linear"]
 
 
 def test_no_two_names_are_alike():

@@ -128,6 +128,7 @@ def test_a_smaller_model_that_costs_more_than_a_twentieth_of_the_gain_is_not_tak
     worse = replace(best, score=best.score - 0.05, scores=best.scores - 0.05 + noise)
     choice = chosen([best, worse], model=["a", "b"], model_kb=[5000.0, 5.0])
     assert len(choice.close) == 2 and choice.taken is choice.contestants[0]
+    assert "to take another costs more than" in said(choice) and "most rows" not in said(choice)
 
 
 def test_seeds_of_a_setting_are_one_contestant_and_the_middle_one_stands_for_it():

@@ -91,7 +91,8 @@ class Choice:  # pylint: disable=too-many-instance-attributes
         typed: the problem as a command takes it: its name, or the path of its file.
         direction: of the metric: maximize or minimize.
         taken: the contestant to take; None where none is.
-        alike: how many come near enough to the best for the size of the model to decide.
+        near: how many cost next to nothing against the best, itself among them.
+        alike: how many of these were trained on as many rows, so that the size of the model decides.
         optimism: by how much the best looks better than it is, for having been chosen (over 0); NaN: not known.
         unfit: contestants that would have been taken, and why they were not.
         reasons: what to take and why, what is not known, and what stands apart, in sentences.
@@ -103,6 +104,7 @@ class Choice:  # pylint: disable=too-many-instance-attributes
     typed: str
     contestants: tuple[Contestant, ...] = ()
     taken: Contestant | None = None
+    near: int = 0
     alike: int = 0
     optimism: float = math.nan
     apart: tuple[Apart, ...] = ()

@@ -35,8 +35,20 @@ def _varied(runs: Sequence[Run]) -> dict[str, Any]:
     varied = [k for k in keys if len(_values(runs, settings, k)) > 1]
     last = [key.rpartition(".")[2] for key in varied]
     return {k: short if last.count(short) == 1 else k for k, short in zip(varied, last)} | {
-        "": len({run.notebook for run in runs}) > 1
+        "": not _tells(runs)
     }
+
+
+def _tells(runs: Sequence[Run]) -> bool:
+    """Whether the model alone tells of which notebook each of `runs` is."""
+    notebooks = defaultdict(set)
+    for run in runs:
+        notebooks[_model(run)].add(run.notebook)
+    return all(len(those) == 1 for model, those in notebooks.items() if model)
+
+
+def _model(run: Run) -> str:
+    return str(run.setting.get("model", "")).rpartition(".")[2]
 
 
 def _values(runs: Sequence[Run], settings: Sequence[dict[str, Any]], key: str) -> set[str]:
@@ -57,8 +69,8 @@ def flat(setting: dict[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _name(run: Run, varied: Mapping[str, Any]) -> str:
-    setting = flat(run.setting)
-    model = str(setting.pop("model", "")).rpartition(".")[2]
+    setting, model = flat(run.setting), _model(run)
+    setting.pop("model", None)
     parts = [run.notebook] if varied[""] or not model else []
     parts += [model] if model else []
     if run.trial:

@@ -68,9 +68,10 @@ def judge(
         apart=tuple(apart),
     )
     if known:
-        taken, alike, unfit = _recommended(known)
+        taken, near, alike, unfit = _recommended(known)
         luck = optimism([each.scored for each in known if each.close])
-        choice = replace(choice, taken=taken, alike=alike, unfit=tuple(unfit), optimism=luck)
+        choice = replace(choice, taken=taken, unfit=tuple(unfit), optimism=luck)
+        choice = replace(choice, near=near, alike=alike)
     return replace(choice, reasons=tuple(words.sentences(choice)))
 
 
@@ -333,18 +334,19 @@ def _quantile(values: np.ndarray, level: float) -> float:
 
 def _recommended(
     known: list[Contestant],
-) -> tuple[Contestant | None, int, list[tuple[Contestant, str]]]:
-    """(the contestant to take or None, among how many alike, [(one that was passed over, why)])."""
+) -> tuple[Contestant | None, int, int, list[tuple[Contestant, str]]]:
+    """(the contestant to take or None, how many are near the best, how many of these alike, passed over and why)."""
     best = known[0]
     near = [c for c in known if c.close and c.beats and _is_near(c, best)]
     fit = [c for c in near if c.run.whole]
     unfit = [(c, "made by hand: it has no executed copy and no manifest") for c in near]
     unfit = [(c, why) for c, why in unfit if not c.run.whole]
     if not fit:
-        return None, 0, unfit
+        return None, 0, 0, unfit
     most = max(c.run.rows for c in fit)
-    fit = [c for c in fit if c.run.rows == most]
-    return min(fit, key=lambda c: (c.size, len(c.run.setting))), len(fit), unfit
+    alike = [c for c in fit if c.run.rows == most]
+    taken = min(alike, key=lambda c: (c.size, len(c.run.setting)))
+    return taken, len(fit), len(alike), unfit
 
 
 def _is_near(contestant: Contestant, best: Contestant) -> bool:

@@ -89,6 +89,8 @@ def _among(choice: Choice) -> str:
     if close == 1:
         return f"It is the best of {count}, by more than chance gives."
     told = f"{close} of {count} cannot be told from the best on these rows"
+    if choice.near == 1:
+        return f"{told}, but to take another costs more than a standard error or a twentieth of the gain."
     if choice.alike == 1:
         return f"{told}; of those that cost next to nothing against it, this was trained on the most rows."
     return (

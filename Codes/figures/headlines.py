@@ -231,14 +231,17 @@ def leaderboard(table: pd.DataFrame) -> str:
 
 
 def expenses(table: pd.DataFrame) -> str:
-    """Which contestant learns longest, and how much longer than the quickest."""
+    """Which contestant learns longest, and how much longer than the quickest; of those near the best, where two are."""
     known = table[np.isfinite(table.fit_seconds) & (table.fit_seconds > 0)]
+    if is_close := (known.mark != "").sum() > 1:
+        known = known[known.mark != ""]
     if len(known) < 2:
         return ""
     slow, quick = known.loc[known.fit_seconds.idxmax()], known.loc[known.fit_seconds.idxmin()]
     times = slow.fit_seconds / quick.fit_seconds
+    whose = "Of those that cannot be told from the best " if is_close else ""
     return (
-        f"{short(slow['name'], 30)} learns longest, {number(float(slow.fit_seconds), 2)} s: "
+        f"{whose}{short(slow['name'], 30)} learns longest, {number(float(slow.fit_seconds), 2)} s: "
         f"{number(float(times), 2)} times as long as {short(quick['name'], 30)}."
     )
 

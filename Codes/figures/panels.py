@@ -149,8 +149,8 @@ def log_ticks(axes: Axes, values: np.ndarray | pd.Series) -> None:
     if decades < 1:  # no power of ten may lie within
         axes.xaxis.set_major_locator(MaxNLocator(4))
     else:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 2 else (1,), numticks=5))
-    axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 1.5 else (1,), numticks=5))
+    axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -555,7 +555,7 @@ def amounts_of(
         axes.scatter(known[name], known.index, marker=marker, s=22, color=color, label=label)
         for place, value in zip(known.index, known[name]):
             where = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
-            axes.annotate(number(value, 2), (value, place), fontsize=7, **where)
+            axes.annotate(f"{float(number(value, 2)):,g}", (value, place), fontsize=7, **where)
     names = [*columns]
     values = table[names].to_numpy(float)
     values = values[np.isfinite(values) & (values > 0)]

@@ -52,5 +52,5 @@ def test_a_finding_is_a_list_of_sentences_and_names_columns_as_people_do():
     )
     relies = pd.DataFrame({"mean": [0.1, 0.001], "std": [0.01, 0.001]}, index=["dewp", "visib"])
     lines = finding.of(validated, relies).splitlines()
-    assert lines[0] == "- M 0.7." and lines[-1] == "- It relies most on dew point."
+    assert lines[0] == "- m 0.7." and lines[-1] == "- It relies most on dew point."
     assert "finds 100 of 100 that are malignant, and 50 of 100" in lines[2]

@@ -32,13 +32,15 @@ def of(validated: "Validated", importance: pd.DataFrame | None = None) -> str:
     """The finding of a `validated` run as a Markdown list; `importance` is of validation.importance."""
     problem, table = validated.problem, validated.predictions
     train = float(validated.table["train"].get(problem.metric.name, np.nan))
-    lines = [validated.sentence(), by_heart(validated.scored, train)]
+    lines = [by_heart(validated.scored, train)]
     labels = set(table.actual) | set(table.predicted)
     if problem.task == "classification" and len(labels) == 2:
         lines.append(label_of_two(problem, table, labels))
     if importance is not None:
         lines += _relies(problem, importance)
-    return "\n".join(f"- {line[:1].upper()}{line[1:]}." for line in lines if line)
+    lines = [f"{line[:1].upper()}{line[1:]}" for line in lines if line]
+    # which begins with a metric's name
+    return "\n".join(f"- {line}." for line in [validated.sentence(), *lines])
 
 
 def by_heart(scored: Scored, train: float) -> str:
