@@ -52,6 +52,14 @@ def test_importing_it_imports_no_tensorflow():
     assert done.stdout.strip() == "set()"
 
 
+def test_nothing_is_written_where_it_is_imported():
+    code = "from Codes.networks import tensorflow_net; tensorflow_net._libraries()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_kerass_own_file_with_a_lambda_layer_is_refused_before_it_is_read(tmp_path, monkeypatch):
     import keras
 

@@ -269,7 +269,7 @@ class Network(BaseEstimator):  # pylint: disable=too-many-instance-attributes
         Raises:
             NotImplementedError: why there is no such exporter.
         """
-        raise NotImplementedError(f"of {self.LIBRARY[0]} it has no exporter")
+        raise NotImplementedError(f"{self.LIBRARY[0]} brings no exporter")
 
     def answer_by(self, answer: Callable[[Rows], np.ndarray], X: np.ndarray) -> None:
         """Answer by `answer` from now on; ValueError where that says otherwise of the matrix `X` than the framework.

@@ -197,6 +197,8 @@ def _libraries() -> tuple[Any, Any]:
     TensorFlow knows that for a whole process only: its other random operations need a seed from then on.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # oneDNN sums in an order of its own, which it says on stderr whatever the level
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import tensorflow
     import keras  # pylint: disable=ungrouped-imports  # which imports it

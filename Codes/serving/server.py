@@ -142,7 +142,7 @@ def _by_onnx(loaded: Loaded, reader: payload.Reader) -> Callable[[Columns], Answ
     try:
         return onnx_form.faster(loaded, reader)
     except WorkbookError as error:
-        LOG.warning("%s It answers by scikit-learn.", error)
+        LOG.warning("%s It is served without one.", error)
         return quick(loaded, reader)
 
 
