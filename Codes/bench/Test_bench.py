@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,40 @@ def test_what_a_sweep_has_left_running_ends_with_the_private_place():
     with bench.private_place() as environment, subprocess.Popen(sleep, env=environment) as sleeper:
         bench.end_processes(environment["TMPDIR"])
         assert not psutil.pid_exists(sleeper.pid)
+
+
+@pytest.mark.parametrize("number", sampled([signal.SIGTERM, signal.SIGINT, signal.SIGHUP]))
+def test_ended_by_a_signal_it_says_so_in_one_line_and_leaves_no_process(tmp_path, number):
+    (tmp_path / "ended.py").write_text(ENDED, "utf-8")
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "ended.py", number.name],
+        env=clean_environment() | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        told, errors = process.communicate()
+    assert process.returncode == 128 + number
+    assert errors.split("\n") == ["", f"make bench: ended by {number.name}; nothing was kept.", ""]
+    assert not psutil.pid_exists(int(told))
+
+
+ENDED = """
+import signal, subprocess, sys
+from Codes.bench import bench, bench_serve
+
+def measure(rounds, environment):
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with subprocess.Popen(sleep, env=environment, start_new_session=True) as left:
+        print(left.pid)
+        try:
+            signal.raise_signal(signal.Signals[sys.argv[1]])
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # a second one tears nothing
+
+bench_serve.measure, bench.chosen = measure, lambda variable, _: ["serve"]
+bench.main()
+"""
 
 
 @pytest.mark.soak

@@ -24,6 +24,7 @@ import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 import pandas as pd
 import psutil
@@ -57,7 +58,7 @@ PARTS = 3  # rounds of what takes longer
 
 def main() -> None:
     """Measure what SECTIONS, WAYS, ROUNDS, TRIALS and GROWTH of the environment ask for, and keep it."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    came = end_in_order()
     try:
         sections = chosen("SECTIONS", SECTIONS)
         ways, rounds = chosen("WAYS", WAYS), whole_number("ROUNDS", 7)
@@ -67,7 +68,26 @@ def main() -> None:
     except WorkbookError as error:
         sys.exit(f"make bench: {error.message}")
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        print(f"\nmake bench: ended by {came[0].name}; nothing was kept.", file=sys.stderr)
+        sys.exit(128 + came[0])
+
+
+def end_in_order() -> list[signal.Signals]:
+    """Let the first of Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt, and no later one tear the tidying up.
+
+    Returns a list in which the one that came will be.
+    """
+    came: list[signal.Signals] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        came.append(signal.Signals(number))
+        if len(came) == 1:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+    return came
 
 
 def chosen(variable: str, allowed: Iterable[str]) -> list[str]:

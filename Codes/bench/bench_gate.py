@@ -18,9 +18,9 @@ def measure(rounds: int, environment: Environment) -> list[Row]:
     # its arrays are too small to share; on a busy machine threads would spin for each other
     environ = {**environment, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     rows: list[Row] = []
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True
-    ) as process:
+    options = {"cwd": ROOT, "env": environ, "text": True}
+    options["start_new_session"] = True  # Ctrl-C is for the bench, which ends it
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as process:
         for line in process.stdout or ():
             found = json.loads(line)
             say("gate", rounds, rounds, found["what"], found["share"])

@@ -95,7 +95,7 @@ def row(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 def say(what: str, number: int, rounds: int, name: str, seconds: float) -> None:
     """Tell on one line of stderr how far it is; round 0 is the one that does not count."""
     unit = "" if what == "gate" else " s"
-    told = f"{what}, round {number} of {rounds}: {name} {seconds:.3f}{unit}"
+    told = f"{what}, round {number} of {rounds}: {name} {seconds:.4g}{unit}"
     print(told, file=sys.stderr, flush=True)
 
 
@@ -254,7 +254,7 @@ def report(table: pd.DataFrame, given: Mapping[str, Any]) -> None:
             ]
         if section in UNITS:
             shown = shown[["measured", "seconds"]].rename(columns={"seconds": UNITS[section]})
-        print(f"\n{TITLES[section]}\n{shown.to_string(float_format='{:.3f}'.format)}")
+        print(f"\n{TITLES[section]}\n{shown.to_string(float_format='{:.4g}'.format)}")
         print(f"\n{NOTE}" if section == "runs" else "")
     print("", *(f"goal: {line}" for line in goals(table)), sep="\n")
     print(keep(table, given))
@@ -303,7 +303,7 @@ def bars(axis: "Axes", section: str, rows: pd.DataFrame) -> None:
     drawn = axis.barh(
         labels, rows.seconds, color=rows.workers.map({1: BLUE, 2: ORANGE, 16: ORANGE})
     )
-    axis.bar_label(drawn, [f"{seconds:.3f}" for seconds in rows.seconds], padding=3)
+    axis.bar_label(drawn, [f"{seconds:.3g}" for seconds in rows.seconds], padding=3)
     axis.set(title=TITLES[section], xlabel=UNITS.get(section, "seconds"))
     axis.margins(x=0.1)
     if section in ("runs", "sweep", "costs", "forms", "commands"):

@@ -1,8 +1,10 @@
 """The served model as its askers see it, on tables that are not as the examples are."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import mlflow
 import numpy as np
@@ -85,6 +87,23 @@ def test_times_are_taken_of_answers_and_where_there_is_none_it_is_told(asked):
     assert client.times(url, row, clients=2, seconds=0.2).min() > 0
     with pytest.raises(WorkbookError, match="no request was answered.*400: .*never seen"):
         client.times(url, strange, clients=2, seconds=0.2)
+
+
+def test_an_interrupted_measurement_leaves_nobody_asking(asked):
+    before = set(threading.enumerate())
+    ends = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        ends.start()
+        client.times(*asked[:2], clients=3, seconds=600)
+    ends.join()
+    assert set(threading.enumerate()) <= before
+
+
+def test_that_the_server_is_away_is_told_in_a_line_and_not_by_each_client(capfd):
+    url = f"http://127.0.0.1:{client.free_port()}"
+    with pytest.raises(WorkbookError, match="no times: the server is away"):
+        client.times(url, "{}", clients=3)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.fixture(name="store")

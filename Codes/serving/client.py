@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -163,23 +164,27 @@ def times(
     text, taken, refused = rows if isinstance(rows, str) else body(rows), [], []
     if url is None:
         return pd.Series(taken, name=f"{clients} at once", dtype=float)
-    end = time.perf_counter() + seconds
+    end, over = time.perf_counter() + seconds, threading.Event()
 
     def go() -> None:
         with requests.Session() as session:
-            while time.perf_counter() < end:
+            while time.perf_counter() < end and not over.is_set():
                 started = time.perf_counter()
-                reply = session.post(f"{url}/invocations", text, headers=JSON, timeout=60)
+                try:
+                    reply = session.post(f"{url}/invocations", text, headers=JSON, timeout=60)
+                except requests.RequestException:
+                    return  # the server is away
                 if reply.ok:
                     taken.append(1000 * (time.perf_counter() - started))
                 else:
                     refused.append(_told(reply))
 
-    threads = [threading.Thread(target=go) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        try:
+            for client in [pool.submit(go) for _ in range(clients)]:
+                client.result()
+        finally:  # an interrupted one leaves nobody asking
+            over.set()
     if not taken:
         why = refused[-1] if refused else "the server is away"
         raise WorkbookError(f"no request was answered, so there are no times: {why}")
