@@ -1,6 +1,7 @@
 """The board: one table, in few lines and columns, whose names tell what differs; and a sweep's trials."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,14 @@ def test_what_is_not_known_is_said_so():
     assert "not known" in last and "nan" not in last.lower()
     row = json.loads(json.dumps(leaderboard.as_dict(shown), allow_nan=False))["runs"][1]
     assert row["score"] is None and row["rows"] == 20000
+
+
+def test_one_that_is_nearly_a_constant_does_not_give_the_others_more_decimals():
+    scores = measured([5.0, 0.5], np.random.default_rng(0))
+    still = replace(scores[1], scores=scores[1].score + (scores[1].scores - scores[1].score) / 1e4)
+    shown = verdict.choose(question(), table([scores[0], still], model=["a", "b"]))
+    assert [each.close for each in shown.contestants] == [True, False]
+    assert not re.search(r"\d\.\d{4}", leaderboard.text(shown))
 
 
 def test_as_json_it_says_what_is_recommended_and_all_runs():

@@ -160,7 +160,9 @@ def text(choice: Choice, most: int | None = MOST) -> str:
     if not rows:
         return ""
     kept = _kept(rows, most)
-    places = labels.decimals([r.score_reach for r in kept] + [r.gain_reach for r in kept])
+    # one that is as good as a constant is known to many decimals, which would stand behind all the others
+    told = [row for row in kept if row.mark] or kept
+    places = labels.decimals([r.score_reach for r in told] + [r.gain_reach for r in told])
     cells = [[*_cells(row, places)] for row in kept]
     head = ["", "run", choice.metric, "gain", "rows", "s"]
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]

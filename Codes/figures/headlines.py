@@ -239,7 +239,7 @@ def expenses(table: pd.DataFrame) -> str:
         return ""
     slow, quick = known.loc[known.fit_seconds.idxmax()], known.loc[known.fit_seconds.idxmin()]
     times = slow.fit_seconds / quick.fit_seconds
-    whose = "Of those that cannot be told from the best " if is_close else ""
+    whose = "Of those that cannot be told from the best, " if is_close else ""
     return (
         f"{whose}{short(slow['name'], 30)} learns longest, {number(float(slow.fit_seconds), 2)} s: "
         f"{number(float(times), 2)} times as long as {short(quick['name'], 30)}."
