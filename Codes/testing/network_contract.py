@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import zipfile
 from pathlib import Path
 
@@ -223,6 +224,7 @@ class Contract:
     ):
         (tmp_path / "flat_networks.py").write_text(self.OWN, encoding="utf-8")
         monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "flat_networks", raising=False)  # another framework's
         frame = data.load(CANCER)
         train, word = data.to_train(frame, CANCER), ["flat_networks.Flat"]
         X = data.features(train, CANCER)
