@@ -363,9 +363,10 @@ def score(model: str, table: str, out: str, no_progress: bool, **options: Any) -
       workbook score flights@production table.parquet scored.parquet
     """
     from Codes.model_registry import registry
-    from Codes.scoring.job import score as score_table
+    from Codes.scoring.job import check_files, score as score_table
 
     version = registry.find(model)
+    check_files(table, out)
     options["progress"] = not no_progress
     try:
         done = score_table(version, registry.load(version), table, out, say=click.echo, **options)

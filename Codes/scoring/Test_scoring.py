@@ -369,6 +369,16 @@ def test_tables_that_cannot_be_scored_are_refused(place, model, tmp_path):
     assert not list(out.parent.iterdir())
 
 
+def test_files_that_are_none_are_refused_before_a_model_is_loaded(place, tmp_path):
+    for table, out, said in (
+        (tmp_path / "none.csv", tmp_path / "s.csv", "is not there"),
+        (place / "t.csv", tmp_path / "s.txt", ".csv, .csv.gz or .parquet"),
+        (place / "t.csv", place / "t.csv", "it is the table itself"),
+    ):
+        with pytest.raises(WorkbookError, match=said):
+            job.check_files(table, out)
+
+
 def test_nested_values_go_to_parquet_and_not_to_csv(place, model, tmp_path):
     table = pq.read_table(place / "t.parquet").slice(0, 3)
     table = table.append_column("tags", pa.array([["a"], [], None]))

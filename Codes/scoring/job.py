@@ -23,7 +23,7 @@ from Codes.scoring import predictors
 from Codes.scoring.output import Output, added
 from Codes.scoring.parts import Parts, Place
 from Codes.scoring.predictors import Predictor
-from Codes.scoring.table_parts import CsvTable, open_table, ParquetTable, Part
+from Codes.scoring.table_parts import CsvTable, form_of_table, open_table, ParquetTable, Part
 from Codes.scoring.typed_rows import Rules
 
 BATCH = 50_000
@@ -41,6 +41,12 @@ class Summary:  # pylint: disable=too-many-instance-attributes
     side: Path | None  # the table of the rejected rows
     skipped: bool = False
     resumed: int = 0
+
+
+def check_files(table: str | Path, out: str | Path) -> None:
+    """Refuse a `table` that is none, and an `out` that no scores can go to: loading a model may take minutes."""
+    form_of_table(Path(table))
+    Place(Path(out)).check(Path(table))
 
 
 def score(  # pylint: disable=too-many-arguments,too-many-locals

@@ -56,12 +56,18 @@ def form(path: Path, what: str) -> str:
     )
 
 
-def open_table(path: Path, reading: Reading = PLAIN) -> "ParquetTable | CsvTable":
-    """The table in the file `path`: a ParquetTable or a CsvTable, whose text is read by `reading`."""
+def form_of_table(path: Path) -> str:
+    """The ending of the file `path`, which must be there and of a table."""
     ending = form(path, "a table to score")
     if not path.is_file():
         what = "a folder; score its files one by one" if path.is_dir() else "not there"
         raise WorkbookError(f"{path}: the table is {what}.")
+    return ending
+
+
+def open_table(path: Path, reading: Reading = PLAIN) -> "ParquetTable | CsvTable":
+    """The table in the file `path`: a ParquetTable or a CsvTable, whose text is read by `reading`."""
+    ending = form_of_table(path)
     try:
         table = ParquetTable(path) if ending in PARQUET else CsvTable(path, reading)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
