@@ -1,9 +1,13 @@
 """What a terminal of 80 columns shows: a table whose last column is wrapped, whatever is in it."""
 
+import io
+
 import click
 import pytest
 
 from Codes.commands import terminal
+from Codes.ground import labels
+from Codes.ground.errors import WorkbookError
 
 LONG = "a word " * 40
 
@@ -27,3 +31,25 @@ def test_a_colour_takes_no_room():
 def test_a_command_and_an_address_are_never_cut():
     address = "http://127.0.0.1:5000/" + "x" * 100
     assert address in terminal.wrapped(f"{LONG} {address} {LONG}").splitlines()
+
+
+def test_a_command_in_backticks_stays_on_one_line():
+    told = terminal.wrapped(f"{'a word ' * 10}`workbook register --problem flights` follows.")
+    assert "`workbook register --problem flights`" in told and "\n" in told
+    assert labels.GLUE not in told
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_an_error_is_one_line_but_on_a_terminal_that_has_fewer_columns(is_terminal):
+    class Stream(io.StringIO):
+        """A stream that says whether it is a terminal."""
+
+        def isatty(self):
+            return is_terminal
+
+    WorkbookError(LONG.strip()).show(stream := Stream())
+    lines = stream.getvalue().splitlines()
+    assert (len(lines) > 1) == is_terminal and " ".join(map(str.strip, lines)).startswith(
+        "Error: a"
+    )
+    assert not is_terminal or max(map(len, lines)) <= terminal.WIDTH

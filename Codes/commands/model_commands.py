@@ -116,12 +116,15 @@ def promote(name: str, alias: str, number: int | None, why: str, override: str) 
     from Codes.model_registry import stages
 
     stages.check_alias(alias)  # before the seconds that the next import takes
-    from Codes.model_registry import promotion
+    from Codes.model_registry import promotion, registry
 
     if number is None:
         chosen, why_it = promotion.candidate(name, alias)
         number = chosen.number
         click.echo(terminal.wrapped(f"{chosen}: {why_it}", indent="  "), err=True)
+    if number == registry.pointed(name, alias):
+        click.echo(f"{name} version {number} is in {alias} already")
+        return
     if alias == "production":
         click.echo("at the gate: test rows, slices, a clean process (half a minute)", err=True)
     try:

@@ -20,6 +20,7 @@ from Codes.commands.notebook_options import (
 from Codes.forks import channel, command_client
 from Codes.ground import labels
 from Codes.ground.errors import WorkbookError
+from Codes.ground.pace import Pace
 from Codes.ground.paths import NOTEBOOKS
 
 if TYPE_CHECKING:  # their import takes seconds, which the command that needs them pays
@@ -98,8 +99,10 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
     options = execution.settings(kernel, cell_timeout, timeout, flags["no_progress"])
     asks = (flags["if_changed"] or flags["why"]) and not force
     made: list[dict[str, str]] = []
+    pace = Pace(len(steps))
     for number, (path, values) in enumerate(steps, 1):
-        click.echo(f"[{number}/{len(steps)}] {path.stem} {labels.typed(values)}".rstrip(), err=True)
+        step = f"[{number}/{len(steps)}] {path.stem} {labels.typed(values)}".rstrip()
+        click.echo(f"{step}{pace.left(number - 1)}", err=True)
         if asks and is_known(path, values, flags["why"], kernel):
             continue
         place = runner.output_path(path, output, force)

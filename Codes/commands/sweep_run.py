@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from Codes.commands import ui_command
+from Codes.commands import terminal, ui_command
 from Codes.comparison import standings
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, counted
@@ -145,10 +145,12 @@ def summary(done: sweep.Sweep) -> int:
         pairs = zip(plan.objectives, best.values)
         scores = ", ".join(f"{metric} {value:.5g}" for (metric, _), value in pairs)
         runs = " ".join(str(f["run_id"]) for f in best.facts.values())
-        click.echo(f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})")
+        told = f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})"
+        click.echo(terminal.wrapped(told, indent="  "))
     if board := sweep_report.standing(plan, done.trials):
         click.echo(f"\n{board}\n")
         standings.publish(sweep_report.problem_of(plan))
-    click.echo(f"sweep: run {done.family.run_id}; look at it: make ui (leaderboard.html, pictures)")
+    click.echo(f"sweep: run {done.family.run_id}")
+    click.echo("\nLook at it (the trials, leaderboard.html, pictures):  make ui")
     click.echo(ui_command.address(ui_links.place(done.family.parent)))
     return 1 if counts["FAILED"] else 0

@@ -1,15 +1,14 @@
 """What a command prints: tables and sentences within 80 columns, colours on a terminal alone, JSON for programs."""
 
 import json
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from Codes.ground import labels
+from Codes.ground.labels import WIDTH, wrapped
 
-WIDTH = 80  # characters
 LEAST = 20  # that the last column of a table keeps, however wide the others are
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -35,14 +34,6 @@ def _padded(cell: str, width: int) -> str:
     plain = click.unstyle(cell)
     text = labels.short(plain, width) if len(plain) > width else cell
     return text + " " * (width + 2 - min(len(plain), width))
-
-
-def wrapped(text: str, width: int = WIDTH, indent: str = "") -> str:
-    """`text` in lines of `width`, all but the first of a paragraph behind `indent`; a word is never cut."""
-    fill = textwrap.TextWrapper(
-        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    return "\n".join(map(fill.fill, text.splitlines()))
 
 
 def say_json(value: Any) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,9 +11,10 @@ import pandas as pd
 from Codes.comparison import naming
 from Codes.comparison.contestants import ALL, Choice, Contestant
 from Codes.ground import labels
+from Codes.ground.labels import WIDTH
 
 TAKEN, CLOSE = "★", "·"  # the recommended one; those that cannot be told from the best
-WIDTH, MOST = 80, 8  # characters; rows, with the heading and what is left out ten lines
+MOST = 8  # rows, with the heading and what is left out ten lines
 NAME = 30  # characters that a name may take
 # what a sweep's trials carry in tracking.runs' table
 PARENT, POINT, TRIAL = (
@@ -234,7 +234,4 @@ def finding(choice: Choice) -> str:
 
 def wrapped(reasons: Iterable[str]) -> str:
     """The `reasons` of a Choice, or other sentences, for a terminal, each on lines of its own."""
-    return "\n".join(
-        textwrap.fill(each, WIDTH, break_on_hyphens=False, subsequent_indent="  ")
-        for each in reasons
-    )
+    return "\n".join(labels.wrapped(each, indent="  ") for each in reasons)

@@ -1,9 +1,13 @@
 """A user's mistake, told in one line: what was given, what is allowed, what to do."""
 
 import difflib
+import sys
 from collections.abc import Iterable
+from typing import IO, Any
 
 import click
+
+from Codes.ground import labels
 
 NOTE = "Note: "  # begins a line that a notebook's helper writes to stderr for whoever runs it
 
@@ -13,6 +17,12 @@ class WorkbookError(click.ClickException):
 
     def __str__(self) -> str:
         return self.message
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Tell it: in one line, for a program or a log; on a terminal without cutting a word at its edge."""
+        stream = file or sys.stderr
+        told = f"Error: {self.message}"
+        click.echo(labels.wrapped(told, indent="  ") if stream.isatty() else told, file=stream)
 
 
 def first_line(error: object, named: bool = False) -> str:

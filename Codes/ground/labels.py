@@ -2,9 +2,14 @@
 
 import json
 import math
+import re
 import shlex
+import textwrap
 from collections.abc import Mapping
 from typing import Any
+
+WIDTH = 80  # characters of a terminal
+GLUE = "\N{WORD JOINER}"  # which no text has, and which textwrap takes for no blank
 
 
 def number(value: object, digits: int = 3) -> str:
@@ -57,3 +62,16 @@ def around(value: float, reach: float, places: int) -> str:
         return "not known"
     side = f"± {reach:.{places}f}" if math.isfinite(reach) else "± ?"
     return f"{round(value, places) + 0.0:.{places}f} {side}"  # no -0
+
+
+def wrapped(text: str, width: int = WIDTH, indent: str = "") -> str:
+    """`text` in lines of `width`, all but the first of a paragraph behind `indent`; a word is never cut, nor a command.
+
+    A command is what stands in backticks.
+    """
+    fill = textwrap.TextWrapper(
+        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    one_word = re.compile(rf"`[^`\n]{{1,{width - len(indent) - 2}}}`")
+    glued = one_word.sub(lambda found: found[0].replace(" ", GLUE), text)
+    return "\n".join(map(fill.fill, glued.splitlines())).replace(GLUE, " ")

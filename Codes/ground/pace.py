@@ -1,5 +1,6 @@
 """How long the rest of long work may take, by the pace so far; said now and then where no bar shows it."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -35,3 +36,16 @@ def told(
             said = time.monotonic()
             say(f"{done} of {len(items)} {what}{pace.left(done)}")
         yield item
+
+
+def keep_ticking(shown: tqdm, seconds: float = 1.0) -> None:
+    """Let the clock of the bar `shown` go on, on a terminal, while one of its items takes long; until it is closed."""
+    if not shown.fp.isatty():
+        return  # each look would be a line of a log
+
+    def tick() -> None:
+        while not shown.disable:  # as `close` leaves it
+            shown.refresh()
+            time.sleep(seconds)
+
+    threading.Thread(target=tick, daemon=True).start()

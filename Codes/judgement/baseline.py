@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from Codes.ground import labels as words
 from Codes.ground.errors import WorkbookError
 from Codes.judgement import resampling
 from Codes.modeling import evaluation
@@ -155,7 +156,7 @@ class Baseline:
             )
         constant = self.constant()
         if self.labels is None:
-            return f"always {constant:.4g}"
+            return f"always {words.number(constant, 4)}"
         by_shares = self.problem.metric.name not in BY_LABEL and not self.problem.metric.function
         return "always the shares of the classes" if by_shares else f"always {constant}"
 

@@ -3,15 +3,23 @@
 import json
 import os
 
+import mlflow
 import nbformat
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import Pipeline
 
 from Codes.commands import cli
-from Codes.ground import paths
+from Codes.ground import manifest, paths
+from Codes.ground.errors import WorkbookError
 from Codes.ground.variables import FOR_ALL
-from Codes.lab import magics
+from Codes.lab import magic_words, magics
+from Codes.model_registry import promotion
+from Codes.modeling import models
+from Codes.runs import identity, tracking
 from Codes.runs.Test_session import Kernel
 from Codes.testing.testbed import write_notebook
 
@@ -95,3 +103,24 @@ def test_a_copy_of_a_run_runs_where_its_notebook_is(tmp_path, monkeypatch):
 
     magics.load_ipython_extension(shell := Shell())
     assert os.getcwd() == str(folder) and hasattr(shell, "workbook")
+
+
+def test_the_model_of_a_run_by_hand_is_loaded_and_that_nothing_vouches_for_its_files_is_said(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.use_store()
+    X = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0]})
+    with mlflow.start_run(tags={identity.NOTEBOOK: "own"}) as run:
+        models.log(Pipeline([("model", DummyClassifier())]).fit(X, [0, 1, 1, 1]), X)
+    assert magic_words.model(run.info.run_id[:8]).predict(X).tolist() == [1, 1, 1, 1]
+    assert "has no manifest" in capsys.readouterr().out
+    client = MlflowClient()
+    with pytest.raises(WorkbookError, match="made by hand.*workbook rerun"):
+        promotion.source(run.info.run_id)
+    manifest.write(client, client.get_run(run.info.run_id))
+    magic_words.model(run.info.run_id)
+    assert not capsys.readouterr().out
+    client.log_text(run.info.run_id, "another", "note.txt")
+    with pytest.raises(WorkbookError, match="note.txt: added; its model is not loaded"):
+        magic_words.model(run.info.run_id)

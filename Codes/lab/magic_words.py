@@ -11,6 +11,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from Codes.ground import manifest
 from Codes.ground.errors import WorkbookError
 from Codes.ground.variables import outside
 from Codes.runs import identity, ui_links, session, tracking
@@ -103,13 +104,31 @@ def _row(each: Run) -> dict[str, Any]:
 
 
 def model(run_id: str = "") -> Any:
-    """The fitted pipeline that the run `run_id` has saved, its files checked before they are loaded."""
+    """The fitted pipeline that the run `run_id` has saved; of its types only known ones are loaded."""
     if not run_id:
         raise WorkbookError("%workbook model RUN: give the run's id, or its first characters.")
     from Codes.lab import repeating
-    from Codes.model_registry import registry, promotion
+    from Codes.model_registry import registry
     from Codes.saved_models import trust
 
-    made, model_id = promotion.source(repeating.find(run_id).run_id)
+    made = repeating.find(run_id).run
+    model_id = manifest.newest_model(MlflowClient(), made)
+    if not model_id:
+        raise WorkbookError(f"the run {made.info.run_id} ({made.info.run_name}) saved no model.")
+    _check_files(made)
     vouched = json.loads(made.data.tags.get(trust.VOUCHED, "[]"))
     return trust.load(registry.fetch(f"models:/{model_id}"), vouched).pipeline
+
+
+def _check_files(made: Run) -> None:
+    """Refuse files that are not as the run `made` kept them; say so where it has no manifest, as one by hand."""
+    if manifest.DIGEST not in made.data.tags:
+        print(f"{made.info.run_name} has no manifest (made by hand, or not at its end):")
+        print("  its files are taken as they are.")
+        return
+    client = MlflowClient()
+    is_here = bool(manifest.local_folders(client, made))
+    if is_here and (wrong := manifest.verify(client, made.info.run_id)):
+        raise WorkbookError(
+            f"the run {made.info.run_id} is not as it was kept: {wrong[0]}; its model is not loaded."
+        )

@@ -36,7 +36,7 @@ from papermill.log import logger
 
 from Codes.comparison import saved_view
 from Codes.fingerprints import fingerprint
-from Codes.ground import files, labels, manifest
+from Codes.ground import files, labels, manifest, pace
 from Codes.ground.errors import WorkbookError, first_line
 from Codes.notebook_files import languages, notebook_file, parameters
 from Codes.running import execution, interruption, recording
@@ -187,6 +187,8 @@ class MlflowEngine(Engine):  # pylint: disable=abstract-method
             manager = Manager(nb, output_path, log_output, progress_bar, autosave_cell_every)
             manager.secrets, manager.score = secrets, options.get("score", "")
             manager.notebook_start()
+            if manager.pbar:
+                pace.keep_ticking(manager.pbar)
             # a second of imports and templates, while the kernel works
             threading.Thread(target=recording.exporter, daemon=True).start()
             outcome = execution.execute(

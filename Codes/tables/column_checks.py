@@ -268,7 +268,7 @@ def _oddities(shown: str, values: pa.ChunkedArray, role: str | None) -> Iterator
             yield Trouble(
                 shown,
                 "holds whole numbers beyond 2**53, which a model does not know apart",
-                "an id? exclude it",
+                f"an id? {_leave_out(shown)}",
                 big,
             )
         elif pa.types.is_integer(values.type) and len(distinct) == with_value == len(values) > 20:
@@ -277,7 +277,7 @@ def _oddities(shown: str, values: pa.ChunkedArray, role: str | None) -> Iterator
                 yield Trouble(
                     shown,
                     "has another number in each row, one after another",
-                    "a row's number? exclude it",
+                    f"a row's number? {_leave_out(shown)}",
                 )
     if not pa.types.is_dictionary(values.type):
         return
@@ -301,8 +301,14 @@ def _oddities(shown: str, values: pa.ChunkedArray, role: str | None) -> Iterator
         yield Trouble(
             shown,
             f"holds {len(distinct)} different texts in {with_value} rows",
-            "an id, or prose? exclude it",
+            f"an id, or prose? {_leave_out(shown)}",
         )
+
+
+def _leave_out(shown: str) -> str:
+    """What to write into the problem's file so that the column is no feature."""
+    name = shown.partition("'")[2].rstrip("'")
+    return f"exclude: {{{name}: identity}}"
 
 
 def _whole(values: cell_values.Column) -> pa.Array:

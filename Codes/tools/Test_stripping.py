@@ -37,13 +37,20 @@ def check(path: Path, *options: str) -> int:
     return stripping.main([*options, str(path.parent)])
 
 
-@pytest.mark.parametrize("cell", [{"outputs": SHOWN}, {"execution_count": 3}])
+@pytest.mark.parametrize(
+    "cell", [{"outputs": SHOWN}, {"execution_count": 3}, {"metadata": {"execution": {}}}]
+)
 def test_outputs_and_counts_are_refused_then_stripped(write, cell: dict):
     path = write(**cell)
     assert check(path) == 1
     assert check(path, "--fix") == 0 and check(path) == 0
     left = nbformat.read(path, as_version=4).cells[0]
-    assert left.outputs == [] and left.execution_count is None and left.source == "print(2)"
+    assert (
+        left.outputs == []
+        and left.execution_count is None
+        and not left.metadata
+        and left.source == "print(2)"
+    )
 
 
 def test_a_pinned_cell_keeps_its_output_and_count(write):

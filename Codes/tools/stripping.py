@@ -1,4 +1,4 @@
-"""Notebooks as they are committed: without outputs and counts, but for the cells that nbval pins.
+"""Notebooks as they are committed: without outputs, counts and times, but for the cells that nbval pins.
 
 nbstripout knows the tag `keep_output`, but clears the execution count, without which nbval refuses
 a pinned cell; told to keep counts, it keeps them in every cell. Hence these few lines. As a filter of git it would work
@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+TIMES = "execution"  # in a cell's metadata: JupyterLab would show them below a cell that was not run here
 PINNED = {"keep_output", "nbval-check-output"}
 
 
@@ -30,7 +31,9 @@ def fault(cell: NotebookNode) -> str:
         return "" if cell.outputs and cell.execution_count else "is pinned, but was not run"
     if cell.outputs:
         return "has outputs; `make format` strips them"
-    return "has an execution count; `make format` strips it" if cell.execution_count else ""
+    if cell.execution_count:
+        return "has an execution count; `make format` strips it"
+    return "has times of an execution; `make format` strips them" if TIMES in cell.metadata else ""
 
 
 def faults(path: Path) -> list[str]:
@@ -46,12 +49,13 @@ def faults(path: Path) -> list[str]:
 
 
 def strip(path: Path) -> bool:
-    """Clear outputs and counts of the cells that aren't pinned; True if the file changed."""
+    """Clear outputs, counts and times of the cells that aren't pinned; True if the file changed."""
     before = path.read_text(encoding="utf-8")
     notebook: Any = nbformat.reads(before, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code" and not PINNED & tags(cell):
             cell.outputs, cell.execution_count = [], None
+            cell.metadata.pop(TIMES, None)
     after = nbformat.writes(notebook) + "\n"
     if after == before:
         return False
