@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -212,7 +213,9 @@ def open_(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     declared = parameters.of(made.notebook(), made.stem)
     place, cell = opening.copy(made, repeating.typed(declared, given))
     where = opening.address(place, cell)
-    click.echo(f"{os.path.relpath(place)}{', at the cell that failed' if cell else ''}", err=True)
+    ids = [each.get("id") for each in json.loads(place.read_text("utf-8"))["cells"]]
+    which = f"; cell {ids.index(cell) + 1} of {len(ids)} failed" if cell else ""
+    click.echo(f"{os.path.relpath(place)}{which}", err=True)
     opening.show(where, ui_command.has_screen() if opens is None else opens)
 
 

@@ -309,7 +309,9 @@ def residuals(left: Axes, right: Axes, table: pd.DataFrame, name: str) -> None:
     left.axhline(0, color=GREY, linestyle="--", linewidth=1)
     left.set(title="Residuals", xlabel=f"predicted {drawn(name)}", ylabel="actual − predicted")
     right.hist(residual, bins=edges(residual).tolist(), color=MODEL)
-    right.axvline(residual.mean(), color=INK, linestyle="--", label=f"mean {residual.mean():.3g}")
+    right.axvline(
+        residual.mean(), color=INK, linestyle="--", label=f"mean {number(float(residual.mean()))}"
+    )
     right.set(title="Their distribution", xlabel="actual − predicted", ylabel="rows")
     right.legend()
 

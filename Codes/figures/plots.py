@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from Codes.figures import headlines, panels
 from Codes.figures.panels import styled
-from Codes.ground.labels import drawn, first
+from Codes.ground.labels import drawn, first, number
 from Codes.judgement.decision import Decision
 from Codes.problems.problem import Problem
 
@@ -170,7 +170,7 @@ def target(frame: pd.DataFrame, problem: Problem) -> Figure:
 def _amount(values: pd.Series, problem: Problem) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 2.4))
     axes.hist(values, bins=panels.edges(values).tolist(), color=panels.MODEL)
-    label = f"mean {values.mean():.4g}"
+    label = f"mean {number(float(values.mean()), 4)}"
     axes.axvline(values.mean(), color=panels.INK, linestyle="--", label=label)
     axes.legend()
     axes.set(xlabel=drawn(problem.called(problem.target)), ylabel="rows")

@@ -77,7 +77,7 @@ def _typical(values: pd.Series, problem: Problem) -> str:
     if problem.task == "regression":
         if not pd.api.types.is_numeric_dtype(values):
             return f"{name} is text"
-        return f"{name} is {values.mean():.4g} on average"
+        return f"{name} is {labels.number(float(values.mean()), 4)} on average"
     shares = values.value_counts(normalize=True)
     if shares.empty:
         return f"{name} has no values"
