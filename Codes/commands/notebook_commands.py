@@ -195,7 +195,7 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
 def open_(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     run_id: str, pairs: Pairs, line: str, text: str | None, file: str | None, opens: bool | None
 ) -> None:
-    """Open a run's notebook in JupyterLab, where it failed.
+    """Open a run's notebook in JupyterLab; say which cell failed.
 
     RUN is an id, or its first characters, of a sweep's trial too. What opens is a copy of what it executed, with its
     parameters, or those given here; it runs in the folder of its notebook. A JupyterLab that is open on this checkout
