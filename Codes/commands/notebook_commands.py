@@ -213,10 +213,14 @@ def open_(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     declared = parameters.of(made.notebook(), made.stem)
     place, cell = opening.copy(made, repeating.typed(declared, given))
     where = opening.address(place, cell)
-    ids = [each.get("id") for each in json.loads(place.read_text("utf-8"))["cells"]]
-    which = f"; cell {ids.index(cell) + 1} of {len(ids)} failed" if cell else ""
-    click.echo(f"{os.path.relpath(place)}{which}", err=True)
+    click.echo(f"{os.path.relpath(place)}{which_failed(place, cell)}", err=True)
     opening.show(where, ui_command.has_screen() if opens is None else opens)
+
+
+def which_failed(place: Path, cell: str) -> str:
+    """Where in the notebook at `place` the `cell` of that id is, which failed; '' where none did."""
+    ids = [each.get("id") for each in json.loads(place.read_text("utf-8"))["cells"]]
+    return f"; cell {ids.index(cell) + 1} of {len(ids)} failed" if cell else ""
 
 
 def is_known(path: Path, values: Mapping[str, Any], why: bool, kernel: str | None) -> bool:

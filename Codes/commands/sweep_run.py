@@ -145,8 +145,8 @@ def summary(done: sweep.Sweep) -> int:
         pairs = zip(plan.objectives, best.values)
         scores = ", ".join(f"{metric} {value:.5g}" for (metric, _), value in pairs)
         runs = " ".join(str(f["run_id"]) for f in best.facts.values())
-        told = f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})"
-        click.echo(terminal.wrapped(told, indent="  "))
+        line = f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})"
+        click.echo(terminal.wrapped(line, indent="  "))
     if board := sweep_report.standing(plan, done.trials):
         click.echo(f"\n{board}\n")
         standings.publish(sweep_report.problem_of(plan))
