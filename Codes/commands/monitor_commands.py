@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +26,12 @@ from Codes.ground.errors import WorkbookError
 @click.option(
     "--captured", is_flag=True, help="Watch the requests that `workbook serve` has captured."
 )
+@click.option(
+    "--folder",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Of what is captured, as `workbook serve --folder` has it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs: all that was found.")
 @click.option(
     "--calibrate",
@@ -32,7 +39,13 @@ from Codes.ground.errors import WorkbookError
     help="Measure how often quiet windows alarm, and which shifts are found.",
 )
 def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too-many-locals
-    model: str, period: str, table: str | None, captured: bool, as_json: bool, calibrate: bool
+    model: str,
+    period: str,
+    table: str | None,
+    captured: bool,
+    folder: Path | None,
+    as_json: bool,
+    calibrate: bool,
 ) -> None:
     """Watch a MODEL in use, window by window.
 
@@ -49,14 +62,14 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     from Codes.monitoring import judge, monitor as monitoring, record
 
     if calibrate:
-        if period or table or captured or as_json:
+        if period or table or captured or folder or as_json:
             raise WorkbookError("--calibrate goes alone: it looks at the reference only")
         measured, run_id = monitoring.calibrate(model)
         click.echo(f"{measured.text()}\n")
         click.echo(terminal.wrapped(f"{measured.sentence()} (run {run_id})", indent="  "))
         return
     done = monitoring.monitor(
-        model, period, table, captured, lambda text: click.echo(text, err=True)
+        model, period, table, folder or captured, lambda text: click.echo(text, err=True)
     )
     status = monitoring.status(done, period)
     if failed := monitoring.tell(done):

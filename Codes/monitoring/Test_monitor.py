@@ -342,6 +342,19 @@ def test_what_cannot_be_watched_is_one_line(shop, arguments, said):
     assert told.exit_code == 1 and said in told.output
 
 
+def test_what_a_server_has_captured_in_a_folder_of_its_own_is_watched(shop, tmp_path):
+    asked = later(2)
+    times = pd.to_datetime(asked.pop("day")).dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+    rows = asked.drop(columns="sold").to_dict("records")
+    about = {"version": 1, "run_id": None, "prediction": False}
+    lines = [json.dumps({"time": t, "columns": row} | about) for t, row in zip(times, rows)]
+    (tmp_path / "shop@staging").mkdir()
+    (tmp_path / "shop@staging" / "0-1.jsonl").write_text("\n".join([*lines, '{"time": "cut']))
+    told = CliRunner().invoke(cli.main, ["monitor", "shop", "--folder", str(tmp_path), "--json"])
+    assert told.exit_code == judge.EXIT["pending"], told.output
+    assert f'"rows": {len(rows) // 2}' in told.stdout and "1 captured line could not be" in told.stdout
+
+
 @pytest.mark.usefixtures("shop")
 def test_what_came_after_the_training_is_watched_where_no_table_is_named():
     done = monitor.monitor("shop")

@@ -100,7 +100,7 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     name: str,
     period: str = "",
     table: str | Path | None = None,
-    captured: bool = False,
+    captured: bool | Path = False,
     say: Callable[[str], object] = lambda text: None,
     most: int | None = None,
 ) -> Monitored:
@@ -109,6 +109,7 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     Args:
         period: of the windows that are told of: '2013-04'; all are judged, since an alarm needs those before.
         say: is called with what is begun, which takes seconds.
+        captured: watch these; the folder where `workbook serve` keeps them, or True for its default.
         most: so many windows are judged, the first ones; by default all.
     """
     liveness.close_dead_runs()

@@ -19,6 +19,7 @@ from Codes.serving import capture
 from Codes.tables import reader
 
 TIME = "time"  # of a captured request
+SERVED = paths.EXECUTED / "served"  # where `workbook serve` captures by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,16 +35,22 @@ class Watched:
 
 
 def of(  # pylint: disable=too-many-locals
-    version: Version, reference: Reference, table: str | Path | None = None, captured: bool = False
+    version: Version,
+    reference: Reference,
+    table: str | Path | None = None,
+    captured: bool | Path = False,
 ) -> Watched:
     """The rows to watch `version` by: those of a `table`, the `captured` requests, else what came after its training.
+
+    Args:
+        captured: the folder that `workbook serve` was given for them; True: its default.
 
     Raises:
         WorkbookError: there is no such table, it lacks the time, or nothing has come after the training.
     """
     problem = reference.problem
     if captured or table is None and reference.times is None:
-        rows, source, notes = _captured(version)
+        rows, source, notes = _captured(version, captured if isinstance(captured, Path) else SERVED)
         column = TIME
     else:
         path = Path(table) if table else problem.source.path
@@ -90,9 +97,9 @@ def _after(
     return rows.take(kept), times.iloc[kept].reset_index(drop=True)
 
 
-def _captured(version: Version) -> tuple[pa.Table, str, list[str]]:
-    """What `workbook serve` has captured of the `version`."""
-    folder, rows, unreadable = paths.EXECUTED / "served", [], 0
+def _captured(version: Version, folder: Path) -> tuple[pa.Table, str, list[str]]:
+    """What `workbook serve` has captured of the `version` in `folder`."""
+    rows, unreadable = [], 0
     for each in sorted(
         folder.glob(f"{version.name}[@-]*")
     ):  # a folder for each spec that was served
@@ -107,7 +114,7 @@ def _captured(version: Version) -> tuple[pa.Table, str, list[str]]:
     if not own:
         raise WorkbookError(
             f"{folder}: no request to {version} is captured there: workbook serve {version.name}@production, "
-            "or name a table: --table FILE."
+            "or name its folder (--folder DIR) or a table (--table FILE)."
         )
     frame = pd.DataFrame([r["columns"] for r in own])
     frame[TIME] = pd.to_datetime(

@@ -403,7 +403,9 @@ def test_without_dask_a_cluster_is_refused_with_what_to_install(own_store):
 
 
 @pytest.mark.soak
-def test_workers_share_the_processors_and_one_keeps_them_all(store):
+def test_workers_share_the_processors_and_one_keeps_them_all(store, monkeypatch):
+    for name in pool.THREADS:
+        monkeypatch.delenv(name, raising=False)
     code = """
 import mlflow, os
 mlflow.log_metric('score', 1)
