@@ -29,7 +29,7 @@ from Codes.ground.errors import WorkbookError
 @click.option(
     "--folder",
     metavar="DIR",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Of what is captured, as `workbook serve --folder` has it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: all that was found.")

@@ -342,7 +342,8 @@ def test_what_cannot_be_watched_is_one_line(shop, arguments, said):
     assert told.exit_code == 1 and said in told.output
 
 
-def test_what_a_server_has_captured_in_a_folder_of_its_own_is_watched(shop, tmp_path):
+@pytest.mark.usefixtures("shop")
+def test_what_a_server_has_captured_in_a_folder_of_its_own_is_watched(tmp_path):
     asked = later(2)
     times = pd.to_datetime(asked.pop("day")).dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")
     rows = asked.drop(columns="sold").to_dict("records")
