@@ -353,7 +353,9 @@ def test_what_a_server_has_captured_in_a_folder_of_its_own_is_watched(tmp_path):
     (tmp_path / "shop@staging" / "0-1.jsonl").write_text("\n".join([*lines, '{"time": "cut']))
     told = CliRunner().invoke(cli.main, ["monitor", "shop", "--folder", str(tmp_path), "--json"])
     assert told.exit_code == judge.EXIT["pending"], told.output
-    assert f'"rows": {len(rows) // 2}' in told.stdout and "1 captured line could not be" in told.stdout
+    assert (
+        f'"rows": {len(rows) // 2}' in told.stdout and "1 captured line could not be" in told.stdout
+    )
 
 
 @pytest.mark.usefixtures("shop")
