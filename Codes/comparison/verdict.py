@@ -70,8 +70,9 @@ def judge(
     if known:
         taken, near, alike, unfit = _recommended(known)
         luck = optimism([each.scored for each in known if each.close])
-        choice = replace(choice, taken=taken, unfit=tuple(unfit), optimism=luck)
-        choice = replace(choice, near=near, alike=alike)
+        choice = replace(
+            choice, taken=taken, near=near, alike=alike, unfit=tuple(unfit), optimism=luck
+        )
     return replace(choice, reasons=tuple(words.sentences(choice)))
 
 

@@ -86,6 +86,12 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def fault(client: "MlflowClient", run: "Run") -> str:
+    """The first thing that `verify` finds of `run`; '' where it finds nothing, or the files are not on this machine."""
+    wrong = verify(client, run.info.run_id) if local_folders(client, run) else []
+    return wrong[0] if wrong else ""
+
+
 def local_folders(client: "MlflowClient", run: "Run") -> dict[str, Path]:
     """{name: folder} of the artifacts of `run` and of its models, as far as they are on this machine."""
     uris: dict[str, str] = {"run": run.info.artifact_uri}

@@ -126,9 +126,7 @@ def _check_files(made: Run) -> None:
         print(f"{made.info.run_name} has no manifest (made by hand, or not at its end):")
         print("  its files are taken as they are.")
         return
-    client = MlflowClient()
-    is_here = bool(manifest.local_folders(client, made))
-    if is_here and (wrong := manifest.verify(client, made.info.run_id)):
+    if wrong := manifest.fault(MlflowClient(), made):
         raise WorkbookError(
-            f"the run {made.info.run_id} is not as it was kept: {wrong[0]}; its model is not loaded."
+            f"the run {made.info.run_id} is not as it was kept: {wrong}; its model is not loaded."
         )

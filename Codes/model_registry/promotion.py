@@ -55,15 +55,14 @@ def source(run_id: str) -> tuple[Run, str]:
         )
     if not (model_id := manifest.newest_model(client, run)):
         raise WorkbookError(f"the run {run_id} of {tags[identity.NOTEBOOK]} saved no model.")
-    is_here = bool(manifest.local_folders(client, run))
-    if is_here and manifest.DIGEST not in tags:
+    if manifest.DIGEST not in tags and manifest.local_folders(client, run):
         raise WorkbookError(
             f"the run {run_id} was made by hand: no manifest tells whether its files are still as they were; "
             f"`workbook rerun {run_id[:8]}` makes a run of it that can be registered."
         )
-    if is_here and (wrong := manifest.verify(client, run_id)):
+    if wrong := manifest.fault(client, run):
         raise WorkbookError(
-            f"the run {run_id} is not as it was kept: {wrong[0]}; it is not registered."
+            f"the run {run_id} is not as it was kept: {wrong}; it is not registered."
         )
     return run, model_id
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, counted, nearest
 from Codes.model_registry.registry import Version
 from Codes.monitoring import large, windows
@@ -19,7 +18,6 @@ from Codes.serving import capture
 from Codes.tables import reader
 
 TIME = "time"  # of a captured request
-SERVED = paths.EXECUTED / "served"  # where `workbook serve` captures by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +48,9 @@ def of(  # pylint: disable=too-many-locals
     """
     problem = reference.problem
     if captured or table is None and reference.times is None:
-        rows, source, notes = _captured(version, captured if isinstance(captured, Path) else SERVED)
+        rows, source, notes = _captured(
+            version, captured if isinstance(captured, Path) else capture.FOLDER
+        )
         column = TIME
     else:
         path = Path(table) if table else problem.source.path

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 import nbformat
 import psutil
 from jupyter_client import AsyncKernelManager
-from jupyter_client.connect import port_names
 from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.connect import port_names
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -253,9 +253,8 @@ class Client(PapermillNotebookClient):  # pylint: disable=too-many-instance-attr
         except DeadKernelError:
             self.channels.stop_channels()
             self.kernel.cleanup_connection_file()
-            for (
-                name
-            ) in port_names:  # `newports` leaves those that its own cache of ports has chosen
+            # restart_kernel's `newports` would keep those that its own cache of ports has chosen
+            for name in port_names:
                 setattr(self.kernel, name, 0)
             await self.kernel.restart_kernel(now=True)
             return await self._connected()

@@ -16,9 +16,12 @@ from typing import Any, Self
 
 import orjson
 
+from Codes.ground import paths
+
 LOG = logging.getLogger(__name__)
 FILES = 8  # the bound on disk is kept by deleting the oldest of about as many files
 PATTERN = "*.jsonl"
+FOLDER = paths.EXECUTED / "served"  # where `workbook serve` captures by default
 
 
 class Capture:  # pylint: disable=too-many-instance-attributes

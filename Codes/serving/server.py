@@ -17,7 +17,6 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from Codes.fast_answers.quick import Columns, quick
-from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, nearest
 from Codes.model_registry.registry import Version
 from Codes.modeling.answers import Answers
@@ -26,13 +25,12 @@ from Codes.saved_models.trust import Loaded
 from Codes.seams import uvicorn_seam
 from Codes.serving import fixed, payload
 from Codes.serving.app import Metrics, app
-from Codes.serving.capture import Capture
+from Codes.serving.capture import FOLDER, Capture
 from Codes.serving.following import Following, Served
 from Codes.serving.pool import Limits
 from Codes.tables import contract as contracts
 
 LOG = logging.getLogger(__name__)
-FOLDER = paths.EXECUTED / "served"
 
 
 class Server(uvicorn.Server):
