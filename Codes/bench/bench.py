@@ -42,6 +42,7 @@ from Codes.bench import (
 )
 from Codes.bench.bench_report import Environment, Row, row, say
 from Codes.bench.bench_ways import Worker, side_by_side
+from Codes.ground import interrupts
 from Codes.ground.errors import WorkbookError
 
 WAYS = {
@@ -60,11 +61,12 @@ def main() -> None:
     """Measure what SECTIONS, WAYS, ROUNDS, TRIALS and GROWTH of the environment ask for, and keep it."""
     came = end_in_order()
     try:
-        sections = chosen("SECTIONS", SECTIONS)
-        ways, rounds = chosen("WAYS", WAYS), whole_number("ROUNDS", 7)
-        sizes = sweep_sizes() if "sweep" in sections else {}
-        facts = bench_report.facts(rounds) | sizes
-        bench_report.report(measured(sections, ways, rounds, sizes), facts)
+        with interrupts.none_lost(came.clear):
+            sections = chosen("SECTIONS", SECTIONS)
+            ways, rounds = chosen("WAYS", WAYS), whole_number("ROUNDS", 7)
+            sizes = sweep_sizes() if "sweep" in sections else {}
+            facts = bench_report.facts(rounds) | sizes
+            bench_report.report(measured(sections, ways, rounds, sizes), facts)
     except WorkbookError as error:
         sys.exit(f"make bench: {error.message}")
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from Codes.commands import (
     sweep_command,
     ui_command,
 )
+from Codes.ground import interrupts
 from Codes.ground.errors import WorkbookError, first_line
 
 
@@ -24,7 +25,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts.none_lost():
+                return super().invoke(ctx)
         except KeyboardInterrupt:  # where the command did not tell more
             click.echo("interrupted", err=True)
             raise click.exceptions.Exit(130) from None

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from Codes.ground import interrupts
+
 ASKED_TO_END = 128 + signal.SIGTERM  # the exit status that shells give a terminated process
 
 
@@ -14,13 +16,16 @@ class Signals:
 
     def __init__(self) -> None:
         self.came, self.armed, self.raised = [], True, False
+        self.swallowed = False
 
     def handle(self, number: int, _frame: object = None) -> None:
         """Take one signal, as its handler."""
-        self.came.append(number)
-        os.write(
-            2, f"\n{signal.Signals(number).name}: ending, and recording what there is\n".encode()
-        )
+        if self.swallowed:  # the same one again, of which the user was told
+            self.swallowed = False
+        else:
+            self.came.append(number)
+            name = signal.Signals(number).name
+            os.write(2, f"\n{name}: ending, and recording what there is\n".encode())
         if self.armed:
             self.raise_first()
 
@@ -29,6 +34,10 @@ class Signals:
         if self.came and not self.raised:
             self.raised = True
             raise KeyboardInterrupt if self.came[0] == signal.SIGINT else SystemExit(ASKED_TO_END)
+
+    def may_raise_again(self) -> None:
+        """What was raised has reached nobody."""
+        self.raised, self.swallowed = False, True
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -50,7 +59,8 @@ def signals() -> Iterator[Signals]:
         return
     before = {s: signal.signal(s, found.handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield found
+        with interrupts.none_lost(found.may_raise_again):
+            yield found
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
