@@ -21,7 +21,7 @@ from Codes.problems.problem import Problem
 from Codes.saved_models.trust import Loaded
 from Codes.scoring import predictors
 from Codes.scoring.output import Output, added
-from Codes.scoring.parts import Parts, Place
+from Codes.scoring.parts import Identity, Parts, Place, Receipt
 from Codes.scoring.predictors import Predictor
 from Codes.scoring.table_parts import CsvTable, form_of_table, open_table, ParquetTable, Part
 from Codes.scoring.typed_rows import Rules
@@ -88,7 +88,7 @@ def score(  # pylint: disable=too-many-arguments,too-many-locals
         return _told_again(job.summary(before["counts"], skipped=True), version, say)
     if before:
         say(f"{out}: scored before; {_other(job.identity, before['identity'])}scoring it again.")
-    parts = Parts(job.place, job.identity | {"batch_rows": batch_rows, "force": force})
+    parts = Parts(job.place, {**job.identity, "batch_rows": batch_rows, "force": force})
     with _kept(parts, say):
         done = _run(job, parts, batch_rows, cluster, _Progress(job.table, progress, say))
     scored = f"{done.scored:,} of {done.rows:,} rows scored in {done.seconds:.1f} s"
@@ -108,7 +108,7 @@ def _rejected(done: Summary) -> str:
     return f"; {done.rejected:,} rejected: see {done.side}" if done.side else ""
 
 
-def _other(identity: dict[str, Any], before: dict[str, Any]) -> str:
+def _other(identity: Identity, before: Identity) -> str:
     """In words, what of `identity` is another than `before`."""
     other = [key for key in identity | before if before.get(key) != identity.get(key)]
     return f"now by another {', '.join(other)}: " if other else ""
@@ -152,7 +152,7 @@ class _Job:  # pylint: disable=too-many-instance-attributes
         self.answers = predictors.schema(loaded)
         self._check_names()
         self.place.check(table)
-        self.identity: dict[str, Any] = {
+        self.identity: Identity = {
             "table": self.table.digest(),
             "model": version.name,
             "model_version": version.number,
@@ -175,7 +175,7 @@ class _Job:  # pylint: disable=too-many-instance-attributes
                 "rename it or leave it out (scores of an earlier scoring are no input)."
             )
 
-    def is_finished(self, receipt: dict[str, Any]) -> bool:
+    def is_finished(self, receipt: Receipt) -> bool:
         """Whether `receipt` tells of this very scoring, and its files are there."""
         return receipt["identity"] == self.identity and self.place.is_complete(receipt)
 
@@ -209,7 +209,7 @@ def _run(
             progress.show(part.read, output.rows)
         counts = output.counts()
     job.table.check_unchanged()
-    job.place.finish({"identity": job.identity, "counts": counts})
+    job.place.finish(job.identity, counts)
     parts.finished = True
     return job.summary(counts, resumed=resumed)
 

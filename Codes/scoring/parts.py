@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pyarrow as pa
 from pyarrow import feather
@@ -22,6 +22,35 @@ from Codes.scoring.table_parts import form
 
 LOCK = "lock"
 KIND = "workbook scoring"  # marks a receipt as ours
+
+
+class Identity(TypedDict):
+    """What a scoring is of: the same one again is not done twice."""
+
+    table: str  # digest
+    model: str
+    model_version: int
+    run_id: str | None
+    digest: str  # of the model's files
+    allow_unknown: bool
+    contract: NotRequired[dict[str, Any]]  # {column: its rule}, where one was asked for
+
+
+class Journal(Identity):
+    """Of what the finished parts in the folder are."""
+
+    batch_rows: int
+    force: bool
+
+
+class Receipt(TypedDict):
+    """What lies beside OUT as OUT.receipt.json; digests are sha256."""
+
+    kind: str  # KIND
+    identity: Identity
+    counts: tuple[int, int, int]  # rows, scored, rejected
+    files: dict[str, str | None]  # by name
+    before: dict[str, str | None]  # of the files that these replaced
 
 
 class Place:
@@ -56,22 +85,27 @@ class Place:
     def known(self) -> dict[str, set[str]]:
         """{name: digests that the file may have} of the files that the receipt knows; empty without."""
         receipt = self.read_receipt()
-        files, before = receipt.get("files", {}), receipt.get("before", {})
-        return {name: {files.get(name), before.get(name)} - {None} for name in {*files, *before}}
+        if not receipt:
+            return {}
+        files, before = receipt["files"], receipt["before"]
+        return {
+            name: set(filter(None, (files.get(name), before.get(name))))
+            for name in {*files, *before}
+        }
 
-    def read_receipt(self) -> dict[str, Any]:
-        """What OUT.receipt.json tells; empty without."""
+    def read_receipt(self) -> Receipt | None:
+        """What OUT.receipt.json tells; None without."""
         try:
             receipt = json.loads(self.receipt.read_text("utf-8"))
-            if receipt.get("kind") == KIND:
+            if receipt.get("kind") == KIND and Receipt.__required_keys__ <= receipt.keys():
                 return receipt
         except FileNotFoundError:
-            return {}
+            return None
         except (OSError, ValueError, AttributeError):
             pass
         raise WorkbookError(f"{self.receipt}: it is no receipt of a scoring; move it away.")
 
-    def is_complete(self, receipt: dict[str, Any]) -> bool:
+    def is_complete(self, receipt: Receipt) -> bool:
         """Whether the files are as `receipt` says, once what a killed scoring had ready is moved to its place."""
         if not self.folder.is_dir():
             return self._is_as(receipt)
@@ -84,7 +118,7 @@ class Place:
         except Timeout:  # another command scores it anew
             return False
 
-    def _is_as(self, receipt: dict[str, Any]) -> bool:
+    def _is_as(self, receipt: Receipt) -> bool:
         for path in (self.rejected, self.out):
             ready, wanted = self.folder / path.name, receipt["files"].get(path.name)
             if _digest(path) != wanted and ready.exists() and _digest(ready) == wanted:
@@ -99,12 +133,13 @@ class Place:
                 return False
         return True
 
-    def finish(self, facts: dict[str, Any]) -> None:
-        """Put the files in the folder into their places, the receipt with its `facts` first."""
+    def finish(self, identity: Identity, counts: tuple[int, int, int]) -> None:
+        """Put the files in the folder into their places, the receipt of this `identity` with its `counts` first."""
         ready = [p for p in (self.rejected, self.out) if (self.folder / p.name).exists()]
-        receipt = {
+        receipt: Receipt = {
             "kind": KIND,
-            **facts,
+            "identity": identity,
+            "counts": counts,
             "files": {p.name: _digest(self.folder / p.name) for p in ready},
             "before": {p.name: _digest(p) for p in (self.rejected, self.out) if p.exists()},
         }
@@ -117,9 +152,9 @@ class Place:
 
 
 class Parts:
-    """The answers of finished parts in the folder of a Place, for one `identity` (a dict); one process at a time."""
+    """The answers of finished parts in the folder of a Place, for one `identity`; one process at a time."""
 
-    def __init__(self, place: Place, identity: dict[str, Any]) -> None:
+    def __init__(self, place: Place, identity: Journal) -> None:
         self.folder, self.out, self.identity = place.folder, place.out, identity
         self.journal = self.folder / "journal.json"
         self.lock = FileLock(self.folder / LOCK)
@@ -142,7 +177,7 @@ class Parts:
             if path.name != LOCK:
                 path.unlink()
         write(self.journal, json.dumps(self.identity), self.folder)
-        other = [key for key in self.identity if before.get(key) != self.identity[key]]
+        other = [key for key, value in self.identity.items() if before.get(key) != value]
         return f"another {' and '.join(other)}" if stale else ""
 
     def _journal(self) -> dict[str, Any]:

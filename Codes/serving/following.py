@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypedDict
 
 import numpy as np
 import orjson
@@ -26,6 +26,13 @@ from Codes.serving import client, payload
 
 LOG = logging.getLogger(__name__)
 NO_NUMBER = "the model's prediction is not a number; it has been noted."
+
+
+class LastGood(TypedDict):
+    """What the state's file holds: the version that served well."""
+
+    version: int
+    run_id: str | None
 
 
 class Source(Protocol):
@@ -187,7 +194,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
         if self.alias:
             try:
                 self._state.parent.mkdir(parents=True, exist_ok=True)
-                good = {"version": version.number, "run_id": version.run_id}
+                good: LastGood = {"version": version.number, "run_id": version.run_id}
                 files.write(self._state, json.dumps(good))
             except OSError as error:  # it serves all the same
                 LOG.warning("The last good version is not noted: %s.", first_line(error))
@@ -195,7 +202,7 @@ class Following:  # pylint: disable=too-many-instance-attributes
     def _last_good(self) -> Version | None:
         """The last version that served well; None where this store has another by that number, or never let it here."""
         try:
-            kept = json.loads(self._state.read_text("utf-8"))
+            kept: LastGood = json.loads(self._state.read_text("utf-8"))
             number, run_id = int(kept["version"]), kept["run_id"]
             was_here = number in self._store.was_in(self.name, self.alias)
             found = self._store.find(f"{self.name}/{number}")
