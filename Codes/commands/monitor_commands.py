@@ -88,12 +88,7 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         for note in done.notes:
             click.echo(f"Note: {note}", err=True)
         for each in told:
-            late = (
-                f" (before: {each.before})"
-                if each.before and each.before != each.judged.status
-                else ""
-            )
-            click.echo(terminal.wrapped(f"{each.judged.sentence}{late}", indent="  "))
+            click.echo(terminal.wrapped(f"{each.judged.sentence}{each.told_before}", indent="  "))
         click.echo(f"{done.version}: {status} ({len(done.kept)} windows, {done.seconds:.0f} s)")
     if status == "harm":
         _acted(model, done.profile.reference.problem.monitoring.on_alarm)

@@ -126,6 +126,40 @@ def test_the_same_window_again_is_the_same_run_and_no_news(shop):
     assert len(again.told) == 1
 
 
+def test_a_window_of_time_is_one_run_which_says_of_which_table_it_spoke_before(shop):
+    first = watched(shop, "left", later(3, seed=60))
+    second = watched(shop, "right", later(3, seed=61))
+    assert [k.run_id for k in first.kept] == [k.run_id for k in second.kept]
+    for each in second.kept:
+        assert each.is_new and each.other == str(shop / "left.parquet")
+        assert f"(before, of {each.other}: " in each.told_before
+        run = MlflowClient().get_run(each.run_id)
+        assert run.data.tags[record.TABLE] == str(shop / "right.parquet")
+        assert f"of {each.other}: " in run.data.tags[liveness.NOTE]
+    again = watched(shop, "right", later(3, seed=61))
+    assert not any(k.told_before for k in again.kept)
+
+
+def test_windows_of_so_many_rows_are_each_tables_own_and_so_is_their_course(shop):
+    file, text = shop / "shop.yaml", (shop / "shop.yaml").read_text()
+    try:
+        file.write_text(text.replace("window: 1d", "window: 150 rows"))
+        one, other, again = (watched(shop, n, later(3, i)) for n, i in zip("pqp", (62, 63, 62)))
+    finally:
+        file.write_text(text)
+    ids = [{k.run_id for k in done.kept} for done in (one, other, again)]
+    assert not ids[0] & ids[1] and ids[0] == ids[2] and not any(k.is_new for k in again.kept)
+    names = [MlflowClient().get_run(k.run_id).info.run_name for k in other.kept]
+    assert names[0].startswith("shop/1 rows 1-150 of q.parquet ")
+    courses = [
+        (run.info.run_name, run.data.tags[record.TABLE])
+        for run in MlflowClient().search_runs([one.keeper.experiment])
+        if run.data.tags.get(record.WINDOW) == record.COURSE
+    ]
+    for name in "pq":
+        assert (f"shop/1 course of {name}.parquet", str(shop / f"{name}.parquet")) in courses
+
+
 def alone(uri, table, method="", call=0):
     """Be a process that watches the `table`; killed at that `call` of the Keeper's `method`, where one is named."""
     os.environ["MLFLOW_TRACKING_URI"] = uri
@@ -160,7 +194,8 @@ def check_each_once(done):
     client = MlflowClient()
     of_window: dict[str, list] = {}
     for run in client.search_runs([done.keeper.experiment]):
-        of_window.setdefault(run.data.tags.get(record.WINDOW, ""), []).append(run)
+        if run.data.tags.get(record.VERSION) == done.keeper._key():
+            of_window.setdefault(run.data.tags[record.WINDOW], []).append(run)
     (course,) = of_window[record.COURSE]
     points = client.get_metric_history(course.info.run_id, "course/p")
     for step, kept in enumerate(done.kept):

@@ -6,7 +6,7 @@ import html
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from Codes.figures import course
 from Codes.ground.labels import number
 from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
-from Codes.monitoring import asked as asking, backtest, kept_run
+from Codes.monitoring import asked as asking, backtest, kept_run, windows
 from Codes.monitoring.backtest import Replayed
 from Codes.monitoring.judge import CAME, GRAVE, SAID, Judged, Policy
 from Codes.monitoring.quality import Quality
@@ -31,6 +31,7 @@ from Codes.stores.store import all_runs, alone
 VERSION = "mlflow.workbook.monitor.version"
 WINDOW = "mlflow.workbook.monitor.window"  # of a window's run: its name; of the course: COURSE
 STATUS = "mlflow.workbook.monitor.status"
+TABLE = "mlflow.workbook.monitor.table"  # of a window's run, and of a course: whose rows they were
 CONTENT = "mlflow.workbook.monitor.content"  # a digest of all that was found
 COURSE = "course"
 ROWS = 20  # of a table on the page
@@ -38,16 +39,33 @@ ROWS = 20  # of a table on the page
 
 @dataclass(frozen=True)
 class Kept:
-    """A window's run, whether something in it is new, and what it said before (empty: there was none)."""
+    """A window's run, whether something in it is new, and what it said before (empty: there was none).
+
+    `other`: the table of which it said so, where that was not the same.
+    """
 
     judged: Judged
     run_id: str
     is_new: bool
     before: str
+    other: str = ""
+
+    @property
+    def told_before(self) -> str:
+        """What the run said before, in words, where that was something else or of another table; else nothing."""
+        if not self.is_new or not self.before:
+            return ""
+        if self.other:
+            return f" (before, of {self.other}: {self.before})"
+        return f" (before: {self.before})" if self.before != self.judged.status else ""
 
 
 class Keeper:  # pylint: disable=too-many-instance-attributes
-    """Writes what was found of the windows of a `version` into the experiment `<problem>-monitoring`."""
+    """Writes what was found of the windows of a `version` into the experiment `<problem>-monitoring`.
+
+    A window of time is the same whichever table shows it, and says so where that was another one before; a number of
+    rows means something in one table only, so that each table has its own windows, and a course of its own.
+    """
 
     def __init__(
         self, version: Version, profile: Profile, policy: Policy, watched: Watched
@@ -56,6 +74,8 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         self.client = MlflowClient()
         problem = profile.reference.problem
         self.problem, self.about = problem, f"{version.name}/{version.number}"
+        self.table = str(Path(watched.source).resolve())
+        self.is_by_rows = isinstance(windows.length(profile.reference.window), int)
         self.experiment = tracking.for_all() or tracking.ensure_experiment(
             f"{problem.name}-monitoring"
         )
@@ -96,23 +116,32 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         return found
 
     def _key(self) -> str:
-        return f"{self.about} {self.version.run_id}"
+        """What the runs of its windows have in common."""
+        told = f" {self.table}" if self.is_by_rows else ""
+        return f"{self.about} {self.version.run_id}{told}"
+
+    def _called(self, window: str) -> str:
+        """The name of the run of a `window`."""
+        told = f" of {Path(self.table).name}" if self.is_by_rows else ""
+        return f"{self.about} {window}{told}"
 
     def _create(self, name: str, parent: Run | None) -> Run:
         tags = liveness.claim() | {
             VERSION: self._key(),
             WINDOW: name,
+            TABLE: self.table,
             "mlflow.user": identity.user(),
         }
         tags |= {"mlflow.parentRunId": parent.info.run_id} if parent else {}
-        title = f"{self.about} {name}"
-        return self.client.create_run(self.experiment, tags=tags, run_name=title)
+        return self.client.create_run(self.experiment, tags=tags, run_name=self._called(name))
 
     def _window(self, each: Judged, run: Run, step: int, drawn: bool) -> Kept:
         content, tags = _content(each), run.data.tags
         run_id, before = run.info.run_id, tags.get(STATUS, "")
+        of_other = before and tags.get(TABLE, self.table) != self.table
+        kept = Kept(each, run_id, True, before, tags[TABLE] if of_other else "")
         if run.info.status == "FINISHED" and tags.get(CONTENT) == content:
-            return Kept(each, run_id, False, before)
+            return replace(kept, is_new=False)
         if run.info.status == "FINISHED":  # while it is written again
             self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in liveness.claim().items()])
         with (
@@ -121,12 +150,13 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
             self._write(Path(folder), each, self._pictures(each) if drawn else {})
             self.client.log_artifacts(run_id, folder)
         # last, so that what a kill left half done is done again
-        now = {STATUS: each.status, liveness.NOTE: self._note(each, before), CONTENT: content}
+        now = {STATUS: each.status, liveness.NOTE: self._note(kept), CONTENT: content}
+        now[TABLE] = self.table
         self.client.log_batch(
             run_id, metrics=list(_metrics(each, step)), tags=[RunTag(k, v) for k, v in now.items()]
         )
-        self._finish(run_id, f"{each.window.name} {each.status}")
-        return Kept(each, run_id, True, before)
+        self._finish(run_id, f"{self._called(each.window.name)} {each.status}")
+        return kept
 
     def _write(
         self, folder: Path, each: Judged, pictures: "dict[str, tuple[course.Figure, str]]"
@@ -162,15 +192,16 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
 
     def _finish(self, run_id: str, title: str) -> None:
         """Let the run be finished, whatever was said of it when a killed command had left it."""
-        liveness.set_status(self.client, run_id, "FINISHED", f"{self.about} {title}")
+        liveness.set_status(self.client, run_id, "FINISHED", title)
         run = self.client.get_run(run_id)
         liveness.forget(self.client, run)
         for tag in {liveness.CLOSED, liveness.ERROR} & run.data.tags.keys():
             self.client.delete_tag(run_id, tag)
 
-    def _note(self, each: Judged, before: str) -> str:
-        changed = before and before != each.status
-        told = f" (before, with other labels or rows: {before})" if changed else ""
+    def _note(self, kept: Kept) -> str:
+        each, told = kept.judged, kept.told_before.replace(
+            "before:", "before, with other labels or rows:"
+        )
         lines = [f"**{each.status}**{told}", *(f"- {text}" for text in each.sentences)]
         lines += [
             f"{self.about}, {each.rows:,} rows of {self.watched.source}; the page: `window.html`"
@@ -193,7 +224,8 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
             run_id, liveness.NOTE, "\n".join(f"- {j.sentence}" for j in judged[-12:])[:4900]
         )
         self.client.set_tag(run_id, CONTENT, content)
-        self._finish(run_id, COURSE)
+        self.client.set_tag(run_id, TABLE, self.table)
+        self._finish(run_id, self._called(COURSE))
 
     def figure(self, judged: list[Judged]) -> "course.Figure":
         """The course as a figure."""
@@ -324,6 +356,7 @@ def as_dict(kept: list[Kept]) -> list[dict]:
             "run_id": each.run_id,
             "is_new": each.is_new,
             "before": each.before,
+            "before_of": each.other,
         }
         for each in kept
     ]
