@@ -59,7 +59,8 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
       workbook monitor flights
       workbook monitor flights --window 2013-12 --json
     """
-    from Codes.monitoring import judge, monitor as monitoring, record
+    from Codes.drift import judge
+    from Codes.monitoring import monitor as monitoring, record
 
     if calibrate:
         if period or table or captured or folder or as_json:

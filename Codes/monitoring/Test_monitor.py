@@ -18,16 +18,8 @@ from mlflow import MlflowClient
 from Codes.commands import cli
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import demonstration, promotion, registry
-from Codes.monitoring import (
-    backtest,
-    judge,
-    kept_reference,
-    large,
-    monitor,
-    record,
-    reference as references,
-    verdicts,
-)
+from Codes.drift import judge, large, reference as references
+from Codes.monitoring import backtest, kept_reference, monitor, record, verdicts
 from Codes.problems import problem as problems
 from Codes.runs import liveness, tracking
 from Codes.testing.testbed import FORKS, fresh_store
@@ -408,7 +400,7 @@ def test_labels_come_by_a_key_from_a_table_of_their_own(shop):
     known = rows[["order", "sold"]]
     twisted = pd.concat([known, known.iloc[:1].assign(sold=lambda f: ~f.sold), known.iloc[5:6]])
     twisted.to_csv(shop / "labels.csv", index=False)
-    from Codes.monitoring import watched as watching
+    from Codes.drift import watched as watching
 
     problem = problems.load(str(shop / "keyed.yaml"))
     rows.drop(columns="sold").to_parquet(shop / "keyed.parquet")

@@ -19,10 +19,10 @@ from Codes.ground.errors import WorkbookError
 from Codes.ground.pace import Pace
 from Codes.judgement import paired
 from Codes.modeling import evaluation, models
-from Codes.monitoring import asked as asking, calibration, harm, windows
-from Codes.monitoring.effects import Bins
-from Codes.monitoring.judge import Policy
-from Codes.monitoring.reference import CAP
+from Codes.drift import asked as asking, calibration, harm, windows
+from Codes.drift.effects import Bins
+from Codes.drift.judge import Policy
+from Codes.drift.reference import CAP
 from Codes.problems import data, rows as rows_
 from Codes.problems.problem import Problem
 from Codes.saved_models import trust

@@ -20,8 +20,9 @@ from mlflow.exceptions import MlflowException
 from Codes.ground.errors import WorkbookError, counted
 from Codes.model_registry import promotion, registry
 from Codes.model_registry.registry import Version
-from Codes.monitoring import kept_run, reference as references
-from Codes.monitoring.reference import TIME, Reference
+from Codes.drift import reference as references
+from Codes.monitoring import kept_run
+from Codes.drift.reference import TIME, Reference
 from Codes.problems import problem as problems
 from Codes.problems.problem import Problem
 from Codes.saved_models.trust import Loaded

@@ -8,21 +8,14 @@ from pathlib import Path
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
-from Codes.monitoring import (
-    judge,
-    kept_reference,
-    quality,
-    record,
-    watched as watching,
-    webhook,
-    windows,
-)
-from Codes.monitoring.judge import Judged, Policy, Status
+from Codes.drift import judge, watched as watching, windows
+from Codes.monitoring import kept_reference, quality, record, webhook
+from Codes.drift.judge import Judged, Policy, Status
 from Codes.monitoring.record import Keeper, Kept
 from Codes.monitoring.quality import Quality
-from Codes.monitoring.reference import Profile
-from Codes.monitoring.rule import Rule
-from Codes.monitoring.watched import Watched
+from Codes.drift.reference import Profile
+from Codes.drift.rule import Rule
+from Codes.drift.watched import Watched
 from Codes.runs import liveness
 from Codes.saved_models.trust import Loaded
 

@@ -17,10 +17,10 @@ import pandas as pd
 from scipy import stats
 
 from Codes.ground.errors import WorkbookError
-from Codes.monitoring import calibration, harm
-from Codes.monitoring.effects import GAPS, Counts
-from Codes.monitoring.judge import Policy
-from Codes.monitoring.reference import Profile
+from Codes.drift import calibration, harm
+from Codes.drift.effects import GAPS, Counts
+from Codes.drift.judge import Policy
+from Codes.drift.reference import Profile
 
 OURS = "ours"
 METHODS = (

@@ -19,12 +19,13 @@ from Codes.figures import course
 from Codes.ground.labels import number
 from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
-from Codes.monitoring import asked as asking, backtest, kept_run, windows
+from Codes.drift import asked as asking, windows
+from Codes.monitoring import backtest, kept_run
 from Codes.monitoring.backtest import Replayed
-from Codes.monitoring.judge import CAME, GRAVE, SAID, Judged, Policy
+from Codes.drift.judge import CAME, GRAVE, SAID, Judged, Policy
 from Codes.monitoring.quality import Quality
-from Codes.monitoring.reference import Profile
-from Codes.monitoring.watched import Watched
+from Codes.drift.reference import Profile
+from Codes.drift.watched import Watched
 from Codes.runs import identity, liveness, tracking
 from Codes.stores.store import all_runs, alone
 

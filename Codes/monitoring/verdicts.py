@@ -13,8 +13,9 @@ from Codes.figures import course
 from Codes.ground.errors import WorkbookError, counted
 from Codes.ground.labels import number
 from Codes.model_registry.registry import Version
-from Codes.monitoring import asked as asking, judge, kept_reference, monitor, record
-from Codes.monitoring.judge import CAME, SAID, Judged
+from Codes.drift import asked as asking, judge
+from Codes.monitoring import kept_reference, monitor, record
+from Codes.drift.judge import CAME, SAID, Judged
 from Codes.monitoring.monitor import Monitored
 
 TABLE = ["window", "status", "rows", "verdict"]

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from Codes.commands import cli
 from Codes.model_registry import demonstration, promotion, registry
-from Codes.monitoring import judge
+from Codes.drift import judge
 from Codes.monitoring.Test_monitor import FILE, stream
 from Codes.retraining import loop
 from Codes.runs import tracking

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from Codes.figures import course
 from Codes.ground.errors import WorkbookError, counted
 from Codes.model_registry import promotion, registry
-from Codes.monitoring import backtest, judge, kept_reference, monitor as monitoring, record
-from Codes.monitoring.judge import Judged
+from Codes.drift import judge
+from Codes.monitoring import backtest, kept_reference, monitor as monitoring, record
+from Codes.drift.judge import Judged
 from Codes.monitoring.monitor import Monitored
 from Codes.problems import problem as problems
 from Codes.problems.problem import Problem

@@ -19,7 +19,8 @@ from Codes.ground.errors import WorkbookError, first_line
 from Codes.ground.variables import outside
 from Codes.model_registry import promotion, registry
 from Codes.model_registry.registry import Version
-from Codes.monitoring import judge, kept_reference, monitor as monitoring
+from Codes.drift import judge
+from Codes.monitoring import kept_reference, monitor as monitoring
 from Codes.problems import data, problem as problems, rows
 from Codes.runs import identity, tracking
 from Codes.stores import store

@@ -3,23 +3,37 @@
     python -m Codes.tools.rooms           # says what imports against the order; exit 1 where something does
     python -m Codes.tools.rooms --draw    # the picture in docs/explanation/architecture.md, as Mermaid
 
-A room's front doors are those that its docstring names. Tests, samples and `testing` may import anything.
+A room's front doors are those that its docstring names. Tests, samples and `testing` may import anything. A room has at
+most LIMIT lines of code, so that it can be read in one go: neither empty ones nor comments, docstrings and tests count.
 """
 
+import ast
 import importlib
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
+from pathlib import Path
 
 import grimp
 from grimp import ImportGraph, Route
 
 ROOMS = """
 tools bench testing commands lab retraining sweeps trial_workers running fingerprints warm deployment
-monitoring scoring serving fast_answers model_registry gate figures comparison judgement
+monitoring drift scoring serving fast_answers model_registry gate figures comparison judgement
 runs stores modeling saved_models networks problems tables notebook_files forks seams ground
 """.split()
 FREE = ROOMS[:4]  # left out of the picture: they import nearly all others
+LIMIT = 1500
+WHOLE = {"commands": 1900}  # each of its modules is a command or two, read alone
+LAYOUT = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
 # what handles tables and models knows no runs, and what keeps runs knows no models
 APART = ({"tables", "problems", "networks", "saved_models", "modeling"}, {"stores", "runs"})
 
@@ -73,6 +87,26 @@ def against(found: ImportGraph) -> list[str]:
     return told
 
 
+def too_large(room: str) -> str:
+    """What is wrong with the size of `room`, a sentence; '' where nothing is."""
+    folder, limit = Path(__file__).parents[1] / room, WHOLE.get(room, LIMIT)
+    size = sum(map(lines_of_code, folder.rglob("[!T]*.py")))
+    return f"{room} has {size} lines of code, more than {limit}: divide it" * (size > limit)
+
+
+def lines_of_code(path: Path) -> int:
+    """How many lines of the module at `path` hold code."""
+    with path.open("rb") as file:
+        spans = [
+            (t.start[0], t.end[0]) for t in tokenize.tokenize(file.readline) if t.type not in LAYOUT
+        ]
+    code = {line for first, last in spans[1:] for line in range(first, last + 1)}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            code -= set(range(node.lineno, (node.end_lineno or 0) + 1))  # a docstring
+    return len(code)
+
+
 def chain(route: Route) -> tuple[str, ...]:
     """The modules of a `route`, from the one that imports to the imported one."""
     return (*sorted(route.heads)[:1], *route.middle, *sorted(route.tails)[:1])
@@ -99,6 +133,7 @@ def main(arguments: list[str]) -> int:
     """Draw the rooms, or say what is against the rules; the exit status."""
     found = graph()
     told = [drawn(found)] if "--draw" in arguments else against(found)
+    told += [] if "--draw" in arguments else filter(None, map(too_large, ROOMS))
     print("\n".join(told) or "the rooms are in order")
     return int(bool(told) and "--draw" not in arguments)
 

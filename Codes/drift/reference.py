@@ -17,9 +17,9 @@ from Codes.ground.errors import WorkbookError, counted
 from Codes.judgement import validation
 from Codes.model_registry import examination, promotion
 from Codes.model_registry.registry import Version
-from Codes.monitoring import asked as asking, harm, joint, windows
-from Codes.monitoring.effects import Bins, Counts, Name
-from Codes.monitoring.windows import Moment
+from Codes.drift import asked as asking, harm, joint, windows
+from Codes.drift.effects import Bins, Counts, Name
+from Codes.drift.windows import Moment
 from Codes.problems import data, problem as problems, rows
 from Codes.problems.problem import Problem
 from Codes.saved_models.trust import Loaded

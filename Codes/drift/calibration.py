@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from Codes.monitoring.effects import Name
+from Codes.drift.effects import Name
 
 FLOOR = 0.25  # of the least effect: what a column moves that never moved in the reference
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from Codes.monitoring.rule import Rule
+from Codes.drift.rule import Rule
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from Codes.monitoring import calibration
-from Codes.monitoring.effects import MOVED, Name
+from Codes.drift import calibration
+from Codes.drift.effects import MOVED, Name
 
 LEAST = 0.02
 

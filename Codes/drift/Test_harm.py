@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from Codes.monitoring import harm
+from Codes.drift import harm
 
 
 def days(random, count, mean=0.17, rows=60):

@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from Codes.monitoring.effects import Name
+from Codes.drift.effects import Name
 
 NAME = Name("all columns", "jointly")
 ROWS = 600  # of a window that are told apart from as many others; more would say the same, later

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from Codes.monitoring import joint
-from Codes.monitoring.effects import GAPS, MOVED, NEW, STUCK, Bins
+from Codes.drift import joint
+from Codes.drift.effects import GAPS, MOVED, NEW, STUCK, Bins
 
 
 def frame(rows=4000, seed=0):

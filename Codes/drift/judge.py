@@ -15,13 +15,13 @@ from Codes.ground.labels import number
 from Codes.judgement import paired
 from Codes.judgement.paired import Answers, Rows
 from Codes.modeling import evaluation
-from Codes.monitoring import asked as asking, calibration, harm, joint, windows
-from Codes.monitoring.calibration import Drift
-from Codes.monitoring.effects import MOVED
-from Codes.monitoring.reference import BLOCK, FEWEST, Profile
-from Codes.monitoring.rule import Rule
-from Codes.monitoring.watched import Watched
-from Codes.monitoring.windows import Window
+from Codes.drift import asked as asking, calibration, harm, joint, windows
+from Codes.drift.calibration import Drift
+from Codes.drift.effects import MOVED
+from Codes.drift.reference import BLOCK, FEWEST, Profile
+from Codes.drift.rule import Rule
+from Codes.drift.watched import Watched
+from Codes.drift.windows import Window
 from Codes.problems import rows as rows_
 from Codes.problems.problem import Problem
 from Codes.saved_models.trust import Loaded

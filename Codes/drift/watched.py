@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from Codes.ground.errors import WorkbookError, counted, nearest
 from Codes.model_registry.registry import Version
-from Codes.monitoring import large, windows
-from Codes.monitoring.reference import Reference
-from Codes.monitoring.windows import Window
+from Codes.drift import large, windows
+from Codes.drift.reference import Reference
+from Codes.drift.windows import Window
 from Codes.problems.problem import Labels, Problem
 from Codes.serving import capture
 from Codes.tables import reader
