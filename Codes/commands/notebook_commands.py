@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -195,7 +194,7 @@ def rerun(  # pylint: disable=too-many-arguments,too-many-positional-arguments,t
 def open_(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     run_id: str, pairs: Pairs, line: str, text: str | None, file: str | None, opens: bool | None
 ) -> None:
-    """Open a run's notebook in JupyterLab; say which cell failed.
+    """Open a run's notebook in JupyterLab, at the cell that failed.
 
     RUN is an id, or its first characters, of a sweep's trial too. What opens is a copy of what it executed, with its
     parameters, or those given here; it runs in the folder of its notebook. A JupyterLab that is open on this checkout
@@ -211,16 +210,11 @@ def open_(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 
     made, given = repeating.find(run_id), gather(pairs, line, text, file)
     declared = parameters.of(made.notebook(), made.stem)
-    place, cell = opening.copy(made, repeating.typed(declared, given))
-    where = opening.address(place, cell)
-    click.echo(f"{os.path.relpath(place)}{which_failed(place, cell)}", err=True)
+    copy = opening.copy(made, repeating.typed(declared, given))
+    failed = f"; cell {copy.failed} of {copy.cells} failed" if copy.failed else ""
+    click.echo(f"{os.path.relpath(copy.place)}{failed}", err=True)
+    where = opening.address(copy.place)
     opening.show(where, ui_command.has_screen() if opens is None else opens)
-
-
-def which_failed(place: Path, cell: str) -> str:
-    """Where in the notebook at `place` the `cell` of that id is, which failed; '' where none did."""
-    ids = [each.get("id") for each in json.loads(place.read_text("utf-8"))["cells"]]
-    return f"; cell {ids.index(cell) + 1} of {len(ids)} failed" if cell else ""
 
 
 def is_known(path: Path, values: Mapping[str, Any], why: bool, kernel: str | None) -> bool:

@@ -10,15 +10,18 @@ import nbformat
 import psutil
 import pytest
 from mlflow import MlflowClient
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from Codes.bench import bench_lab
 from Codes.comparison import saved_view
 from Codes.ground import paths
+from Codes.lab import opening, repeating
 from Codes.model_registry import registry
 from Codes.serving import client as server_client
 from Codes.stores.store import open_store
 from Codes.testing import browser
-from Codes.testing.testbed import clean_environment, wait_for
+from Codes.testing.testbed import clean_environment, wait_for, write_notebook
 
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 COMMAND = [sys.executable, "-m", "Codes.commands.cli"]
@@ -52,9 +55,9 @@ def fixture_store(tmp_path_factory):
         yield client
 
 
-@pytest.fixture(name="lab", scope="module")
-def fixture_lab(store, tmp_path_factory):
-    """The address of JupyterLab behind a prefix, over copies of two notebooks that take the small table."""
+@pytest.fixture(name="root", scope="module")
+def fixture_root(tmp_path_factory):
+    """The folder that JupyterLab shows, with copies of two notebooks that take the small table."""
     root = tmp_path_factory.mktemp("lab")
     (root / "notebooks").mkdir()
     shutil.copy(paths.NOTEBOOKS / "00_start_here.ipynb", root / "notebooks")
@@ -62,6 +65,12 @@ def fixture_lab(store, tmp_path_factory):
     (cell,) = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
     cell.source = cell.source.replace('"flights"', '"breast_cancer"').replace('"hgb"', '"linear"')
     nbformat.write(nb, root / "notebooks" / "02_train.ipynb")
+    return root
+
+
+@pytest.fixture(name="lab", scope="module")
+def fixture_lab(store, root):
+    """The address of JupyterLab behind a prefix."""
     (run := root / "runtime").mkdir(mode=0o700)
     environment = clean_environment() | {
         "MLFLOW_TRACKING_URI": os.environ["MLFLOW_TRACKING_URI"],
@@ -160,6 +169,35 @@ def test_lab_opens_on_the_start_and_a_notebook_run_by_its_menu_leads_to_its_run(
     page.picture("run_by_link")
     page.chrome.close()
     page.chrome.switch_to.window(first)
+    new_cell(page, f"%workbook model {made.info.run_id[:8]}")
+    shown = page.find(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea", "(?s)has no manifest.*Pipeline"
+    )
+    page.chrome.execute_script("arguments[0].scrollIntoView()", shown)
+    page.picture("model_by_hand")
+
+
+def new_cell(page, source):
+    """Write `source` into a new cell below the one that is chosen, and run it."""
+    page.click(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active")
+    keys = ActionChains(page.chrome).send_keys(Keys.ESCAPE, "b", Keys.ENTER, source)
+    keys.key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+
+
+def test_a_failed_run_is_opened_at_the_cell_that_failed(lab, root, page, store, monkeypatch):
+    shown = [f"for n in range(30):\n    print({part}, n)" for part in range(20)]
+    path = write_notebook(root / "notebooks" / "fails.ipynb", *shown, "1 / 0", *shown)
+    words = ["run", path, "--no-progress", "-o", "failed.ipynb"]
+    assert subprocess.run([*COMMAND, *words], check=False, cwd=root, env=os.environ).returncode
+    monkeypatch.setattr(paths, "EXECUTED", root / "executed")
+    made = newest(store, "tags.`mlflow.workbook.notebook` = 'fails'")
+    copy = opening.copy(repeating.find(made.info.run_id), {})
+    page.open(f"{lab}lab/tree/executed/{copy.place.name}?token=t")
+    active = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell.jp-mod-active"
+    cell = page.find(active, "(?s)1 / 0.*ZeroDivisionError")
+    height = page.chrome.execute_script("return window.innerHeight")
+    page.wait("the cell in sight", lambda: 0 <= cell.rect["y"] < height)
+    page.picture("failed_cell")
 
 
 def test_the_launchers_tile_shows_the_scored_runs_the_best_first(lab, page, store):

@@ -34,15 +34,17 @@ def fixture_failed(store):
 def test_a_failed_run_opens_at_the_cell_that_failed_with_its_parameters(here, failed):
     run_id = failed.run.info.run_id
     made = repeating.find(run_id[:10])
-    place, cell = opening.copy(made, {})
-    notebook = nbformat.read(place, as_version=4)
-    (at,) = [each for each in notebook.cells if each.id == cell]
+    copy = opening.copy(made, {})
+    notebook = nbformat.read(copy.place, as_version=4)
+    assert copy.cells == len(notebook.cells)
+    at = notebook.cells[copy.failed - 1]
+    assert at.id == notebook.metadata[magics.ORIGIN][magics.FAILED]
     assert at.source == "1 / 0" and at.outputs[-1].ename == "ZeroDivisionError"
     assert [c.source for c in notebook.cells][:2] == [PARAMETERS, "# Parameters\nx = 5.0\n"]
-    assert magics.folder_of_copy(place) == failed.source.parent and here.uri
-    again, _ = opening.copy(repeating.find(run_id), {"seed": 2})
-    assert again != place, "what a person has changed in the first one is lost"
-    notebook = nbformat.read(again, as_version=4)
+    assert magics.folder_of_copy(copy.place) == failed.source.parent and here.uri
+    again = opening.copy(repeating.find(run_id), {"seed": 2})
+    assert again.place != copy.place, "what a person has changed in the first one is lost"
+    notebook = nbformat.read(again.place, as_version=4)
     assert {"x = 5.0", "seed = 2"} <= set(notebook.cells[1].source.splitlines())
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs of other parameters"
 

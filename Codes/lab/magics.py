@@ -13,7 +13,8 @@ from Codes.ground import paths
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-ORIGIN = "workbook"  # in a copy's metadata: the run that it is of, and the notebook in whose folder it runs
+ORIGIN = "workbook"  # in a copy's metadata: the run that it is of, and the notebook in whose folder it runs,
+FAILED = "failed"  # and the id of the cell that failed, which Resources/jupyter's workbook-failed-cell shows
 
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:

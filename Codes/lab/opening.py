@@ -5,6 +5,7 @@ import os
 import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
@@ -14,17 +15,26 @@ from nbformat import NotebookNode
 
 from Codes.ground import files, paths
 from Codes.lab import repeating
-from Codes.lab.magics import ORIGIN
+from Codes.lab.magics import FAILED, ORIGIN
 from Codes.lab.repeating import Made
 from Codes.notebook_files import parameters
 
 MARKED = {"papermill-error-cell-tag"}  # papermill's own cells, which tell where it failed
 
 
-def copy(made: Made, new: Mapping[str, Any]) -> tuple[Path, str]:
-    """(a new notebook in `executed/` as `made` was executed, with the `new` parameters, the id of the cell to show).
+@dataclass(frozen=True)
+class Copy:
+    """A notebook `place` of so many `cells`; `failed` is the number of the one that failed, 0 where none did."""
 
-    What the cells showed is kept as long as no parameter is another.
+    place: Path
+    cells: int
+    failed: int
+
+
+def copy(made: Made, new: Mapping[str, Any]) -> Copy:
+    """A new notebook in `executed/` as `made` was executed, with the `new` parameters.
+
+    JupyterLab opens it at the cell that failed. What the cells showed is kept as long as no parameter is another.
     """
     importlib.import_module("papermill")  # it imports our engine, and must come first
     from Codes.running import engine
@@ -32,28 +42,30 @@ def copy(made: Made, new: Mapping[str, Any]) -> tuple[Path, str]:
     nb = made.notebook()
     nb.cells = [c for c in nb.cells if not MARKED & set(c.metadata.get("tags", []))]
     given = repeating.values(made, parameters.of(nb, made.stem), new)
-    failed = failed_cell(nb)
     engine.inject(nb, given)
+    failed = failed_cell(nb)
     if new:
         _forget_outputs(nb)
     origin = made.path or paths.NOTEBOOKS / f"{made.stem}.ipynb"
     nb.metadata[ORIGIN] = {"run": made.run_id, "notebook": str(origin)}
+    if failed:
+        nb.metadata[ORIGIN][FAILED] = nb.cells[failed - 1].id
     nb.metadata.pop("papermill", None)
     paths.EXECUTED.mkdir(exist_ok=True)
     place = _new_name(f"{made.stem}-of-{made.run_id[:8]}")
     files.write(place, nbformat.writes(nb))
-    return place, failed
+    return Copy(place, len(nb.cells), failed)
 
 
-def failed_cell(nb: NotebookNode) -> str:
-    """The id of the cell of `nb` that shows an error which was not expected; '' where none does."""
+def failed_cell(nb: NotebookNode) -> int:
+    """The number of the cell of `nb`, from 1 on, that shows an error which was not expected; 0 where none does."""
     failed = (
-        cell.id
-        for cell in nb.cells
+        number
+        for number, cell in enumerate(nb.cells, 1)
         if any(o.output_type == "error" for o in cell.get("outputs", ()))
         and "raises-exception" not in cell.metadata.get("tags", [])
     )
-    return next(failed, "")
+    return next(failed, 0)
 
 
 def _forget_outputs(nb: NotebookNode) -> None:
@@ -70,10 +82,9 @@ def _new_name(stem: str) -> Path:
     return place
 
 
-def address(place: Path, cell: str = "") -> str:
-    """Where JupyterLab with this checkout as its root shows the notebook at `place`, at the `cell` of that id."""
-    path = quote(place.resolve().relative_to(paths.ROOT).as_posix())
-    return f"/lab/tree/{path}" + (f"#cell-id={cell}" if cell else "")
+def address(place: Path) -> str:
+    """Where JupyterLab with this checkout as its root shows the notebook at `place`."""
+    return f"/lab/tree/{quote(place.resolve().relative_to(paths.ROOT).as_posix())}"
 
 
 def running() -> list[dict[str, Any]]:
@@ -85,9 +96,8 @@ def running() -> list[dict[str, Any]]:
 
 def in_running(server: Mapping[str, Any], where: str) -> str:
     """The whole address of `where` (see `address`) in the running `server`."""
-    path, _, cell = where.partition("#")
     token = f"?{urlencode({'token': server['token']})}" if server["token"] else ""
-    return f"{server['url'].rstrip('/')}{path}{token}" + (f"#{cell}" if cell else "")
+    return f"{server['url'].rstrip('/')}{where}{token}"
 
 
 def show(where: str, opens: bool) -> None:
