@@ -116,14 +116,14 @@ def promote(name: str, alias: str, number: int | None, why: str, override: str) 
     from Codes.model_registry import stages
 
     stages.check_alias(alias)  # before the seconds that the next import takes
-    from Codes.model_registry import promotion, registry
+    from Codes.model_registry import promotion
 
     if number is None:
         chosen, why_it = promotion.candidate(name, alias)
         number = chosen.number
         click.echo(terminal.wrapped(f"{chosen}: {why_it}", indent="  "), err=True)
-    if number == registry.pointed(name, alias):
-        click.echo(f"{name} version {number} is in {alias} already")
+    if told := promotion.already(name, alias, number):
+        click.echo(told)
         return
     if alias == "production":
         click.echo("at the gate: test rows, slices, a clean process (half a minute)", err=True)

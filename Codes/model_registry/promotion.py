@@ -250,9 +250,9 @@ def promote(
     registry.check_alias(alias)
     registry.settled(name)
     version = candidate(name, alias)[0] if number is None else registry.find(f"{name}/{number}")
+    if told := already(name, alias, version.number):
+        raise WorkbookError(told)
     before = registry.pointed(name, alias)
-    if before == version.number:
-        raise WorkbookError(f"{version} is in {alias} already; nothing was changed.")
     if alias == "staging":
         smoke(version)
         registry.move(name, alias, version.number, before, why=why)
@@ -267,6 +267,13 @@ def promote(
     return version, report
 
 
+def already(name: str, alias: str, number: int) -> str:
+    """A sentence where `alias` of the model `name` points to the version of that `number` already; else ''."""
+    if registry.pointed(name, alias) != number:
+        return ""
+    return f"{name} version {number} is in {alias} already; nothing was changed."
+
+
 def attempt(version: Version | None, alias: str) -> tuple[Report | None, str]:
     """`promote`, told instead of raised: (gate.Report or None, what came of it in a sentence); None: nothing to do.
 
@@ -274,7 +281,7 @@ def attempt(version: Version | None, alias: str) -> tuple[Report | None, str]:
     """
     if version is None:
         return None, "There is no version to promote."
-    is_there = registry.pointed(version.name, alias) == version.number
+    is_there = already(version.name, alias, version.number)
     if alias == "production" and not is_there and gate_said(version) == "refused":
         return _refused_before(version)
     try:
@@ -342,10 +349,8 @@ def rollback(name: str, number: int | None = None, why: str = "") -> tuple[int |
             f"{name}: before version {before} nothing was in production; name one: --to N."
         )
     after = earlier[-1] if number is None else number
-    if after == before:
-        raise WorkbookError(
-            f"{name} version {after} is in production already; nothing was changed."
-        )
+    if told := already(name, "production", after):
+        raise WorkbookError(told)
     version = registry.find(f"{name}/{after}")
     try:
         smoke(version)
