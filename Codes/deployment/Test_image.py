@@ -137,6 +137,7 @@ def running(command, url, log):
                     each.kill()
 
 
+@pytest.mark.timeout(1800)  # it installs packages
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_buildah_builds_the_image_and_it_answers(  # pylint: disable=R0913,R0914,R0917
     made, packages, buildah, tmp_path, monkeypatch, whole
