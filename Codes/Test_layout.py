@@ -295,18 +295,20 @@ def test_latencies(low, high):
 
 
 @pytest.mark.parametrize(
-    "slices, difference", sampled([(0, False), (1, True), (60, True), (60, False)], 1, (60, False))
+    "slices, other",
+    sampled(
+        [(0, "champion"), (1, "champion"), (60, "champion"), (60, "baseline")], 1, (60, "baseline")
+    ),
 )
-def test_the_gate(slices, difference):
-    checks = [Check(f"{LONG} {i}", bool(i % 2), f"{LONG}, {LONG}", "") for i in range(12)]
-    table = pd.DataFrame(
-        {"column": LONG, "value": "UA", "candidate": RANDOM.random(slices)}, index=range(slices)
-    )
-    if difference:
-        table["difference"] = RANDOM.normal(size=slices)
-        table = table.assign(low=table.difference - 1, high=table.difference + 1)
+def test_the_gate(slices, other):
+    checks = [Check(f"{LONG} {i}", bool(i % 2), f"{LONG}, {LONG}", LONG) for i in range(12)]
+    values = {"column": LONG, "value": "UA", "candidate": 0.5, other: 0.5}
+    table = pd.DataFrame(values, index=range(slices))
+    table["difference"] = RANDOM.normal(size=slices)
+    table = table.assign(low=table.difference - 1, high=table.difference + 1)
+    metrics = pd.DataFrame({"metric": ["roc_auc"], "difference": [0.1]})
     for some in (checks, checks[:1]):
-        check(plots.gate(Report(tuple(some), pd.DataFrame(), table), "roc_auc"))
+        check(plots.gate(Report(tuple(some), metrics, table), "roc_auc"))
     check(plots.gate(None, "roc_auc"))
 
 

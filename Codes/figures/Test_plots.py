@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from Codes.comparison import leaderboard, verdict
 from Codes.figures import course, panels, plots
+from Codes.gate.report import Report
 from Codes.ground.errors import WorkbookError
 from Codes.modeling import evaluation, models
 from Codes.problems import data, overview, problem
@@ -149,9 +150,25 @@ TOGETHER = {
     "the two classes": [panels.HIT, panels.MISS],
     "model and baseline": [panels.MODEL, panels.BASELINE],
     "the gate": [panels.GREEN, panels.RED],
-    "slices": [panels.GREEN, panels.HIT],
+    "slices": [panels.MODEL, panels.HIT],
     "windows": list(course.COLORS.values()),
 }
+
+
+@pytest.mark.parametrize(
+    "other, called", [("champion", "one in production"), ("baseline", "baseline")]
+)
+def test_the_gates_slices_stand_beside_what_they_are_held_against(other, called):
+    row = {"column": "shop", "rows": 500, "candidate": 0.7, other: 0.5, "low": 0.1, "high": 0.3}
+    slices = pd.DataFrame([row | {"value": "b", "difference": 0.2}])
+    metrics = pd.DataFrame({"metric": ["roc_auc"], "difference": [0.25]})
+    figure = plots.gate(Report((), metrics, slices), "roc_auc")
+    right = figure.axes[-1]
+    assert f"better than the {called}" in right.get_xlabel()
+    left, end = right.get_xlim()
+    assert left < 0 and end > 0.3, "nothing and the whole interval are in sight"
+    told = f"least good slice is shop b: roc_auc 0.7, better than the {called} by 0.2"
+    assert told in " ".join(figure.get_suptitle().split())
 
 
 def in_lab(color, matrix):

@@ -303,20 +303,19 @@ def latencies(columns: Sequence[pd.Series]) -> str:
     )
 
 
-def gate(report: Any) -> str:
+def gate(report: Any, metric: str) -> str:
     """The verdict, what failed, and the worst slice."""
     failed = [check.name for check in report.checks if not check.passed]
     told = f"{report.verdict}: {len(report.checks) - len(failed)} of {len(report.checks)} checks passed"
     told += f"; failed: {short(', '.join(failed), 90)}" if failed else ""
-    if "difference" in report.slices and report.slices.difference.notna().any():
-        worst = report.slices.loc[report.slices.difference.idxmin()]
-        if abs(worst.difference) < ALIKE:
-            return f"{told}; no slice is worse."
-        side = "worse" if worst.difference < 0 else "better"
-        named, by = short(f"{worst.column} {worst.value}", 24), number(abs(float(worst.difference)))
-        told += f"; in the worst slice, {named}, it is {side} by {by}"
-    elif "candidate" in report.slices and report.slices.candidate.notna().any():
-        weak = report.slices[report.slices.candidate.notna()].iloc[0]  # the weakest come first
-        named = short(f"{weak.column} {weak.value}", 24)
-        told += f"; the weakest slice is {named}, {number(float(weak.candidate))}"
-    return f"{told}."
+    known = report.slices[report.slices.difference.notna()] if len(report.slices) else report.slices
+    if known.empty:
+        return f"{told}."
+    worst = known.loc[known.difference.idxmin()]
+    if abs(worst.difference) < ALIKE:
+        return f"{told}; no slice is worse."
+    side = "worse" if worst.difference < 0 else "better"
+    against = "the one in production" if "champion" in known else "the baseline"
+    named, by = short(f"{worst.column} {worst.value}", 24), number(abs(float(worst.difference)))
+    score = f"{short(metric, 20)} {number(float(worst.candidate))}"
+    return f"{told}; the least good slice is {named}: {score}, {side} than {against} by {by}."

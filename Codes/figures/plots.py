@@ -19,6 +19,7 @@ from Codes.judgement.decision import Decision
 from Codes.problems.problem import Problem
 
 MOST = 12  # panels, bars or features in one figure
+CHECK = 0.62  # inches that a check of the gate takes
 
 
 class GateReport(Protocol):
@@ -27,6 +28,10 @@ class GateReport(Protocol):
     @property
     def checks(self) -> Sequence[Any]:
         """Each with `name`, `passed` and what was `found`."""
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """A row a metric."""
 
     @property
     def slices(self) -> pd.DataFrame:
@@ -427,53 +432,62 @@ def latencies(columns: Sequence[pd.Series], what: str) -> Figure:
 
 @styled
 def gate(report: GateReport | None, metric: str) -> Figure:
-    """A gate.Report: which checks passed, and by slice how much better the candidate is than what is in production."""
+    """A gate.Report: which checks passed, and by slice how much better the candidate is than what is in production.
+
+    Where nothing is in production, than the baseline.
+    """
     if report is None:
         return panels.nothing("it was not at the gate")
     slices = report.slices.head(2 * MOST)[::-1].reset_index(drop=True)
-    height = 1.6 + max(0.22 * len(slices), 0.56 * len(report.checks))
+    height = 1.6 + max(0.22 * len(slices), CHECK * len(report.checks))
     if slices.empty:
         figure, axes = plt.subplots(figsize=(7, height))
-        _checks(axes, report)
-        return panels.headline(figure, headlines.gate(report))
+        _checks(axes, report, height)
+        return panels.headline(figure, headlines.gate(report, metric))
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, height))
-    _checks(left, report)
+    _checks(left, report, height)
     _slices(right, slices, drawn(metric, 20), first(len(slices), len(report.slices)))
-    return panels.headline(figure, headlines.gate(report))
+    _whole(right, report, metric)
+    return panels.headline(figure, headlines.gate(report, metric))
 
 
-def _checks(axes: Axes, report: GateReport) -> None:
-    for i, check in enumerate(report.checks[::-1]):
+def _checks(axes: Axes, report: GateReport, height: float) -> None:
+    """The checks from the top of a figure `height` inches high: each its name, what was found, what is allowed."""
+    for i, check in enumerate(report.checks):
         color = panels.GREEN if check.passed else panels.RED
-        axes.scatter(0, i, s=90, color=color, marker="o" if check.passed else "X")
-        told = textwrap.wrap(drawn(check.found, 180), 66)
-        lines = [drawn(check.name, 66), *told[:2]]
-        axes.text(0.05, i, "\n".join(lines), va="center", fontsize=7.5, linespacing=1.25)
-    axes.set(xlim=(-0.05, 1), ylim=(-0.7, len(report.checks) - 0.3))
+        axes.scatter(0, -i, s=90, color=color, marker="o" if check.passed else "X")
+        told = textwrap.wrap(drawn(f"{check.found}; allowed: {check.allowed}", 200), 72)
+        how = {"x": 0.05, "fontsize": 7.5, "linespacing": 1.25}
+        axes.text(y=-i + 0.02, s=drawn(check.name, 66), va="bottom", weight="bold", **how)
+        axes.text(y=-i, s="\n".join(told[:3]), va="top", **how)
+    axes.set(xlim=(-0.05, 1), ylim=(0.6 - max(len(report.checks), (height - 0.6) / CHECK), 0.6))
     axes.set_title(f"Gate: {report.verdict.lower()}")
     axes.set_axis_off()
 
 
 def _slices(axes: Axes, slices: pd.DataFrame, metric: str, rest: str) -> None:
-    places = range(len(slices))
-    if "difference" in slices:
-        colors = [panels.GREEN if d >= 0 else panels.HIT for d in slices.difference]
-        axes.barh(places, slices.difference, color=colors, height=0.65)
-        if "low" in slices:
-            reach = (slices.high - slices.low) / 2
-            line = {"fmt": "none", "ecolor": panels.INK, "elinewidth": 1}
-            axes.errorbar(slices.difference, places, xerr=reach, **line)
-        axes.axvline(0, color=panels.INK, linewidth=0.8)
-        if slices.difference.abs().max() < headlines.ALIKE:
-            axes.set_xlim(-0.01, 0.01)  # else the rounding of the last digit is drawn
-        axes.set_title(f"By slice, the worst on top{rest}")
-        axes.set_xlabel(
-            f"{metric}: worse (left) or better than in production\n(intervals: 95 % for all at once)"
+    """How much better each of the `slices` is than what it is held against, with its interval."""
+    reach, worse = (slices.high - slices.low) / 2, slices.high < 0
+    for some, color in ((~worse, panels.MODEL), (worse, panels.HIT)):
+        how = {"fmt": "o", "color": color, "capsize": 2, "markersize": 4, "linewidth": 1.2}
+        axes.errorbar(
+            slices.difference[some], slices.index[some], xerr=reach[some].fillna(0), **how
         )
-    else:
-        axes.barh(places, slices.candidate, color=panels.MODEL, height=0.65)
-        axes.set(title=f"By slice, the weakest on top{rest}", xlabel=metric)
+    axes.axvline(0, color=panels.INK, linewidth=0.8)
+    if slices.difference.abs().max() < headlines.ALIKE:
+        axes.set_xlim(-0.01, 0.01)  # else the rounding of the last digit is drawn
+    against = "the one in production" if "champion" in slices else "the baseline"
+    told = f"{metric}: worse (left of 0) or better than {against}"
+    axes.set_xlabel(f"{told}\n(intervals: 95 %, for all slices at once; dashed: all rows)")
+    axes.set_title(f"By slice, the least good on top{rest}")
     names = slices.column.astype(str) + " " + slices.value.astype(str)
-    panels.name_ticks(axes.yaxis, places, names, 28, fontsize=8)
-    axes.locator_params(axis="x", nbins=5)
+    panels.name_ticks(axes.yaxis, slices.index, names, 28, fontsize=8)
+    axes.set_ylim(-0.6, len(slices) - 0.4)
+    axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="y", visible=False)
+
+
+def _whole(axes: Axes, report: GateReport, metric: str) -> None:
+    """The same difference over all rows, as a line."""
+    for value in report.metrics.difference[report.metrics.metric == metric].dropna():
+        axes.axvline(value, color=panels.GREY, linestyle="--", linewidth=1)

@@ -154,6 +154,8 @@ def test_what_is_better_than_the_one_in_production_passes_and_what_is_worse_says
     assert loss.difference == pytest.approx(loss.champion - loss.candidate), "less is better"
     assert math.isnan(loss.low), "only the deciding one has an interval"
     assert not found(reports["damaged"], checks.BETTER).passed
+    alone = reports["alone"].metrics.set_index("metric").loc["roc_auc"]
+    assert 0 < alone.low < alone.difference == pytest.approx(alone.candidate - 0.5)
 
 
 def test_the_same_model_again_is_refused_as_no_better_and_that_is_said_plainly(reports):

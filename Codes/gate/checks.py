@@ -122,20 +122,22 @@ def check(  # pylint: disable=too-many-arguments,too-many-locals
         baseline=lambda f: f.metric.map(baseline.measure(rows.frame)).astype(float)
     )
     evaluation.check_metric(problem, list(metrics.metric))
-    slices = paired.slices(rows, answers["candidate"], answers.get("champion"))
+    slices = paired.slices(rows, answers["candidate"], answers.get("champion", constant))
     evaluated = evaluate(problem, answers["candidate"].table, candidate)
     gain = rows.cautious(scored["candidate"].gain())
     checks, decisive = [*thresholds(problem, evaluated)], gain
     checks.append(_beats_baseline(scored["candidate"], gain, baseline, answers["candidate"]))
     if champion:
         decisive = paired.difference(rows, scored["candidate"], scored["champion"])
-        metrics = with_difference(problem, metrics, decisive)
         checks.append(_beats_champion(scored, decisive, answers, against))
         checks += _leaves_nobody_behind(problem, slices, _loss(rows, scored["champion"]))
         checks.append(_fits_signature(candidate, champion))
         checks.append(_knows_the_categories(rows.frame, candidate, champion))
     elif against:
         checks.append(Check(BETTER, False, f"cannot be compared: {against}", "a comparison"))
+    if not champion:
+        slices = slices.rename(columns={"champion": "baseline"})
+    metrics = with_difference(problem, metrics, decisive)
     checks += in_clean_process(candidate, problem.gate.latency_ms)
     return Report(tuple(checks), metrics, slices, (looked(looks, decisive),))
 
@@ -154,11 +156,15 @@ def measured(problem: Problem, answers: dict) -> pd.DataFrame:
 
 
 def with_difference(problem: Problem, metrics: pd.DataFrame, decisive: Estimate) -> pd.DataFrame:
-    """`metrics` with the difference of each (positive: the candidate is better), and the deciding one's interval."""
+    """`metrics` with how much better the candidate is in each, and the deciding one's interval.
+
+    Better than the champion; where there is none, than the baseline.
+    """
     sign = metrics.metric.map(lambda n: 1 if problem.directions[n] == "maximize" else -1)
     deciding = metrics.metric == problem.metric.name
+    other = metrics.champion if "champion" in metrics else metrics.baseline
     return metrics.assign(
-        difference=(metrics.candidate - metrics.champion) * sign,
+        difference=(metrics.candidate - other) * sign,
         low=pd.Series(decisive.low, metrics.index).where(deciding),
         high=pd.Series(decisive.high, metrics.index).where(deciding),
     )

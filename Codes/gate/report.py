@@ -26,10 +26,10 @@ class Report:
     """What the gate found: its checks, the tables behind them, and what else is to be known (`notes`)."""
 
     checks: tuple[Check, ...]
-    metrics: pd.DataFrame  # a row a metric: candidate, champion, baseline, difference, low, high
-    slices: (
-        pd.DataFrame
-    )  # a row a group: column, value, rows, candidate, champion, difference, low, high
+    # a row a metric, and a group of rows: the candidate, the champion (of slices without one: the baseline), by how
+    # much the candidate is better than that, and the interval of it, low to high; metrics have the baseline, too
+    metrics: pd.DataFrame
+    slices: pd.DataFrame
     notes: tuple[str, ...] = ()
 
     @property
