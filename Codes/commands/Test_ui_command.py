@@ -29,11 +29,14 @@ def view(client, experiment, problem, written):
 def test_it_lands_on_the_runs_scored_last_and_its_end_leaves_nothing(testbed, tmp_path):
     uri, port = fresh_store(tmp_path), free_port()
     client = MlflowClient(uri)
-    for name in ("flights", "diabetes"):
+    for name in ("flights", "diabetes", "flights@2013-04-01"):
         client.create_experiment(name)
     view(client, "1", "flights", 2)
     view(client, "2", "diabetes", 1)
+    view(client, "3", "flights:2013-04-01", 3)  # what a replay of history leaves
     assert saved_view.newest(client, "diabetes") == saved_view.address("2", "diabetes")
+    day = "flights@2013-04-01"
+    assert saved_view.newest(client, day) == saved_view.address("3", day)
     assert saved_view.newest(client, "cancer") == "" and testbed is None
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     with subprocess.Popen(

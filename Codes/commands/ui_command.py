@@ -94,7 +94,7 @@ def landing(problem: str) -> str:
 
     from Codes.comparison import saved_view
 
-    return saved_view.newest(MlflowClient(), Path(problem).stem) or saved_view.EXPERIMENTS
+    return saved_view.newest(MlflowClient(), saved_view.name_of(problem)) or saved_view.EXPERIMENTS
 
 
 def address(place: str) -> str:

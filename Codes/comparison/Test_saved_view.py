@@ -57,13 +57,13 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
         *("params.`model`", "params.`rows`"),
     ]
     note, where = tags[liveness.NOTE], saved_view.address(experiment, "flights")
-    assert note.count("**flights**: ") == 1 and note.count(f"({where})") == 1, note
-    assert note.startswith("**flights**: Take linear"), note
+    assert note.count("flights: Take") == 1 and note.count(f"({where})") == 1, note
+    assert note.startswith("flights: Take linear"), note
     assert f"[run {scored[:8]}](#/experiments/{experiment}/runs/{scored}?" in note, note
     client.set_experiment_tag(experiment, liveness.NOTE, f"Mine.\n\n{note}\n\nStays.")
     saved_view.keep(verdict.choose(known_runs.question(), runs), runs)
     kept = client.get_experiment(experiment).tags
-    assert kept[liveness.NOTE].startswith("**flights**: Take linear")
+    assert kept[liveness.NOTE].startswith("flights: Take linear")
     assert re.findall("Mine|Stays|Take linear", kept[liveness.NOTE]) == [
         "Take linear",
         "Mine",
@@ -71,3 +71,9 @@ def test_the_ui_shows_the_boards_runs_by_its_columns_the_best_first(tmp_path, mo
     ]
     assert kept[view] == tags[view], "the same again is not written"
     mlflow.set_tracking_uri(None)
+
+
+def test_a_problem_has_the_same_name_however_it_is_typed_and_one_of_an_earlier_day_its_own():
+    typed = "flights", "flights@2013-04-01", "a/houses.yaml", "/b/houses.yml@2013-04-01"
+    told = "flights", "flights@2013-04-01", "houses", "houses@2013-04-01"
+    assert tuple(map(saved_view.name_of, typed)) == told

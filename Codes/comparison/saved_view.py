@@ -35,7 +35,7 @@ EXPERIMENTS = "#/experiments?workflowType=machine_learning"  # where the UI list
 
 def begin(client: MlflowClient, run: Run) -> None:
     """Let the UI show the finished `run`, and all that are scored on the same rows, where no view does so yet."""
-    problem = Path(run.data.params.get("problem", "")).stem
+    problem = name_of(run.data.params.get("problem", ""))
     with contextlib.suppress(KeyError, ValueError, MlflowException):
         kept = json.loads(run.data.tags[TAG])
         experiment = client.get_experiment(run.info.experiment_id)
@@ -61,7 +61,12 @@ def keep(choice: "Choice", runs: "pd.DataFrame") -> None:
     for number in shown.experiment_id.unique():
         with contextlib.suppress(MlflowException):
             told = _told(client, number, choice)
-            _write(client, client.get_experiment(number), choice.problem, state, told)
+            _write(client, client.get_experiment(number), name_of(choice.typed), state, told)
+
+
+def name_of(typed: str) -> str:
+    """The name of a problem that was `typed`, perhaps by its file, with the day where it is one of an earlier day."""
+    return re.sub(r"\.ya?ml(?=@|$)", "", Path(typed).name)
 
 
 def _told(client: MlflowClient, experiment: str, choice: "Choice") -> str:
@@ -87,9 +92,13 @@ def address(experiment: str, problem: str) -> str:
 
 
 def newest(client: MlflowClient, problem: str = "") -> str:
-    """Where the view is that was written last, of `problem` where it is named; '' where there is none."""
+    """Where the view is that was written last, of `problem` where it is named; '' where there is none.
+
+    That of a problem of an earlier day (flights@2013-04-01), which a replay of history leaves, only where no other is.
+    """
     views = [
         (
+            ":" not in name,
             _known(text).get("updatedAt", 0),
             experiment.experiment_id,
             name.removeprefix(mlflow_seam.VIEW + _key("")),
@@ -99,11 +108,12 @@ def newest(client: MlflowClient, problem: str = "") -> str:
         if name.startswith(mlflow_seam.VIEW + _key(problem))
         and (not problem or name == mlflow_seam.VIEW + _key(problem))
     ]
-    return address(*max(views)[1:]) if views else ""
+    return address(*max(views)[2:]) if views else ""
 
 
 def _key(problem: str) -> str:
-    return f"workbook-{problem}"
+    """The name of the view of `problem`; MLflow takes no @ there."""
+    return f"workbook-{problem.replace('@', ':')}"
 
 
 def _write(
@@ -131,8 +141,10 @@ def _noted(note: str, problem: str, where: str, told: str) -> str:
 
     The UI shows these alone, until somebody unfolds the text. A text of somebody's own behind them stays.
     """
-    head, end = f"**{problem}**: ", f"({where})"
-    old = re.search(f"{re.escape(head)}.*?{re.escape(end)}\n*", note, re.DOTALL)
+    # the list of experiments shows the text as it is written: no marks at its beginning
+    head, end = f"{problem}: ", f"({where})"
+    was = rf"^(\*\*)?{re.escape(problem)}(\*\*)?: .*?{re.escape(end)}\n*"
+    old = re.search(was, note, re.DOTALL | re.MULTILINE)
     if old and not told:
         return note
     rest = note.replace(old[0], "", 1) if old else note

@@ -24,7 +24,8 @@ if (!location.hash || location.hash === '#/') {
     const views = (found.experiments || []).flatMap(e => (e.tags || [])
       .filter(t => t.key.startsWith('mlflow.sharedViewState.workbook-'))
       .map(t => ({at: JSON.parse(t.value).updatedAt || 0, id: e.experiment_id, key: t.key.slice(23)})));
-    const last = views.sort((a, b) => b.at - a.at)[0];
+    const isPast = view => view.key.includes(':');  // of a problem of an earlier day, as a replay leaves it
+    const last = views.sort((a, b) => isPast(a) - isPast(b) || b.at - a.at)[0];
     if (last) location.hash = '#/experiments/' + last.id +
       '/runs?workflowType=machine_learning&viewStateShareKey=' + encodeURIComponent(last.key);
   }).catch(() => {});

@@ -44,7 +44,8 @@ def _bound(value: Any) -> int | float | datetime.date:
     """A number or a date, exactly as the YAML has it: text that looks like one is a mistake."""
     known = isinstance(value, (int, float, datetime.date)) and not isinstance(value, bool)
     if not known or isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a number or a date (2013-10-01) is needed, not {value!r}")
+        what = "the text " if isinstance(value, str) else ""  # a date between quotes is one
+        raise ValueError(f"a number or a date (2013-10-01) is needed, not {what}{value!r}")
     return value
 
 
