@@ -21,11 +21,11 @@ from Codes.ground.errors import WorkbookError, first_line
 
 
 class Commands(click.Group):
-    """The commands; Ctrl-C, or a store that fails under one of them, is one line."""
+    """The commands; Ctrl-C, or a store that fails under one of them, is one line; SIGTERM ends one as Ctrl-C does."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with interrupts.none_lost():
+            with interrupts.ended_in_order(), interrupts.none_lost():
                 return super().invoke(ctx)
         except KeyboardInterrupt:  # where the command did not tell more
             click.echo("interrupted", err=True)

@@ -67,9 +67,9 @@ def register(
     from Codes.monitoring import kept_reference
 
     given = promotion.source(run or best or recommended(problem))[0].info.run_id
-    version = promotion.register(given, name, trust)
+    version, why = kept_reference.register(given, name, trust)
     click.echo(terminal.wrapped(promotion.news(version, given), indent="  "))
-    if why := kept_reference.keep(version):
+    if why:
         click.echo(f"Note: {why}", err=True)
     click.echo(promotion.next_step(version))
 

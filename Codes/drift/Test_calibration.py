@@ -1,6 +1,6 @@
 """One p-value a window: its false alarms are those that were asked for, and its columns carry it."""
 
-# pylint: disable=missing-function-docstring,missing-class-docstring
+# pylint: disable=missing-function-docstring,missing-class-docstring,protected-access
 
 import numpy as np
 import pytest
@@ -25,9 +25,25 @@ def names_of(effects):
 def test_of_quiet_windows_so_many_are_strange_as_were_asked_for():
     random = np.random.default_rng(1)
     ps = np.array([calibration.p_value(windows(random, 20), LEAST) for _ in range(800)])
-    for alpha in (0.05, 0.1, 0.25):
+    for alpha in (0.05, 0.075, 0.1, 0.13, 0.25):
         low, high = stats.binomtest(int((ps <= alpha).sum()), len(ps)).proportion_ci(0.99, "exact")
         assert low <= alpha <= high
+
+
+def test_between_two_windows_p_is_between_theirs_and_a_tie_is_the_larger_one():
+    def p(reference, own):
+        return calibration._as_strange(np.array(reference)[:, None], np.array([own]))[0]
+
+    reference = [4.0, 3.0, 1.0]
+    assert [p(reference, own) for own in (9, 4, 3.5, 3, 2, 0)] == [
+        1 / 4,
+        2 / 4,
+        1.5 / 4,
+        3 / 4,
+        2.5 / 4,
+        1,
+    ]
+    assert p([2.0, 2.0, 2.0], 2.0) == 1
 
 
 def test_the_column_that_moved_is_named_and_no_other():

@@ -2,5 +2,5 @@
 
 Statistics on tables: nothing here writes a run. Front doors: judge (the verdict on a window), asked (the
 policy), reference (what is kept of training's rows), watched (the rows of windows), windows, harm, calibration, rule,
-effects.
+effects, levels.
 """

@@ -1,10 +1,13 @@
 """One p-value for a window, over all columns, by what windows of the reference show against each other.
 
-Each window, the new one among them, is measured against all others; of each column the effects are studentised over
-the windows; of each window the largest is taken. Where nothing has changed the windows can be exchanged, so that
-p = (1 + how many windows of the reference show as much) / (1 + windows of the reference) is at most α with a chance of
-at most α, whatever the columns' dependence (Westfall and Young, Resampling-Based Multiple Testing, 1993). Going down
-from the largest, each time without those before, names the columns that carry it.
+Each window, the new one among them, is measured against all others; of each column the effects' roots (some columns
+have weeks far out, which would hide what others show) are studentised over the windows; of each window the largest is
+taken. Where nothing has changed the windows can be exchanged, so that p = (1 + how many windows of the reference show
+as much) / (1 + windows of the reference) is at most α with a chance of at most α, whatever the columns' dependence
+(Westfall and Young, Resampling-Based Multiple Testing, 1993). Between two windows of the reference p is read from how
+near the new one is to either (fractional order statistics: Stigler, JASA 72, 1977), so that a budget can be spent
+whole; at each multiple of 1 / (1 + windows) it is exact. Going down from the largest, each time without those before,
+names the columns that carry it.
 """
 
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ import pandas as pd
 from Codes.drift.effects import Name
 
 FLOOR = 0.25  # of the least effect: what a column moves that never moved in the reference
+TIE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +46,36 @@ class Drift:
 
 
 def strangeness(effects: np.ndarray, least: float) -> np.ndarray:
-    """The `effects` (windows × names) in standard deviations over the windows, all of them alike.
+    """The roots of the `effects` (windows × names) in standard deviations over the windows, all of them alike.
 
-    A column that never moves has none: a quarter of the `least` effect is added.
+    A column that never moves has none: what a quarter of the `least` effect makes of its root is added.
     """
-    spread = np.sqrt(effects.var(axis=0) + (FLOOR * least) ** 2)
-    return (effects - effects.mean(axis=0)) / spread
+    roots = np.sqrt(np.maximum(effects, 0.0))
+    spread = np.sqrt(roots.var(axis=0) + (FLOOR / 2) ** 2 * least)
+    return (roots - roots.mean(axis=0)) / spread
 
 
 def p_value(effects: np.ndarray, least: float) -> float:
     """The p-value of the last window of `effects`, the others being the reference's."""
     largest = strangeness(effects, least).max(axis=1)
-    return float(np.mean(largest >= largest[-1] - 1e-12))
+    return float(_as_strange(largest[:-1, None], largest[-1:])[0])
+
+
+def _as_strange(reference: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The p-value of `own` (one a name) beside the windows of the `reference` (windows × names).
+
+    Of one between two windows it lies between theirs; of one that is as strange as another it is the larger.
+    """
+    count, names = reference.shape
+    order = -np.sort(-reference, axis=0)
+    above = (order >= own - TIE).sum(axis=0)
+    nearer, farther = (
+        order[np.clip(place, 0, count - 1), np.arange(names)] for place in (above - 1, above)
+    )
+    gap = nearer - farther
+    part = np.where(gap > TIE, (nearer - own) / np.where(gap > TIE, gap, 1.0), 1.0)
+    is_between = (above > 0) & (above < count) & (nearer - own > TIE)
+    return (above + np.where(is_between, part, 1.0)) / (count + 1)
 
 
 def p_of_each(effects: np.ndarray, least: float) -> np.ndarray:
@@ -62,7 +84,7 @@ def p_of_each(effects: np.ndarray, least: float) -> np.ndarray:
     order = np.argsort(-z[-1], kind="stable")
     # of each window the largest among the names from a place of the order on
     largest = np.maximum.accumulate(z[:, order[::-1]], axis=1)[:, ::-1]
-    ps = np.maximum.accumulate((largest >= z[-1, order] - 1e-12).mean(axis=0))
+    ps = np.maximum.accumulate(_as_strange(largest[:-1], z[-1, order]))
     found = np.empty_like(ps)
     found[order] = ps
     return found

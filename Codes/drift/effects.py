@@ -122,15 +122,6 @@ class Bins:
             alone.append(mine[:, -2] if each.cuts is None else most)
         return np.column_stack([*moved, *alone]) if moved else np.zeros((0, 0))
 
-    def effects_of_each(self, counts: Counts, subsample: Counts | None = None) -> np.ndarray:
-        """How far each window lies from all others together: windows × names.
-
-        Args:
-            counts: all rows of each window.
-            subsample: those of its rows that are compared, where windows have to be of one size.
-        """
-        return self.effects(subsample or counts, [c.sum(0) - c for c in counts])
-
 
 def _by_number(values: pd.Series) -> _Bins:
     numbers = as_numbers(values)

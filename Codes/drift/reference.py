@@ -19,6 +19,7 @@ from Codes.model_registry import examination, promotion
 from Codes.model_registry.registry import Version
 from Codes.drift import asked as asking, harm, joint, windows
 from Codes.drift.effects import Bins, Counts, Name
+from Codes.drift.levels import Levels
 from Codes.drift.windows import Moment
 from Codes.problems import data, problem as problems, rows
 from Codes.problems.problem import Problem
@@ -252,6 +253,8 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         self.usual = int(np.median(sizes)) if sizes else min(1000, max(len(reference.rows) // 4, 1))
         self.bins = Bins(reference.rows, set(reference.words), self.usual)
         self.codes = self.bins.codes(reference.rows)
+        answers = {b.column for b in self.bins.bins if b.column.startswith(asking.ANSWER)}
+        self.levels = Levels(self.bins, self.codes, answers)
         self.inside = np.unique(np.concatenate([*self.windows, np.zeros(0, int)]).astype(int))
         self._made: dict[int, tuple[Counts, Counts]] = {}
         self._joint: dict[int, np.ndarray] = {}
@@ -259,7 +262,7 @@ class Profile:  # pylint: disable=too-many-instance-attributes
     @property
     def names(self) -> list[Name]:
         """What `effects` are of: each column's, and where the problem's file asks for it that of all together."""
-        return [*self.bins.names, *[joint.NAME] * self._is_joint]
+        return [*self.bins.names, *self.levels.names, *[joint.NAME] * self._is_joint]
 
     @property
     def _is_joint(self) -> bool:
@@ -294,6 +297,11 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         """The counts of all rows that are in a window."""
         return self.count([self.inside if self.windows else np.arange(len(self.codes))])
 
+    @functools.cached_property
+    def products(self) -> np.ndarray:
+        """The levels.products of all rows that are in a window."""
+        return self.levels.products(self.codes[self.inside] if self.windows else self.codes)
+
     def effects(self, frame: pd.DataFrame) -> np.ndarray:
         """How far each window of the reference, and last the one of the rows `frame`, lies from all other rows."""
         codes = self.bins.codes(frame)
@@ -304,8 +312,10 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         )
         own = self.bins.counts(codes, np.zeros(len(codes), int), 1)
         rest = [t + o - np.vstack([w, o]) for t, o, w in zip(self.total, own, whole)]
-        found = self.bins.effects([np.vstack([f, o]) for f, o in zip(few, own)], rest)
-        return np.column_stack([found, self._jointly(codes)]) if self._is_joint else found
+        compared = [np.vstack([f, o]) for f, o in zip(few, own)]
+        products = self.products + self.levels.products(codes)
+        found = [self.bins.effects(compared, rest), self.levels.effects(compared, rest, products)]
+        return np.column_stack([*found, *[self._jointly(codes)] * self._is_joint])
 
     def _jointly(self, codes: np.ndarray) -> np.ndarray:
         """How well each window of the reference, and last the one with these `codes`, is told from the others."""

@@ -65,18 +65,27 @@ class Rule:
         return float(root)
 
     @functools.lru_cache(1000)
-    def rate(self, rank: int, windows: int) -> float:
-        """False alarms a window, where one among the `rank` strangest beside `windows` of reference is strange."""
+    def rate(self, rank: float, windows: int) -> float:
+        """False alarms a window, where one among the `rank` strangest beside `windows` of reference is strange.
+
+        A rank of 1.5 is half way between the strangest and the second.
+        """
         shares = stats.beta.ppf((np.arange(DRAWS) + 0.5) / DRAWS, rank, windows + 1 - rank)
         return float(np.mean(1 / self._waits(np.minimum(shares, 0.999))))
 
     @functools.lru_cache(1000)
     def level_for(self, windows: int, budget: float) -> float:
         """The p-value up to which a window is strange, held against so many `windows`; 0 where they are too few."""
-        rank = 0
-        while rank < windows and self.rate(rank + 1, windows) <= 1 / budget:
-            rank += 1
-        return rank / (windows + 1)
+        if windows < 1 or self.rate(1, windows) > 1 / budget:
+            return 0.0
+        if self.rate(windows, windows) <= 1 / budget:
+            return windows / (windows + 1)
+
+        def over(rank: float) -> float:
+            return self.rate(rank, windows) - 1 / budget
+
+        root: Any = optimize.brentq(over, 1, windows, xtol=1e-6)
+        return float(root) / (windows + 1)
 
     def needed(self, budget: float) -> int:
         """How many windows a reference must have so that the `budget` allows an alarm at all."""

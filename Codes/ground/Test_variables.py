@@ -7,6 +7,7 @@ import pytest
 from Codes.ground import variables
 
 OF_THE_RUN = ("WORKBOOK_RUN_ID", "WORKBOOK_TRACKING_URI", "MLFLOW_RUN_ID", "JPY_SESSION_NAME")
+OF_THE_RUN += ("WORKBOOK_NOTEBOOK",)
 STAYS = {"WORKBOOK_EXPERIMENT_ID": "5", "MLFLOW_TRACKING_URI": "sqlite:///x.db"}
 
 

@@ -49,6 +49,25 @@ def none_lost(again: Callable[[], Any] = bool) -> Iterator[None]:
         sys.unraisablehook = before
 
 
+@contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Within it SIGTERM unwinds what is running, as Ctrl-C does, where nothing else takes it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _leave:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _leave(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def _send(under_way: list[int]) -> None:
     """Send the main thread the signal that is `under_way`, once it has left what it is in."""
     time.sleep(SOON)

@@ -7,9 +7,11 @@ OWNED = "WORKBOOK_RUN_ID"
 STORE = "WORKBOOK_TRACKING_URI"
 # in a kernel, whose own experiment MLflow's variable always names: the one for all runs, or an empty text
 FOR_ALL = "WORKBOOK_EXPERIMENT_ID"
+# the notebook's file, which a kernel that the runner started is of
+NOTEBOOK = "WORKBOOK_NOTEBOOK"
 # what else names the run or the notebook that surrounds a process
 RUN_ID, EXPERIMENT_ID = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"
-NOTEBOOKS = ("JPY_SESSION_NAME", "IPYNB_FILE")
+NOTEBOOKS = (NOTEBOOK, "JPY_SESSION_NAME", "IPYNB_FILE")
 
 
 def outside() -> dict[str, str]:

@@ -75,6 +75,7 @@ def test_a_run_in_batch_that_runs_its_notebook_anew_keeps_its_experiment_to_itse
         monkeypatch.delenv(name, raising=False)
     again = "%load_ext Codes.lab.magics\nif problem == 'one':\n    get_ipython().run_line_magic("
     cells = ["import mlflow\nmlflow.log_metric('a', 1)", again + "'workbook', 'run problem=two')"]
+    monkeypatch.setattr(paths, "EXECUTED", tmp_path / "executed")
     path = write_notebook(tmp_path / "own.ipynb", *cells, parameters="problem: str = 'one'")
     done = CliRunner().invoke(cli.main, ["run", str(path), "--no-progress", "--cold"])
     assert done.exit_code == 0, done.output

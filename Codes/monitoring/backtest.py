@@ -22,6 +22,7 @@ from Codes.modeling import evaluation, models
 from Codes.drift import asked as asking, calibration, harm, windows
 from Codes.drift.effects import Bins
 from Codes.drift.judge import Policy
+from Codes.drift.levels import Levels
 from Codes.drift.reference import CAP
 from Codes.problems import data, rows as rows_
 from Codes.problems.problem import Problem
@@ -251,11 +252,17 @@ def _by_drift(  # pylint: disable=too-many-locals
     codes = bins.codes(frame.iloc[taken])
     number = np.repeat(np.arange(len(positions)), [len(p) for p in positions])
     counts = bins.counts(codes, number, len(positions))
+    levels = Levels(bins, codes[number < history.start])
+    products = np.stack([levels.products(codes[number == n]) for n in range(len(positions))])
     used, model, strange = [], history.start, []
     for n in numbers:
         used.append(model)
-        held = [c[[*range(model), n]] for c in counts]
-        drift = calibration.of(bins.effects_of_each(held), bins.names, policy.least)
+        held = [*range(model), n]
+        own = [c[held] for c in counts]
+        rest = [c.sum(0) - c for c in own]
+        beside = levels.effects(own, rest, products[held].sum(0))
+        effects = np.column_stack([bins.effects(own, rest), beside])
+        drift = calibration.of(effects, [*bins.names, *levels.names], policy.least)
         level = policy.rule.level_for(model, policy.budget)
         strange.append(drift.is_strange(level, policy.least))
         if policy.rule.alarms(strange)[-1]:

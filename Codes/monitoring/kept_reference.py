@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
@@ -44,6 +45,12 @@ Facts = TypedDict(
         "notes": list[str],
     },
 )
+
+
+def register(run_id: str, name: str = "", trusted: Iterable[str] = ()) -> tuple[Version, str]:
+    """(the Version of the run, see promotion.register, with its reference kept; why it has none, else empty)."""
+    version = promotion.register(run_id, name, trusted)
+    return version, keep(version)
 
 
 def keep(version: Version) -> str:

@@ -10,12 +10,16 @@ from Codes.runs import identity, liveness, tracking
 
 @contextlib.contextmanager
 def opened(problem: str, name: str, note: str) -> Iterator[str]:
-    """The id of a new run called `name`, which is finished once all is kept."""
+    """The id of a new run called `name`, which is finished once all is kept, and failed where that is broken off."""
     client = MlflowClient()
     tracking.use_store()
     experiment = tracking.for_all() or tracking.ensure_experiment(f"{problem}-monitoring")
     tags = {"mlflow.user": identity.user(), liveness.NOTE: note}
     run = client.create_run(experiment, tags=liveness.claim() | tags, run_name=name)
-    yield run.info.run_id
-    liveness.set_status(client, run.info.run_id, "FINISHED")
-    liveness.forget(client, run)
+    status = "FAILED"
+    try:
+        yield run.info.run_id
+        status = "FINISHED"
+    finally:
+        liveness.set_status(client, run.info.run_id, status)
+        liveness.forget(client, run)

@@ -3,8 +3,8 @@
 A quiet stream is made of the reference itself: blocks of as many days as a window has, beginning at any day (a moving
 block bootstrap); the windows that stand for the reference are made in the same way, anew for each stream, and so
 nothing has changed. A shift is laid over such a window. Beside ours stand what others use, on the same windows: at
-the thresholds that they are used with, and at those with which they find as many quiet windows strange as ours does,
-read from these very windows, which is in their favour.
+the thresholds that they are used with, with what these find strange where nothing has changed; and at those with which
+they find as many quiet windows strange as ours does, read from these very windows, which is in their favour.
 
 The watch for harm is measured on blocks drawn from those at promotion, and on the same with the target turned.
 """
@@ -33,9 +33,12 @@ METHODS = (
 EQUAL = " at our rate"  # behind a method's name: of its share where it is as often wrong as ours
 TURNED = "the target turned"
 DELAY = "windows to an alarm"
+ALARMS = "false alarms in 100"
 SHORT = dict(zip(METHODS, (OURS, "any p<.05", "half p<.05", "PSI>.2", "3 sd")))  # in a terminal
 LIMITS = dict(zip(METHODS, (0.5, -0.05, -0.05, 0.2, 3.0)))  # above which a window is strange
 COLUMNS = 6  # of numbers, and of categories, that shifts are laid over
+SHIFTED = 3  # windows of a stream that they are laid over
+LOW, HIGH = " from", " to"  # behind a method's name: of the interval of its share
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Quality:
     Args:
         streams: of so many `windows` each.
         marks: per method the share of quiet windows that it finds strange, an array of 0 and 1 for each stream.
-        alarms: of ours: how many false alarms came in each stream, by the rule.
+        alarms: per method how many false alarms came in each stream, by the rule.
         power: a row a shift: by method the share of windows that is found strange; after how many ours alarms.
         harm: false alarms of harm in each stream.
     """
@@ -53,7 +56,7 @@ class Quality:
     streams: int
     windows: int
     marks: dict[str, np.ndarray]
-    alarms: np.ndarray
+    alarms: dict[str, np.ndarray]
     power: pd.DataFrame
     budget: int
     harm: np.ndarray
@@ -65,7 +68,12 @@ class Quality:
         The exact one of as many windows (Clopper and Pearson), and Student's over the streams, since the windows of a
         stream are held against one reference, which may by chance be a tame one.
         """
-        return self._rate(self.alarms)
+        return self._rate(self.alarms[OURS])
+
+    def strange(self, method: str) -> tuple[float, float, float]:
+        """(the share of quiet windows that the `method` finds strange, low, high), as `false_alarms`."""
+        share, low, high = self._rate(self.marks[method].sum(axis=1))
+        return share / 100, low / 100, min(high / 100, 1.0)
 
     @property
     def false_harm(self) -> tuple[float, float, float]:
@@ -90,11 +98,15 @@ class Quality:
         return max(self.false_alarms[1], self.false_harm[1]) <= 100 / self.budget
 
     def table(self) -> pd.DataFrame:
-        """A row a method: strange windows in 100 quiet ones, then in 100 of each shift."""
-        mean = float(self.marks[OURS].mean())
-        quiet = {"shift": "none (quiet)", **{m: float(self.marks[m].mean()) for m in METHODS}}
-        quiet |= {f"{method}{EQUAL}": mean for method in METHODS[1:]}
-        return pd.concat([pd.DataFrame([quiet]), self.power], ignore_index=True)
+        """A row a shift: which share of windows each method finds strange; first of quiet ones, with its interval."""
+        found = {method: self.strange(method) for method in METHODS}
+        rows = [
+            {"shift": f"none (quiet){end}", **{m: found[m][place] for m in METHODS}}
+            for place, end in enumerate(("", LOW, HIGH))
+        ]
+        rows[0] |= {f"{method}{EQUAL}": found[OURS][0] for method in METHODS[1:]}
+        rows.append({"shift": ALARMS, **{m: self._rate(self.alarms[m])[0] for m in METHODS}})
+        return pd.concat([pd.DataFrame(rows), self.power], ignore_index=True)
 
     def text(self) -> str:
         """`table` in 80 columns: the methods at their usual thresholds, then at our rate."""
@@ -105,7 +117,8 @@ class Quality:
             (EQUAL, "as often wrong as ours"),
         ):
             methods = {OURS: OURS} | {f"{method}{ending}": SHORT[method] for method in METHODS[1:]}
-            shown = found[list(methods)].rename(columns=methods).dropna(how="all")
+            shown = found[list(methods)].rename(columns=methods)
+            shown = shown.dropna(how="all", subset=list(methods.values())[1:])
             if not ending:
                 shown["alarm after"] = found[DELAY].round(1)
             told.append(
@@ -137,29 +150,29 @@ def measure(  # pylint: disable=too-many-locals
         WorkbookError: the reference is shorter than two windows.
     """
     random = np.random.default_rng(seed)
-    blocks = profile.reference.sliding() or [
-        profile.reference.drawn(profile.usual)[i] for i in range(200)
-    ]
+    blocks = profile.reference.sliding() or profile.reference.drawn(profile.usual)[:200]
     if len(blocks) < 2:
         raise WorkbookError("the reference is too short to draw quiet windows from it")
     counts, shifted = profile.count(blocks), list(_shifts(profile, blocks))
+    products = np.stack([profile.levels.products(profile.codes[rows]) for rows in blocks])
     references = max(profile.size, policy.rule.needed(policy.budget))
     policy = replace(policy, level=policy.rule.level_for(references, policy.budget))
     marks: dict[str, list[np.ndarray]] = {method: [] for method in METHODS}
     scores: list[dict[str, float]] = []
-    alarms, found = [], {name: [] for name, _ in shifted}
+    alarms: dict[str, list[int]] = {method: [] for method in METHODS}
+    found: dict[tuple[str, str], list] = {name: [] for name, _ in shifted}
     for _ in range(streams):
         drawn = random.integers(0, len(blocks), references + windows)
         reference, stream = drawn[:references], drawn[references:]
-        held = _Held(profile, policy, [c[reference] for c in counts])
-        quiet = [held.scores([c[[i]] for c in counts]) for i in stream]
+        held = _Held(profile, policy, [c[reference] for c in counts], products[reference].sum(0))
+        quiet = [held.scores(profile.codes[blocks[i]]) for i in stream]
         scores += quiet
         for method in METHODS:
-            marks[method].append(np.array([each[method] > LIMITS[method] for each in quiet]))
-        rung = np.array(policy.rule.alarms(list(marks[OURS][-1])), bool)
-        alarms.append(int(rung[0]) + int((rung[1:] & ~rung[:-1]).sum()))
+            mark = np.array([each[method] > LIMITS[method] for each in quiet])
+            marks[method].append(mark)
+            alarms[method].append(_rises(np.array(policy.rule.alarms(list(mark)), bool)))
         for name, change in shifted:
-            found[name].append(held.scores(change(int(stream[0]))))
+            found[name] += [held.scores(change(int(number))) for number in stream[:SHIFTED]]
     ours = float(np.mean(marks[OURS]))
     equal = {m: float(np.quantile([s[m] for s in scores], 1 - ours)) for m in METHODS[1:]}
     rows = []
@@ -175,11 +188,16 @@ def measure(  # pylint: disable=too-many-locals
         streams,
         windows,
         {m: np.stack(v) for m, v in marks.items()},
-        np.array(alarms),
+        {m: np.array(v) for m, v in alarms.items()},
         power,
         policy.budget,
         false_harm,
     )
+
+
+def _rises(rung: np.ndarray) -> int:
+    """How often an alarm begins."""
+    return int(rung[0]) + int((rung[1:] & ~rung[:-1]).sum())
 
 
 def _of_harm(
@@ -225,22 +243,27 @@ def _pooled(found: dict[tuple[str, str], list]) -> Iterator[tuple[str, list]]:
         yield kind, [each for (k, _), several in found.items() if k == kind for each in several]
 
 
-class _Held:
+class _Held:  # pylint: disable=too-many-instance-attributes
     """Windows of the reference, against which others are held by each method."""
 
-    def __init__(self, profile: Profile, policy: Policy, reference: Counts) -> None:
+    def __init__(
+        self, profile: Profile, policy: Policy, reference: Counts, products: np.ndarray
+    ) -> None:
         self.profile, self.policy, self.reference = profile, policy, reference
+        self.products, self.names = products, [*profile.bins.names, *profile.levels.names]
         self.total = [c.sum(0, keepdims=True) for c in reference]
         self.numbers = [each.cuts is not None for each in profile.bins.bins]
         self.means = [self._means(c) for c in reference]
 
-    def scores(self, own: Counts) -> dict[str, float]:
-        """By method how strange the window with the counts `own` is: above its LIMITS it counts as such."""
-        rest = [t + o - np.vstack([c, o]) for t, o, c in zip(self.total, own, self.reference)]
-        effects = self.profile.bins.effects(
-            [np.vstack([c, o]) for c, o in zip(self.reference, own)], rest
-        )
-        drift = calibration.of(effects, self.profile.bins.names, self.policy.least)
+    def scores(self, codes: np.ndarray) -> dict[str, float]:
+        """By method how strange the window of rows with these `codes` is: above its LIMITS it counts as such."""
+        bins, levels = self.profile.bins, self.profile.levels
+        own = bins.counts(codes, np.zeros(len(codes), int), 1)
+        compared = [np.vstack([c, o]) for c, o in zip(self.reference, own)]
+        rest = [t + o - both for t, o, both in zip(self.total, own, compared)]
+        beside = levels.effects(compared, rest, self.products + levels.products(codes))
+        effects = np.column_stack([bins.effects(compared, rest), beside])
+        drift = calibration.of(effects, self.names, self.policy.least)
         ps = np.array([self._p(o, t, n) for o, t, n in zip(own, self.total, self.numbers)])
         psi = max((_psi(o[0], t[0]) for o, t in zip(own, self.total)), default=0.0)
         half = np.sort(ps)[(len(ps) + 1) // 2 - 1] if len(ps) else 1.0
@@ -292,11 +315,11 @@ def _psi(own: np.ndarray, total: np.ndarray, bins: int = 10) -> float:
     return float(((mine - others) * np.log(mine / others)).sum())
 
 
-Change = Callable[[int], Counts]
+Change = Callable[[int], np.ndarray]
 
 
 def _shifts(profile: Profile, blocks: list[np.ndarray]) -> Iterator[tuple[tuple[str, str], Change]]:
-    """((kind, column), the counts of a block with that shift); what the model would answer then is left as it is."""
+    """((kind, column), the codes of a block with that shift); what the model would answer then is left as it is."""
     reference, words = profile.reference.rows, profile.reference.words
     numbers = [n for n in map(str, reference) if n not in words and reference[n].nunique() > 2]
     for size in (0.1, 0.25, 0.5):
@@ -315,17 +338,17 @@ def _shifts(profile: Profile, blocks: list[np.ndarray]) -> Iterator[tuple[tuple[
 def _laid(
     profile: Profile, blocks: list[np.ndarray], name: str, change: Callable[[pd.Series], pd.Series]
 ) -> Change:
-    """A function that gives the counts of a block, of which the column `name` is changed."""
+    """A function that gives the codes of a block, of which the column `name` is changed."""
     place = profile.bins.columns.index(name)
 
-    def counts(number: int) -> Counts:
+    def changed_codes(number: int) -> np.ndarray:
         rows = blocks[number]
         changed = change(profile.reference.rows[name].iloc[rows])
         codes = profile.codes[rows].copy()
         codes[:, place] = profile.bins.bins[place].codes(changed.to_frame(name))
-        return profile.bins.counts(codes, np.zeros(len(rows), int), 1)
+        return codes
 
-    return counts
+    return changed_codes
 
 
 def _moved(size: float, values: pd.Series) -> Callable[[pd.Series], pd.Series]:

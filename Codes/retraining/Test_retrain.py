@@ -14,14 +14,16 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from Codes.commands import cli
-from Codes.model_registry import demonstration, promotion, registry
+from Codes.ground import interrupts
+from Codes.model_registry import demonstration, examination, promotion, registry
 from Codes.drift import judge
 from Codes.monitoring.Test_monitor import FILE, stream
-from Codes.retraining import loop
-from Codes.runs import tracking
+from Codes.retraining import loop, retrain as retraining
+from Codes.runs import identity, liveness, tracking
 from Codes.seams import python_seam
 from Codes.testing.testbed import (
     FORKS,
+    PATIENCE,
     WORKBOOK,
     Execution,
     Store,
@@ -75,7 +77,13 @@ def started(shop, name, *options):
 
 
 def trainings(shop, day):
-    return shop.runs(f"{shop.folder / 'shop.yaml'}@{day}")
+    return trainings_of(shop, f"shop.yaml@{day}")
+
+
+def trainings_of(shop, problem):
+    """The runs on the `problem` that trained, but for those of the gate."""
+    found = shop.runs(str(shop.folder / problem))
+    return [run for run in found if identity.NOTEBOOK in run.data.tags]
 
 
 def reasons():
@@ -148,6 +156,69 @@ def test_by_policy_harm_trains_and_what_the_gate_refuses_leaves_production(shop)
     again = retrain("--when", "now", "--as-of", day, "--production")
     assert again.exit_code == 1 and "was refused by the gate before" in again.output
     assert len(shop.runs()) == looks and registry.pointed("shop", "production") == 1
+
+
+STEPS = {  # of the gate's part: where to stop, and whether production has been moved by then
+    "examination.checks.check": False,  # the gate's run is open
+    "examination._tell": False,  # it is finished, and the version knows nothing of it
+    "registry.move": False,
+    "MlflowClient.set_registered_model_alias": True,
+}
+NOW = {"day": "2020-07-20", "by_policy": False, "to_production": True, "window": "sliding:60d"}
+
+
+def retrain_and_stop(uri, step, number):
+    """Be a process that trains the kiosk's model again, and gets the signal `number` at that `step`."""
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    tracking.use_store()
+    path, _, name = step.rpartition(".")
+    places = {"examination.checks": examination.checks, "examination": examination}
+    place = {**places, "registry": registry, "MlflowClient": MlflowClient}[path]
+    whole = getattr(place, name)
+
+    def stop(*args, **kwargs):
+        found = whole(*args, **kwargs) if STEPS[step] else None
+        if not STEPS[step] or args[2:3] == ("production",):
+            os.kill(os.getpid(), number)
+        return found if STEPS[step] else whole(*args, **kwargs)
+
+    setattr(place, name, stop)
+    with interrupts.ended_in_order():
+        retraining.retrain("kiosk", **NOW)
+
+
+@pytest.mark.soak  # a minute; quick: the registry's steps in Codes/model_registry/Test_promotion.py
+def test_ended_at_any_step_of_the_gate_the_same_command_goes_on(shop):
+    turned = [QUIET[QUIET.day < "2020-04-01"], stream(130, 1, "2020-04-01", turned=-1.0)]
+    pd.concat(turned).to_parquet(shop.folder / "kiosk.parquet")
+    text = FILE.replace("window: 1d, budget: 52", "window: 7d, budget: 10, recent: 14")
+    text = text.replace("shop.parquet", "kiosk.parquet").replace("2020-04-10", "2020-03-10")
+    (shop.folder / "kiosk.yaml").write_text(text.replace("2020-04-20", "2020-03-20"))
+    first = demonstration.finished_run(str(shop.folder / "kiosk.yaml"), "linear", is_scored=True)
+    registry.move("kiosk", "production", promotion.register(first).number, None)
+    ends = [(step, signal.SIGKILL) for step in STEPS]
+    ends[1:1] = [("examination.checks.check", n) for n in (signal.SIGTERM, signal.SIGINT)]
+    for step, number in ends:
+        process = FORKS.Process(target=retrain_and_stop, args=(shop.uri, step, number))
+        process.start()
+        process.join(PATIENCE)
+        assert process.exitcode not in (0, None)
+        # who is killed leaves a run to the next command, who is asked to end leaves none
+        open_runs = [run for run in shop.runs() if run.info.status == "RUNNING"]
+        assert not open_runs or number == signal.SIGKILL
+        assert registry.pointed("kiosk", "production") == (2 if STEPS[step] else 1)
+    again = retraining.retrain("kiosk", **NOW)
+    assert again.is_live and again.version.number == 2
+    assert not liveness.close_dead_runs()
+    assert not [run for run in shop.runs() if run.info.status == "RUNNING"]
+    assert len(trainings_of(shop, "kiosk.yaml@2020-07-20-60d")) == 1
+    assert [v.number for v in registry.versions("kiosk")] == [2, 1]
+    done = [m for m in registry.settled("kiosk") if m.outcome == registry.DONE]
+    assert [(m.alias, m.after) for m in done] == [
+        ("production", 1),
+        ("staging", 2),
+        ("production", 2),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from Codes.figures import course
 from Codes.ground.errors import WorkbookError, counted
-from Codes.model_registry import promotion, registry
+from Codes.model_registry import registry
 from Codes.drift import judge
 from Codes.monitoring import backtest, kept_reference, monitor as monitoring, record
 from Codes.drift.judge import Judged
@@ -100,8 +100,7 @@ def _played(name: str, model: str, rows: int) -> Loop:
 def _registered(run_id: str, question: Problem) -> registry.Version:
     """The version of the run, of a model of its own: what is in use under the problem's name stays."""
     name = f"{question.name}-loop"
-    version = promotion.register(run_id, name)
-    kept_reference.keep(version)
+    version, _ = kept_reference.register(run_id, name)
     if not registry.aliases(name):
         registry.move(name, "staging", version.number, None, why="the first months' model")
     return version

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import IO
 
 from mlflow import MlflowClient
 
@@ -86,8 +87,7 @@ def retrain(  # pylint: disable=too-many-arguments,too-many-locals
         )
     with store.alone(f"retrain-{version.name}") as lock:
         run_id = _again(version, f"{base}@{wanted}{span}", lock, say)
-        new = promotion.register(run_id, version.name)
-        kept_reference.keep(new)
+        new, _ = kept_reference.register(run_id, version.name)
         if new.number == version.number:
             told = f"trained as of {wanted}"
         else:
@@ -153,21 +153,31 @@ def trained(
     for name, value in {"problem": problem, **given}.items():
         command += ["-p", name, value]
     with tempfile.TemporaryFile("w+") as log:  # a pipe would break with this process
-        done = subprocess.run(
-            command,
-            cwd=paths.ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            check=False,
-            env=outside(),
-            pass_fds=[] if lock is None else [lock],
-        )
+        code = _ended(command, log, [] if lock is None else [lock])
         log.seek(0)
         told = [line for line in log if line.strip()][-1:] or ["no word"]
-    if done.returncode or not (found := _like(problem, notebook, given)):
+    if code or not (found := _like(problem, notebook, given)):
         raise WorkbookError(f"{notebook} on {problem} failed: {first_line(told[0])}")
     return found
+
+
+def _ended(command: list[str], log: IO[str], passed: list[int]) -> int:
+    """The exit status of the `command`; where this process is asked to end, so is that one, and its run is closed."""
+    with subprocess.Popen(
+        command,
+        cwd=paths.ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        env=outside(),
+        pass_fds=passed,
+    ) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
 
 
 def _check_rows(problem: str) -> None:

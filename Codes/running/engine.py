@@ -38,6 +38,7 @@ from Codes.comparison import saved_view
 from Codes.fingerprints import fingerprint
 from Codes.ground import files, labels, manifest, pace
 from Codes.ground.errors import WorkbookError, first_line
+from Codes.ground.variables import NOTEBOOK
 from Codes.notebook_files import languages, notebook_file, parameters
 from Codes.running import execution, interruption, recording
 from Codes.runs import identity, kernel_values, liveness, ui_links, tracking
@@ -371,7 +372,7 @@ def begin(run: Run, source: Path, values: dict[str, Any]) -> dict[str, str]:
     """Record what the `run` begins with, and return its kernel's environment."""
     try:
         tracking.record(run, source, values)
-        return kernel_environment(run)
+        return kernel_environment(run) | {NOTEBOOK: str(source.resolve())}
     except (MlflowException, OSError) as error:
         reason = first_line(error)
         raise WorkbookError(f"the run of {source.name} could not begin: {reason}") from error

@@ -23,6 +23,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from Codes.ground.errors import WorkbookError
+from Codes.ground.variables import NOTEBOOKS
 from Codes.runs import liveness
 from Codes.seams import mlflow_seam
 
@@ -49,10 +50,10 @@ def names() -> dict[str, Any]:
 def notebook() -> Path | None:
     """The path of the notebook that this session executes, as its front end or its client tells it; else None.
 
-    JupyterLab and VS Code name it themselves; nbval by pytest's variable; `jupyter execute`, nbconvert and papermill
-    in their command line, which must name a notebook that has the cells executed so far.
+    The runner, JupyterLab and VS Code name it themselves; nbval by pytest's variable; `jupyter execute`, nbconvert and
+    papermill in their command line, which must name a notebook that has the cells executed so far.
     """
-    named = [os.environ.get("JPY_SESSION_NAME"), os.environ.get("IPYNB_FILE")]
+    named = [os.environ.get(name) for name in NOTEBOOKS]
     named += [names().get("__vsc_ipynb_file__"), _tested()]
     paths = [Path(path) for path in named if path] + [p for p in _in_command() if _has(p, _ran())]
     return next((path for path in paths if path.is_file()), None)
