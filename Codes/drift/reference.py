@@ -6,6 +6,7 @@ are left, since of these it knows the answer. Otherwise the validation rows, whi
 
 import functools
 import io
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,10 +195,7 @@ def _by_time(  # pylint: disable=too-many-locals
         np.concatenate([*sparse.whole(), *sparse.sliding(), np.zeros(0, int)]).astype(int)
     )
     if kept.size == 0:
-        raise WorkbookError(
-            f"{problem.name}: the training period holds no window of {found.window} with {FEWEST} rows: name a shorter "
-            "one in the problem's file: monitoring: {window: 1d}"
-        )
+        raise WorkbookError(_no_window(sparse))
     asked = asking.ask(loaded, table.table.take(positions[kept]))
     watched, notes = asked.features, found.notes
     if unseen:
@@ -209,6 +207,22 @@ def _by_time(  # pylint: disable=too-many-locals
         )
     times = times.iloc[kept].reset_index(drop=True)
     return _watched(replace(found, rows=watched, times=times, begin=begin, notes=notes), loaded)
+
+
+def _no_window(found: Reference) -> str:
+    """That no window of the training period has rows enough, and which length would have them."""
+    times, size, day = found.times.dropna(), windows.length(found.window), pd.Timedelta("1D")
+    other = f"shorter one: monitoring: {{window: {max(FEWEST, len(times) // 8)} rows}}"
+    if not isinstance(size, int):
+        days = (times.max() - times.min()) / day if len(times) > 1 else 1.0
+        wide = math.ceil(2 * FEWEST * days / max(1, len(times)))  # has twice as many as it must
+        other = (
+            f"{'longer' if wide * day > size else 'shorter'} one: monitoring: {{window: {wide}d}}"
+        )
+    return (
+        f"{found.problem.name}: the training period ({counted(len(found.times), 'row')}) holds no window of "
+        f"{found.window} with {FEWEST} rows: name a {other}, in the problem's file"
+    )
 
 
 def _watched(found: Reference, loaded: Loaded) -> Reference:

@@ -41,6 +41,7 @@ def course(  # pylint: disable=too-many-locals
     top.scatter(places, table.p, c=colors, s=26, zorder=3)
     top.axhline(level, color=panels.INK, linewidth=1, linestyle="--")
     top.set(yscale="log", ylabel="p of the window", title="Is it like the reference?")
+    top.yaxis.set_major_formatter("{x:g}")
     middle.plot(places, table.loss, color=panels.GREY, linewidth=1)
     middle.scatter(places, table.loss, c=colors, s=26, zorder=3)
     middle.axhline(bound, color=panels.INK, linewidth=1, linestyle="--")
@@ -56,15 +57,15 @@ def course(  # pylint: disable=too-many-locals
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     strange, above = int((table.p <= level).sum()), int((table.loss > bound).sum())
     known = int(table.loss.notna().sum())
-    said = f"{strange} of {counted(len(table), 'window')} {_are(strange)} strange by itself"
+    said = f"{strange} of {counted(len(table), 'window')} {_strange(strange)}"
     return panels.headline(
         figure,
         f"{said}; the loss is above what is tolerated in {above} of {known} whose truth is known.",
     )
 
 
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+def _strange(count: int) -> str:
+    return "is strange by itself" if count == 1 else "are strange by themselves"
 
 
 @styled
@@ -103,6 +104,7 @@ def evidence(table: pd.DataFrame, threshold: float) -> Figure:
         threshold, color=panels.INK, linewidth=1, linestyle="--", label="harm from here on"
     )
     axes.set(yscale="log", ylabel="evidence", title="Is the loss above what is tolerated?")
+    axes.yaxis.set_major_formatter("{x:,g}")
     _windows_below(axes, table.name)
     handles = [*_statuses(table), *axes.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))

@@ -56,7 +56,7 @@ class Verdicts:
 
     def figure(self) -> Figure:
         """The course: p, loss and metric of each window."""
-        return self.done.figure() if self.done else course.nothing(self.news)
+        return self.done.figure() if self.done else course.nothing(NOTHING)
 
     def words(self) -> str:
         """The metric in its best and its worst window, in words."""
@@ -102,32 +102,50 @@ class Verdicts:
             return NOTHING
         if not known:
             return "Harm cannot be judged: the truth is not known."
-        reference, policy = self.done.profile.reference, self.done.policy
+        reference = self.done.profile.reference
         above = [each.window.name for each in known if each.metrics["loss"] > reference.bound]
         low, high = (error * reference.scale for error in reference.promised.errors)
         errors = [(each, each.metrics[CAME] - each.metrics[SAID]) for each in known]
         off = [each.window.name for each, error in errors if not low <= error <= high]
-        harmed = [each.window.name for each in known if each.evidence >= policy.threshold]
-        most, needed = max(known, key=_evidence), number(policy.threshold)
-        found = (
-            f"The evidence first reaches the {needed} that the budget asks for in {harmed[0]}: that is harm, in "
-            f"{counted(len(harmed), 'window')}."
-            if harmed
-            else f"The evidence comes to {number(most.evidence)} in {most.window.name} and never reaches the {needed} "
-            "that the budget asks for: no harm is shown."
-        )
         loss = asking.loss_name(reference.problem, reference.scale)
         return (
             f"The loss ({loss}) is above the tolerated {number(reference.bound)} in {len(above)} of "
             f"{counted(len(known), 'window')}{_named(above)}; what comes, less what the model says, is outside of the "
-            f"tolerated {number(low)} to {number(high)} in {len(off)}{_named(off)}. {found}"
+            f"tolerated {number(low)} to {number(high)} in {len(off)}{_named(off)}. {self.shown()}"
+        )
+
+    def shown(self) -> str:
+        """Whether the evidence shows harm, in words; '' where none can be judged."""
+        known = [each for each in self.judged if each.blocks.size]
+        if self.done is None or not known:
+            return ""
+        harmed = [e.window.name for e in known if e.evidence >= self.done.policy.threshold]
+        most, needed = max(known, key=_evidence), number(self.done.policy.threshold)
+        if harmed:
+            return (
+                f"The evidence first reaches the {needed} that the budget asks for in {harmed[0]}: that is harm, in "
+                f"{counted(len(harmed), 'window')}."
+            )
+        return (
+            f"The evidence comes to {number(most.evidence)} in {most.window.name} and never reaches the {needed} "
+            "that the budget asks for: no harm is shown."
         )
 
     def harm_figure(self) -> Figure:
         """The evidence of harm after each window, and how much of it alarms."""
         if self.done is None:
-            return course.nothing(self.news)
+            return course.nothing(NOTHING)
         return course.evidence(record.as_table(self.judged), self.done.policy.threshold)
+
+
+def finding(watch: Verdicts, more: str = "") -> str:
+    """What `watch` found, as a Markdown list: how its windows went, what moved, whether that does harm, and `more`."""
+    if watch.done is None:
+        return "\n".join(f"- {each}" for each in (watch.news, more) if each)
+    grave = watch.gravest()
+    moved = f"To look at first: {grave.sentence}." if grave and grave.status != "quiet" else ""
+    found = watch.news.partition("\n")[0], watch.words(), moved, watch.shown(), more
+    return "\n".join(f"- {each}" for each in found if each)
 
 
 def _gravity(each: Judged) -> tuple[float, ...]:

@@ -35,6 +35,11 @@ class Loop:
     new: Monitored | None = None
     alarm: Judged | None = None
 
+    @property
+    def gained(self) -> str:
+        """What the training after the alarm gained, or why there was none, in words."""
+        return self.said.rpartition("\n")[2]
+
     def table(self) -> pd.DataFrame:
         """A row a window that both have judged: loss and metric of the old model and of the new one."""
         return _side_by_side(self.old, self.new)
