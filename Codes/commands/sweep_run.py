@@ -11,7 +11,7 @@ import click
 
 from Codes.commands import terminal, ui_command
 from Codes.comparison import standings
-from Codes.ground import paths
+from Codes.ground import labels, paths
 from Codes.ground.errors import WorkbookError, counted
 from Codes.runs import ui_links
 from Codes.sweeps import search, sweep, sweep_report
@@ -143,7 +143,9 @@ def summary(done: sweep.Sweep) -> int:
         click.echo(f"  {count} × {why}")
     if best and best.values:
         pairs = zip(plan.objectives, best.values)
-        scores = ", ".join(f"{metric} {value:.5g}" for (metric, _), value in pairs)
+        scores = ", ".join(
+            f"{metric} {labels.number(float(value), 5)}" for (metric, _), value in pairs
+        )
         runs = " ".join(str(f["run_id"]) for f in best.facts.values())
         line = f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})"
         click.echo(terminal.wrapped(line, indent="  "))

@@ -262,7 +262,7 @@ def sweep(table: pd.DataFrame, varied: Sequence[Any], direction: str) -> str:
     if not scores.notna().any():
         return ""
     best = scores.idxmax()
-    told = f"The best of {len(table)} trials is number {table.trial[best]}, {table.score[best]:.4g}"
+    told = f"The best of {len(table)} trials is number {table.trial[best]}, {number(float(table.score[best]), 4)}"
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in varied}
     ranks = pd.Series(
         {

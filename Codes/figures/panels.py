@@ -562,8 +562,9 @@ def amounts_of(
     values = table[names].to_numpy(float)
     values = values[np.isfinite(values) & (values > 0)]
     if values.size:
-        log_ticks(axes, values)
-        axes.set_xlim(values.min() / 2, values.max() * 5)
+        ends = np.array([values.min() / 2, values.max() * 5])  # with room for the numbers
+        log_ticks(axes, ends)
+        axes.set_xlim(*ends)
     axes.set(title=" and ".join(label for _, label in columns.values()).capitalize(), xlabel=unit)
 
 

@@ -439,11 +439,12 @@ def gate(report: GateReport | None, metric: str) -> Figure:
     if report is None:
         return panels.nothing("it was not at the gate")
     slices = report.slices.head(2 * MOST)[::-1].reset_index(drop=True)
-    height = 1.6 + max(0.22 * len(slices), CHECK * len(report.checks))
+    height = 0.7 + CHECK * len(report.checks)
     if slices.empty:
         figure, axes = plt.subplots(figsize=(7, height))
         _checks(axes, report, height)
         return panels.headline(figure, headlines.gate(report, metric))
+    height = max(1.6 + 0.22 * len(slices), height)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, height))
     _checks(left, report, height)
     _slices(right, slices, drawn(metric, 20), first(len(slices), len(report.slices)))

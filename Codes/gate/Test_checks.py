@@ -246,7 +246,7 @@ def test_a_slice_that_is_left_behind_refuses_although_the_whole_is_better():
     assert next(checks._leaves_nobody_behind(FLIGHTS, by_luck, 0.03)).passed
     lost = slices.assign(candidate=[0.9, math.nan], difference=[0.2, math.nan], high=math.nan)
     check = next(checks._leaves_nobody_behind(FLIGHTS, lost, 0.03))
-    assert not check.passed and "c a (500 rows): roc_auc nan against 0.7000" in check.found
+    assert not check.passed and "c a (500 rows): roc_auc not known against 0.7000" in check.found
 
 
 def test_a_slice_that_no_model_can_be_measured_on_is_left_out_and_counted():

@@ -23,7 +23,7 @@ from mlflow.models.evaluation.validation import ModelValidationFailedException
 
 from Codes.gate.report import Check, Report
 from Codes.ground.errors import WorkbookError
-from Codes.ground.labels import number
+from Codes.ground.labels import number, score
 from Codes.judgement import baseline as baselines, paired
 from Codes.judgement.paired import Answers, Rows
 from Codes.judgement.scored import Estimate, Scored
@@ -246,7 +246,7 @@ def thresholds(problem: Problem, evaluated: EvaluationResult) -> Iterator[Check]
         yield Check(
             f"threshold of {name}",
             math.isfinite(value) and _validates(evaluated, name, bound, more),
-            f"{value:.4f}",
+            score(value),
             f"at least {bound}" if more else f"at most {bound}",
         )
 
@@ -269,7 +269,7 @@ def _beats_baseline(
     Another constant than the baseline's may lie nearer to test rows whose level has moved.
     """
     found = (
-        f"{scored.metric} {scored.score:.4f} against {scored.baseline:.4f} of {baseline.name}, "
+        f"{scored.metric} {score(scored.score)} against {score(scored.baseline)} of {baseline.name}, "
         f"{paired.told(gain)}"
     )
     if answers.constant:
@@ -282,7 +282,8 @@ def _beats_champion(
     scored: Mapping[str, Scored], decisive: Estimate, answers: Mapping[str, Answers], against: str
 ) -> Check:
     one, other = scored["candidate"], scored["champion"]
-    found = f"{one.metric} {one.score:.4f} against {other.score:.4f} of {against}, {paired.told(decisive)}"
+    both = f"{score(one.score)} against {score(other.score)}"
+    found = f"{one.metric} {both} of {against}, {paired.told(decisive)}"
     if answers["candidate"].same(answers["champion"]):
         found = f"the same answers on all {one.rows:,} rows as {against}"
     return Check(BETTER, bool(decisive.low > 0), found, SURELY)
@@ -305,8 +306,8 @@ def _leaves_nobody_behind(problem: Problem, slices: pd.DataFrame, loss: float) -
     yield Check(
         "no slice left behind",
         not behind.any(),
-        f"{worst.column} {worst.value} ({worst.rows} rows): {problem.metric.name} {worst.candidate:.4f} against "
-        f"{worst.champion:.4f}, {paired.better(worst.difference)}{_surely(worst, len(measured_ones))}"
+        f"{worst.column} {worst.value} ({worst.rows} rows): {problem.metric.name} {score(worst.candidate)} against "
+        f"{score(worst.champion)}, {paired.better(worst.difference)}{_surely(worst, len(measured_ones))}"
         + (f"; {without} cannot be measured" if without else ""),
         f"worse by {number(loss)} at most, but for what luck does",
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from Codes.ground import labels
+
 TABLES = ("metrics", "slices")
 WORDS = ("metric", "column", "value")  # of these tables the columns that hold text
 
@@ -74,7 +76,7 @@ class Report:
     def note(self, metric: str, version: str, against: str) -> str:
         """The verdict on `version` for the UI, in a few lines; `against` what it was held."""
         scored = self.metrics[self.metrics.metric == metric]
-        score = "".join(f", {metric} {value:.4f}" for value in scored.candidate)
+        score = "".join(f", {metric} {labels.score(value)}" for value in scored.candidate)
         lines = [f"**{self.verdict}**: {version}{score}, against {against}.", self.checks_list()]
         lines += [*self.notes, "The whole report: artifacts `gate.md`, `gate.png`."]
         return "\n\n".join(lines)[:5000]
@@ -104,7 +106,7 @@ def _frame(records: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def as_markdown(frame: pd.DataFrame) -> str:
-    """`frame` as a Markdown table, numbers with four digits."""
+    """`frame` as a Markdown table, numbers as scores."""
     lines = [list(frame.columns), ["---"] * frame.shape[1]]
     lines += [[_cell(v) for v in row] for row in frame.itertuples(index=False)]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
@@ -113,4 +115,4 @@ def as_markdown(frame: pd.DataFrame) -> str:
 def _cell(value: object) -> str:
     if not isinstance(value, float):
         return str(value).replace("|", "\\|")
-    return f"{value:.4f}" if math.isfinite(value) else ""
+    return labels.score(value) if math.isfinite(value) else ""

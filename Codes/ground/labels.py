@@ -15,8 +15,19 @@ GLUE = "\N{WORD JOINER}"  # which no text has, and which textwrap takes for no b
 def number(value: object, digits: int = 3) -> str:
     """`value` as text: a float with so many significant `digits`, anything else as it is."""
     if isinstance(value, float):
-        return f"{float(f'{value:.{digits}g}'):g}"
+        rounded = float(f"{value:.{digits}g}")
+        return f"{rounded:.0f}" if 1e6 <= abs(rounded) < 1e15 else f"{rounded:g}"
     return str(value)
+
+
+def score(value: float) -> str:
+    """A score as text: four decimals, the fewer the larger it is, and of a small one four digits."""
+    if not math.isfinite(value):
+        return "not known"
+    if 0 < abs(value) < 0.01:
+        return number(value, 4)
+    whole = math.floor(math.log10(max(1, abs(value))))
+    return f"{value:.{max(0, 4 - whole)}f}"
 
 
 def short(text: object, most: int = 40) -> str:

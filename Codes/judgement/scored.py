@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from Codes.ground.labels import score
+
 TAG = "mlflow.workbook.validation"  # of a run: its Scored, as text
 HOLD_OUT, FOLDS = "hold-out", "cross-validation"
 
@@ -110,10 +112,11 @@ class Scored:  # pylint: disable=too-many-instance-attributes
             self._better(self.score - self.baseline), self.scores - self.baselines
         )
 
-    def floor(self, places: int = 4) -> str:
+    def floor(self, places: int | None = None) -> str:
         """The baseline and its score, for people: 'the baseline (always 21.3: 4.0000)'."""
+        shown = score(self.baseline) if places is None else f"{self.baseline:.{places}f}"
         named = f"{self.against}: " if self.against else ""
-        return f"the baseline ({named}{self.baseline:.{places}f})"
+        return f"the baseline ({named}{shown})"
 
     def over(self, other: "Scored") -> Estimate:
         """By how much it is better than `other` on the same rows (positive: better), with the error of that."""

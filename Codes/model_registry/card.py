@@ -10,6 +10,7 @@ import pandas as pd
 from mlflow.entities import DatasetInput, Run
 
 from Codes.gate.report import Report, as_markdown
+from Codes.ground import labels
 from Codes.judgement.scored import FOLDS, HOLD_OUT, TAG, Scored
 from Codes.problems.problem import Problem
 from Codes.runs import identity, ui_links
@@ -80,13 +81,13 @@ def _scores(problem: Problem, run: Run) -> str:
     name, metrics = problem.metric.name, run.data.metrics
     if f"validation_{name}" not in metrics:
         return f"The run did not log validation_{name}."
-    score, found = f"{name}: **{metrics[f'validation_{name}']:.4f}**", _kept(run)
+    score, found = f"{name}: **{labels.score(metrics[f'validation_{name}'])}**", _kept(run)
     if found:
         score = _with_intervals(name, found)
     if problem.metric.function:
         score = f"{name} is `{problem.metric.function}`, to {problem.metric.direction}. {score}"
     if f"train_{name}" in metrics:
-        score += f", on its training rows {metrics[f'train_{name}']:.4f}"
+        score += f", on its training rows {labels.score(metrics[f'train_{name}'])}"
     others = {m.partition("_")[2]: v for m, v in metrics.items() if m.startswith("validation_")}
     table = pd.DataFrame({"metric": others.keys(), "validation": others.values()})
     return f"{score}. The test rows are the gate's alone.\n\n{as_markdown(table)}"
@@ -104,9 +105,9 @@ def _with_intervals(name: str, found: Scored) -> str:
     own, gain, rows = found.own(), found.gain(), f"{found.rows:,} rows"
     where = f"on {rows} that validate" if found.how == HOLD_OUT else f"by {found.how} of {rows}"
     return (
-        f"{name} {where}: **{own.value:.4f}** ± {own.reach():.4f} (95 %), "
+        f"{name} {where}: **{labels.score(own.value)}** ± {labels.score(own.reach())} (95 %), "
         f"{'worse' if gain.value < 0 else 'better'} than {found.floor()} by "
-        f"{abs(gain.value):.4f} ± {gain.reach():.4f}"
+        f"{labels.score(abs(gain.value))} ± {labels.score(gain.reach())}"
     )
 
 

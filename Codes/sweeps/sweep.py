@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from Codes.fingerprints import fingerprint
-from Codes.ground import manifest
+from Codes.ground import labels, manifest
 from Codes.ground.errors import WorkbookError, counted, first_line, nearest
 from Codes.notebook_files import notebook_file
 from Codes.running import engine, interruption, runner
@@ -393,7 +393,9 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         told = error
         if trial.values:
             pairs = zip(self.plan.objectives, trial.values)
-            told = ", ".join(f"{metric} {value:.5g}" for (metric, _), value in pairs)
+            told = ", ".join(
+                f"{metric} {labels.number(float(value), 5)}" for (metric, _), value in pairs
+            )
         self.progress.trial(trial, told)
 
     # --- what is under way
@@ -470,7 +472,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
             total=self.plan.wanted(),
             running=len(self.flying),
             failed=counts["FAILED"],
-            best=f"{best.values[0]:.5g}" if best and best.values else None,
+            best=labels.number(float(best.values[0]), 5) if best and best.values else None,
         )
 
     # --- the end

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
 
 from Codes.comparison import leaderboard, verdict
-from Codes.ground import manifest
+from Codes.ground import labels, manifest
 from Codes.ground.errors import counted
 from Codes.notebook_files import parameters
 from Codes.problems import problem as problems
@@ -137,7 +137,11 @@ def page(plan: Plan, frame: pd.DataFrame, told: str = "") -> str:
     about = f"{counted(len(frame), 'trial')} by the {plan.sampler} sampler; {goals}{seeds}."
     shown = frame.drop(columns=[c for c in ("reused", "why") if c in frame and not frame[c].any()])
     html = shown.to_html(
-        index=False, border=0, na_rep="", float_format=lambda v: f"{v:.5g}", justify="right"
+        index=False,
+        border=0,
+        na_rep="",
+        float_format=lambda v: labels.number(float(v), 5),
+        justify="right",
     )
     verdict_ = f"<pre>{escape(told)}</pre>" if told else ""
     return PAGE.format(
@@ -159,7 +163,8 @@ def tags(client: MlflowClient, parent: Run, plan: Plan, trials: Sequence[Trial])
     run = client.get_run(run_id)
     outcome |= {f"{BEST}{name}": value for name, value in best.point.items()}
     outcome |= {f"{BEST}run": run_id}
-    note = f"Best of {counted(count, 'finished trial')}: **{metric} {best.values[0]:.5g}** with {best.typed()}"
+    score = labels.number(float(best.values[0]), 5)
+    note = f"Best of {counted(count, 'finished trial')}: **{metric} {score}** with {best.typed()}"
     note += f", {ui_links.link(run, f'run {run_id}')}"
     if model_id := manifest.newest_model(client, run):
         outcome[f"{BEST}model"] = f"models:/{model_id}"

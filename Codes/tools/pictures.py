@@ -27,7 +27,7 @@ from Codes.stores import store
 from Codes.testing import browser
 
 FOLDER = ROOT / "docs" / "pictures"
-SIZE = 1500, 640  # pixels of the browser's window
+SIZE = 1400, 900  # pixels of the browser's window
 PORT = 5093
 COLOURS = 128  # of a picture: a third of the bytes
 
