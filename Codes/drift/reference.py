@@ -195,7 +195,7 @@ def _by_time(  # pylint: disable=too-many-locals
         np.concatenate([*sparse.whole(), *sparse.sliding(), np.zeros(0, int)]).astype(int)
     )
     if kept.size == 0:
-        raise WorkbookError(_no_window(sparse))
+        raise WorkbookError(_no_window(sparse, times))
     asked = asking.ask(loaded, table.table.take(positions[kept]))
     watched, notes = asked.features, found.notes
     if unseen:
@@ -209,9 +209,9 @@ def _by_time(  # pylint: disable=too-many-locals
     return _watched(replace(found, rows=watched, times=times, begin=begin, notes=notes), loaded)
 
 
-def _no_window(found: Reference) -> str:
-    """That no window of the training period has rows enough, and which length would have them."""
-    times, size, day = found.times.dropna(), windows.length(found.window), pd.Timedelta("1D")
+def _no_window(found: Reference, times: pd.Series) -> str:
+    """That no window of the training period, whose rows have these `times`, has rows enough, and which length would do."""
+    times, size, day = times.dropna(), windows.length(found.window), pd.Timedelta("1D")
     other = f"shorter one: monitoring: {{window: {max(FEWEST, len(times) // 8)} rows}}"
     if not isinstance(size, int):
         days = (times.max() - times.min()) / day if len(times) > 1 else 1.0
@@ -220,7 +220,7 @@ def _no_window(found: Reference) -> str:
             f"{'longer' if wide * day > size else 'shorter'} one: monitoring: {{window: {wide}d}}"
         )
     return (
-        f"{found.problem.name}: the training period ({counted(len(found.times), 'row')}) holds no window of "
+        f"{found.problem.name}: the training period ({counted(len(times), 'row')}) holds no window of "
         f"{found.window} with {FEWEST} rows: name a {other}, in the problem's file"
     )
 

@@ -159,12 +159,12 @@ def tags(client: MlflowClient, parent: Run, plan: Plan, trials: Sequence[Trial])
     run_id = best.facts[0]["run_id"] if best else None
     if best is None or not best.values or run_id is None:
         return outcome
-    metric, count = plan.objectives[0][0], sum(bool(t.values) for t in trials)
+    count = sum(bool(t.values) for t in trials)
     run = client.get_run(run_id)
     outcome |= {f"{BEST}{name}": value for name, value in best.point.items()}
     outcome |= {f"{BEST}run": run_id}
-    score = labels.number(float(best.values[0]), 5)
-    note = f"Best of {counted(count, 'finished trial')}: **{metric} {score}** with {best.typed()}"
+    score = f"{plan.objectives[0][0]} {labels.number(float(best.values[0]), 5)}"
+    note = f"Best of {counted(count, 'finished trial')}: **{score}** with {best.typed()}"
     note += f", {ui_links.link(run, f'run {run_id}')}"
     if model_id := manifest.newest_model(client, run):
         outcome[f"{BEST}model"] = f"models:/{model_id}"
