@@ -195,7 +195,7 @@ def _by_time(  # pylint: disable=too-many-locals
         np.concatenate([*sparse.whole(), *sparse.sliding(), np.zeros(0, int)]).astype(int)
     )
     if kept.size == 0:
-        raise WorkbookError(_no_window(sparse, times))
+        raise WorkbookError(no_window(sparse, times))
     asked = asking.ask(loaded, table.table.take(positions[kept]))
     watched, notes = asked.features, found.notes
     if unseen:
@@ -209,8 +209,8 @@ def _by_time(  # pylint: disable=too-many-locals
     return _watched(replace(found, rows=watched, times=times, begin=begin, notes=notes), loaded)
 
 
-def _no_window(found: Reference, times: pd.Series) -> str:
-    """That no window of the training period, whose rows have these `times`, has rows enough, and which length would do."""
+def no_window(found: Reference, times: pd.Series) -> str:
+    """That no window of the training period holds enough of the rows with these `times`, and what length would."""
     times, size, day = times.dropna(), windows.length(found.window), pd.Timedelta("1D")
     other = f"shorter one: monitoring: {{window: {max(FEWEST, len(times) // 8)} rows}}"
     if not isinstance(size, int):
