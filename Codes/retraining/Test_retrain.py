@@ -130,6 +130,25 @@ def test_killed_while_it_trains_then_twice_at_once_and_again_is_one_training(sho
     assert reasons() == [("staging", 2, why)]
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_asked_to_end_while_it_trains_it_closes_the_training_and_the_next_one_trains(
+    shop, number, code
+):
+    day = "2020-04-12" if number == signal.SIGTERM else "2020-04-13"
+    now = ["--when", "now", "--as-of", day, "--window", f"sliding:{SPAN}d"]
+    asked = started(shop, f"asked{code}", *now)
+    wait_for(lambda: trainings(shop, f"{day}-{SPAN}d"), asked)
+    asked.signal(number)
+    assert asked.finish().code == code, asked.printed
+    (run,) = trainings(shop, f"{day}-{SPAN}d")
+    assert run.info.status in ("FAILED", "KILLED")
+    again = started(shop, f"again{code}", *now)
+    assert again.finish().code == 0, again.printed
+    both = {run.info.status for run in trainings(shop, f"{day}-{SPAN}d")}
+    assert both == {run.info.status, "FINISHED"}
+
+
 def test_by_policy_a_quiet_stream_trains_nothing(shop):
     QUIET.to_parquet(shop.folder / "shop.parquet")
     before, versions = registry.aliases("shop"), len(registry.versions("shop"))
