@@ -19,7 +19,7 @@ from Codes.commands import cli
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import demonstration, promotion, registry
 from Codes.drift import judge, large, reference as references
-from Codes.monitoring import backtest, kept_reference, monitor, record, verdicts
+from Codes.monitoring import backtest, kept_reference, monitor, quality, record, verdicts
 from Codes.problems import problem as problems
 from Codes.runs import liveness, tracking
 from Codes.testing.testbed import FORKS, fresh_store
@@ -440,6 +440,10 @@ def test_the_budget_is_kept_in_quiet_windows_and_shifts_are_found():
         table.loc["a sensor stuck", "ours"] == 1 and table.loc["one column by 0.5 sd", "ours"] > 0.6
     )
     assert table.loc["none (quiet)", "any column p < 0.05"] > table.loc["none (quiet)", "ours"]
+    # as often wrong as ours none of the others finds more of any shift
+    others = [f"{method}{quality.EQUAL}" for method in quality.METHODS[1:]]
+    shifts = table.loc[table[quality.DELAY].notna() & table.ours.notna(), ["ours", *others]]
+    assert (shifts.ours >= shifts[others].max(axis=1)).all(), shifts
     run = MlflowClient().get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.metrics["false_alarms_in_100"] == rate
 
