@@ -61,7 +61,8 @@ def report(folder: Path) -> Iterator[str]:
         stream("2020-06-01", 10, 1, turned, weight).to_parquet(folder / f"{name}.parquet")
         done = monitor.monitor("shop", table=folder / f"{name}.parquet")
         last = done.judged[-1]
-        moved = last.drift.named(done.policy.level, done.policy.least).column if last.alarm else []
+        named = last.drift.named(done.policy.level, done.policy.least).column.unique()
+        moved = named if last.alarm else []
         told = f": {', '.join(moved)}" if len(moved) else ""
         yield f"{name:8} the last of {len(done.kept)} windows is {last.status}{told}"
     both = [stream("2020-01-01", 60, 2), stream("2020-03-01", 40, 3, turned=-1)]

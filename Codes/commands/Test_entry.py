@@ -127,7 +127,8 @@ def test_it_has_its_callers_arguments_environment_folder_streams_and_limits(tree
     "code, status",
     [
         ("raise SystemExit(3)", 3),
-        ("import os; os.kill(os.getpid(), 15)", -15),
+        ("import os; os.kill(os.getpid(), 15)", 143),  # SIGTERM ends a command in order
+        ("import os; os.kill(os.getpid(), 10)", -10),
         ("1 / 0", 1),
         ("from Codes.ground.errors import WorkbookError as E; raise E('no')", 1),
     ],

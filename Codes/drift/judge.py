@@ -316,7 +316,7 @@ def _broken(each: Judged, profile: Profile) -> list[str]:
 def _drift(each: Judged, policy: Policy) -> list[tuple[Status, str]]:
     if not each.alarm:
         return []
-    moved = each.drift.named(policy.level, policy.least)
+    moved = each.drift.named(policy.level, policy.least).drop_duplicates("column")
     names = [_told(row) for row in moved.head(SHOWN).to_dict("records")]
     more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
     what = (
