@@ -12,7 +12,9 @@ import psutil
 import requests
 from mlflow import MlflowClient
 
+from Codes.commands import notebook_commands
 from Codes.comparison import saved_view
+from Codes.runs import tracking
 from Codes.seams import mlflow_seam
 from Codes.serving.client import free_port
 from Codes.testing.testbed import PATIENCE, fresh_store
@@ -51,6 +53,21 @@ def test_it_lands_on_the_runs_scored_last_and_its_end_leaves_nothing(testbed, tm
         assert command.wait(PATIENCE) == 0
     gone, alive = psutil.wait_procs(below, PATIENCE)
     assert gone and not alive
+
+
+def test_a_run_of_one_notebook_says_where_its_own_problem_is_looked_at(
+    testbed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", fresh_store(tmp_path))
+    tracking.use_store()
+    client = MlflowClient()
+    for number, name in enumerate(("diabetes", "flights"), 1):
+        client.create_experiment(name)
+        view(client, str(number), name, number)
+    notebook_commands.show_where("a/diabetes.yaml")
+    assert saved_view.address("1", "diabetes") in capsys.readouterr().out
+    notebook_commands.show_where("")
+    assert saved_view.address("2", "flights") in capsys.readouterr().out and testbed is None
 
 
 def test_a_port_that_is_taken_is_one_line_that_says_what_to_do(testbed, tmp_path):

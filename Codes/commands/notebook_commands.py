@@ -115,8 +115,9 @@ def run(  # pylint: disable=too-many-arguments,too-many-positional-arguments,too
         terminal.say_json(made)
         return
     if notebook and solved and made:
-        show_standing(made[-1]["run"], solved.pop())
+        show_standing(made[-1]["run"], min(solved))
     show_table(set() if notebook else solved)
+    show_where(max(solved, default=""))
 
 
 @click.command(cls=NotebookCommand)
@@ -258,7 +259,7 @@ def show_standing(run_id: str, problem: str) -> None:
 
 
 def show_table(solved: Iterable[str]) -> None:
-    """Print how the runs on the problems `solved` stand, what is in production, and how to look at them."""
+    """Print how the runs on the problems `solved` stand, and what is in production."""
     from Codes.comparison import leaderboard, standings
     from Codes.model_registry import promotion
 
@@ -268,9 +269,12 @@ def show_table(solved: Iterable[str]) -> None:
             click.echo(f"\n{leaderboard.shown(choice)}")
             told = promotion.where_it_stands(choice.problem, choice.recommended, choice.typed)
             click.echo(f"\n{leaderboard.wrapped(told)}" if told else "", nl=bool(told))
+
+
+def show_where(problem: str) -> None:
+    """Print how to look at the runs on `problem`; where it is empty, at those scored last."""
     click.echo("\nLook at it (runs, figures, the executed notebooks as pages, models):  make ui")
-    last = (sorted(solved) or [""])[-1]  # whose table stands above
-    click.echo(ui_command.address(ui_command.landing(last)))
+    click.echo(ui_command.address(ui_command.landing(problem)))
 
 
 @click.command()

@@ -149,7 +149,7 @@ def log_ticks(axes: Axes, values: np.ndarray | pd.Series) -> None:
     if decades < 1:  # no power of ten may lie within
         axes.xaxis.set_major_locator(MaxNLocator(4))
     else:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 1.5 else (1,), numticks=5))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if decades < 2 else (1,), numticks=5))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
