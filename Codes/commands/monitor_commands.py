@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from Codes.commands import completion, terminal
-from Codes.ground.errors import WorkbookError
+from Codes.ground.errors import WorkbookError, counted
 
 
 @click.command()
@@ -88,9 +88,11 @@ def monitor(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     else:
         for note in done.notes:
             click.echo(f"Note: {note}", err=True)
-        for each in told:
-            click.echo(terminal.wrapped(f"{each.judged.sentence}{each.told_before}", indent="  "))
-        click.echo(f"{done.version}: {status} ({len(done.kept)} windows, {done.seconds:.0f} s)")
+        for sentence in record.sentences(told):
+            click.echo(terminal.wrapped(sentence, indent="  "))
+        click.echo(
+            f"{done.version}: {status} ({counted(len(done.kept), 'window')}, {done.seconds:.0f} s)"
+        )
     if status == "harm":
         _acted(model, done.profile.reference.problem.monitoring.on_alarm)
     sys.exit(judge.EXIT[status])

@@ -81,3 +81,10 @@ def test_the_p_values_of_columns_go_down_from_the_windows_own():
 def test_without_windows_or_columns_there_is_nothing_strange():
     assert calibration.of(np.zeros((1, 3)), names_of(np.zeros((1, 3))), LEAST).p == 1
     assert calibration.of(np.zeros((9, 0)), [], LEAST).named(0.1, LEAST).empty
+
+
+def test_what_is_usual_is_read_from_the_reference_without_the_window():
+    effects = np.full((6, 1), 0.04)  # a window that is all gaps lies among the others of each
+    effects[-1] = 1.0
+    found = calibration.of(effects, names_of(effects), LEAST, np.zeros((5, 1))).columns.iloc[0]
+    assert (found.effect, found.usual, found.most) == (1.0, 0.0, 0.0)

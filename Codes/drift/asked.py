@@ -42,6 +42,11 @@ def ask(loaded: Loaded, rows: pa.Table) -> Asked:
     for column in Rules(loaded, allow_unknown=True).columns:
         name = column.name
         given = rows.schema.field(name).type if name in rows.schema.names else None
+        if given is not None and rows[name].null_count == rows.num_rows:
+            given = column.kind  # all gaps: whatever type the reader made of them, it is none
+            part.rows = part.rows.set_column(
+                part.rows.schema.get_field_index(name), name, pa.nulls(rows.num_rows, given)
+            )
         is_text = given is not None and not column.may_be(given) and _is_text(given)
         if given is None:
             unreadable.append(f"column {name} is not there")

@@ -90,13 +90,20 @@ def p_of_each(effects: np.ndarray, least: float) -> np.ndarray:
     return found
 
 
-def of(effects: np.ndarray, names: list[Name], least: float) -> Drift:
-    """The Drift of the last window of `effects` (windows × `names`); `least` is the effect that matters."""
+def of(
+    effects: np.ndarray, names: list[Name], least: float, among: np.ndarray | None = None
+) -> Drift:
+    """The Drift of the last window of `effects` (windows × `names`); `least` is the effect that matters.
+
+    Args:
+        among: the effects of the reference's windows without the last one, which lies among the others of each in
+            `effects`: what is usual is read from these.
+    """
     if len(effects) < 2 or not names:
         return Drift(
             1.0, pd.DataFrame(columns=["column", "what", "effect", "usual", "most", "p"]), 0
         )
-    reference = effects[:-1]
+    reference = effects[:-1] if among is None else among
     table = pd.DataFrame(
         {
             "column": [name.column for name in names],

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from Codes.ground import pace
 from Codes.ground.errors import WorkbookError, counted
-from Codes.ground.labels import number
+from Codes.ground.labels import number, score
 from Codes.judgement import paired
 from Codes.judgement.paired import Answers, Rows
 from Codes.modeling import evaluation
@@ -155,15 +155,15 @@ def _look(  # pylint: disable=too-many-locals
     drift = NO_DRIFT
     if count >= FEWEST and window.is_over and len(profile.reference.rows):
         names = profile.names
-        effects = profile.effects(frame)
+        effects, among = profile.effects(frame), profile.among(len(frame))
         if answers.empty:  # told as a breach already; no answer is no gap
             seen = [
                 i
                 for i, n in enumerate(names)
                 if not n.column.startswith((asking.ANSWER, joint.NAME.column))
             ]
-            names, effects = [names[i] for i in seen], effects[:, seen]
-        drift = calibration.of(effects, names, policy.least)
+            names, effects, among = [names[i] for i in seen], effects[:, seen], among[:, seen]
+        drift = calibration.of(effects, names, policy.least, among)
     truth = watched.truth.iloc[window.rows[kept]].reset_index(drop=True)
     looked = Judged(
         window,
@@ -236,14 +236,14 @@ def _with_truth(  # pylint: disable=too-many-arguments,too-many-positional-argum
     gate = problem.gate.model_copy(update={"slices": in_table})
     rows = Rows(problem.model_copy(update={"gate": gate}), frame, blocks)
     mine = Answers(answers.reset_index(drop=True), labels)
-    metrics, score = _measured(rows, mine)
+    metrics, deciding = _measured(rows, mine)
     both = asking.said_and_came(problem, answers, actual, labels)
     means = {"loss": float(losses.mean()), SAID: both.said.mean(), CAME: both.came.mean()}
     return replace(
         looked,
         blocks=asking.as_blocks(losses, both, blocks, reference.scale),
         metrics=metrics | means,
-        score=score,
+        score=deciding,
         both=both,
         slices=paired.slices(rows, mine),
     )
@@ -280,7 +280,7 @@ def _with_verdict(each: Judged, profile: Profile, policy: Policy) -> Judged:
     found += _drift(each, policy)
     found += _pending(each)
     if not found:
-        found = [("quiet", _quiet(each))]
+        found = [("quiet", _quiet(each, profile, policy))]
     status = max((kind for kind, _ in found), key=ORDER.index)
     order = sorted(found, key=lambda one: -ORDER.index(one[0]))
     return replace(each, status=status, sentences=tuple(text for _, text in order))
@@ -296,7 +296,7 @@ def _harm(each: Judged, profile: Profile, policy: Policy) -> list[tuple[Status, 
         (
             "harm",
             f"{grave[0]} (evidence {number(each.evidence)} of {number(policy.threshold)} that the budget asks for)"
-            f"{_scored(each)}",
+            f"{_scored(each, profile)}",
         )
     ]
 
@@ -352,15 +352,21 @@ def _apart(each: Judged) -> str:
     return f"like the reference (p = {each.drift.p:.2f})"
 
 
-def _quiet(each: Judged) -> str:
-    return f"{_apart(each)}; the loss is {number(float(each.metrics['loss']))}{_scored(each)}"
+def _quiet(each: Judged, profile: Profile, policy: Policy) -> str:
+    loss, bound = float(each.metrics["loss"]), profile.reference.bound
+    above = (
+        f", above the tolerated {number(bound)} (evidence {number(each.evidence)}, harm needs "
+        f"{number(policy.threshold)})"
+    )
+    return f"{_apart(each)}; the loss is {number(loss)}{above * (loss > bound)}{_scored(each, profile)}"
 
 
-def _scored(each: Judged) -> str:
+def _scored(each: Judged, profile: Profile) -> str:
     if each.score is None:
         return ""
     value, low, high = each.score
-    return f"; the metric {value:.3f} (95 %: {low:.3f} to {high:.3f})"
+    name = profile.reference.problem.metric.name
+    return f"; {name} {score(value)} (95 %: {score(low)} to {score(high)})"
 
 
 def worst(judged: Sequence[Judged]) -> Status:

@@ -272,6 +272,7 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         self.inside = np.unique(np.concatenate([*self.windows, np.zeros(0, int)]).astype(int))
         self._made: dict[int, tuple[Counts, Counts]] = {}
         self._joint: dict[int, np.ndarray] = {}
+        self._among: dict[int, np.ndarray] = {}
 
     @property
     def names(self) -> list[Name]:
@@ -320,10 +321,7 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         """How far each window of the reference, and last the one of the rows `frame`, lies from all other rows."""
         codes = self.bins.codes(frame)
         codes = codes[rows.capped(np.arange(len(codes)), self.most)]
-        # windows are of one size, but for those that time makes a little larger or smaller
-        whole, few = self.counts(
-            CAP if len(codes) >= self.usual / 2 and self.windows else len(codes)
-        )
+        whole, few = self.counts(self._size(len(codes)))
         own = self.bins.counts(codes, np.zeros(len(codes), int), 1)
         rest = [t + o - np.vstack([w, o]) for t, o, w in zip(self.total, own, whole)]
         compared = [np.vstack([f, o]) for f, o in zip(few, own)]
@@ -331,9 +329,31 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         found = [self.bins.effects(compared, rest), self.levels.effects(compared, rest, products)]
         return np.column_stack([*found, *[self._jointly(codes)] * self._is_joint])
 
+    def among(self, count: int) -> np.ndarray:
+        """How far each window of the reference lies from its other rows, where a window has `count` rows."""
+        size = self._size(min(count, self.most))
+        if size not in self._among:
+            whole, few = self.counts(size)
+            rest = [t - w for t, w in zip(self.total, whole)]
+            found = [self.bins.effects(few, rest), self.levels.effects(few, rest, self.products)]
+            self._among[size] = np.column_stack(found)
+        together = [self._joint_of(min(count, self.most))] if self._is_joint else []
+        return np.column_stack([self._among[size], *together])
+
+    def _size(self, count: int) -> int:
+        """Of so many rows the reference's windows are counted, where a window has `count`.
+
+        Windows are of one size, but for those that time makes a little larger or smaller.
+        """
+        return CAP if count >= self.usual / 2 and self.windows else count
+
     def _jointly(self, codes: np.ndarray) -> np.ndarray:
         """How well each window of the reference, and last the one with these `codes`, is told from the others."""
-        size = min(len(codes), joint.ROWS)
+        known = self._joint_of(len(codes))
+        return np.append(known, joint.effect(codes, self.codes[self.inside]))
+
+    def _joint_of(self, count: int) -> np.ndarray:
+        size = min(count, joint.ROWS)
         if size not in self._joint:
             self._joint[size] = joint.effects(self.codes, self.windows, size)
-        return np.append(self._joint[size], joint.effect(codes, self.codes[self.inside]))
+        return self._joint[size]

@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from Codes.ground.errors import WorkbookError, counted, nearest
+from Codes.ground.errors import WorkbookError, counted
 from Codes.model_registry.registry import Version
 from Codes.drift import large, windows
 from Codes.drift.reference import Reference
 from Codes.drift.windows import Window
-from Codes.problems.problem import Labels, Problem
+from Codes.problems import late_labels
+from Codes.problems.problem import Problem
 from Codes.serving import capture
 from Codes.tables import reader
 
 TIME = "time"  # of a captured request
+SHOWN = 4  # columns in a sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +64,32 @@ def of(  # pylint: disable=too-many-locals
     if table is None and not captured and reference.times is not None:
         rows, times = _after(rows, times, reference)
     window = reference.window
-    cut, odd = windows.cut(rows.num_rows, times, window)
+    try:
+        cut, odd = windows.cut(rows.num_rows, times, window)
+    except WorkbookError as error:
+        raise WorkbookError(f"{source}: {error.message}") from error
     truth, told = _truth(rows, problem)
-    return Watched(rows, times, cut, truth, source, (*notes, *odd, *told))
+    new = _unknown(rows.column_names, reference, column)
+    return Watched(rows, times, cut, truth, source, (*notes, *new, *odd, *told))
+
+
+def _unknown(names: Sequence[str], reference: Reference, time: str) -> list[str]:
+    """A sentence on the columns of these `names` that the version does not know, where there are any."""
+    problem = reference.problem
+    labels = problem.monitoring.labels
+    known = {
+        *map(str, reference.rows),
+        *problem.monitoring.leave_out,
+        *problem.private,
+        *problem.exclude,
+        *(labels.key if labels else ()),
+        problem.target,
+        time,
+    }
+    new = [name for name in names if name not in known]
+    shown = ", ".join(new[:SHOWN]) + ", …" * (len(new) > SHOWN)
+    told = f"{counted(len(new), 'column')} that the model does not take: {shown}: not watched"
+    return [told] * bool(new)
 
 
 def _read(path: Path, problem: Problem) -> pa.Table:
@@ -133,60 +158,9 @@ def _is_of(row: dict, version: Version) -> bool:
 
 def _truth(rows: pa.Table, problem: Problem) -> tuple[pd.Series, list[str]]:
     """(the target of each row, None where it is not known; sentences on what is odd): from the table, or by a key."""
-    labels = problem.monitoring.labels
-    if labels is not None:
-        return _joined(rows, problem, labels)
+    if problem.monitoring.labels is not None:
+        return late_labels.of(rows, problem)
     if problem.target in rows.column_names:
         values = rows[problem.target].to_pandas()
         return values.astype(object).where(values.notna(), None), []
     return pd.Series([None] * rows.num_rows, dtype=object), []
-
-
-def _joined(  # pylint: disable=too-many-locals
-    rows: pa.Table, problem: Problem, labels: Labels
-) -> tuple[pd.Series, list[str]]:
-    """The target by the key columns from the table of `labels`; keys with two truths have none."""
-    if not labels.path.exists():
-        nothing = pd.Series([None] * rows.num_rows, dtype=object)
-        return nothing, [f"{labels.path}: there is no such table of labels (yet)"]
-    table = reader.read(labels.path, None, problem.source.reading)
-    for which, names in (
-        ("table of labels", table.column_names),
-        ("watched rows", rows.column_names),
-    ):
-        needed = [*labels.key, problem.target] if which == "table of labels" else labels.key
-        if missing := [name for name in needed if name not in names]:
-            raise WorkbookError(
-                f"{problem.name}: monitoring.labels: the {which} has no column '{missing[0]}'"
-                f"{nearest(missing[0], names)}"
-            )
-    known = table.select([*labels.key, problem.target]).to_pandas()
-    known = known[known[problem.target].notna()].drop_duplicates()
-    twice = known.duplicated(labels.key, keep=False)
-    told = []
-    if twice.any():
-        count = len(known[twice].drop_duplicates(labels.key))
-        told.append(f"{counted(count, 'key')} with labels that contradict each other: left out")
-    found = known[~twice].set_axis(_keys(known[~twice], labels.key))[problem.target].astype(object)
-    wanted = _keys(rows.select(labels.key).to_pandas(), labels.key)
-    if repeated := int(pd.Series(wanted).duplicated().sum()):
-        told.append(
-            f"{counted(repeated, 'row')} with a key that an earlier row has: all get its label"
-        )
-    values = found.reindex(wanted)
-    return values.where(values.notna(), None).reset_index(drop=True), told
-
-
-def _keys(frame: pd.DataFrame, names: Sequence[str]) -> pd.Index:
-    """The values of the key columns of each row, as text that compares: 1 and 1.0 are one."""
-    texts = [
-        (
-            frame[n]
-            .map(lambda v: str(int(v)) if isinstance(v, float) and v == int(v) else str(v))
-            .astype(str)
-            if not pd.api.types.is_datetime64_any_dtype(frame[n])
-            else windows.moments(frame[n]).astype(str)
-        )
-        for n in names
-    ]
-    return pd.Index(["\x1f".join(parts) for parts in zip(*texts)], dtype=object)

@@ -13,6 +13,8 @@ Moment = Any  # a pd.Timestamp in UTC, or NaT
 MONDAY = pd.Timestamp("1970-01-05", tz="UTC")  # weeks begin on Mondays, days at midnight UTC
 ROWS = "1000 rows"  # by default, where there is no time
 WEEK = "7d"  # by default, where there is one
+HOLE = 8  # windows without a row; a few rows on one side of so many are odd
+FEW = 0.05  # of the rows
 MOST = 5000  # windows of one table; more, and a clock has jumped
 
 
@@ -65,11 +67,22 @@ def cut(count: int, times: pd.Series | None, window: str) -> tuple[list[Window],
             for s in starts
         ], []
     if times is None or not pd.api.types.is_datetime64_any_dtype(times):
+        why = "which the table does not have" if times is None else _not_times(times)
         raise WorkbookError(
-            f"windows of {window} need a column of times, which the table does not have; windows may go by "
-            "rows, too: monitoring: {window: 1000 rows}"
+            f"windows of {window} need a column of times, {why}; windows may go by rows, too: monitoring: "
+            "{window: 1000 rows}"
         )
     return _by_time(moments(times), size)
+
+
+def _not_times(values: pd.Series) -> str:
+    """Why a column cannot be taken as times, with one of its values."""
+    known = values.dropna()
+    odd = known[pd.to_datetime(known, errors="coerce", format="mixed", utc=True).isna()]
+    if pd.api.types.is_numeric_dtype(known) or odd.empty:
+        given = f", such as {known.iloc[0]!s:.40}" if len(known) else ", all gaps"
+        return f"and '{values.name}' holds none{given}"
+    return f"and '{values.name}' holds {counted(len(odd), 'row')} that are no time, such as {odd.iloc[0]!s:.40}"
 
 
 def _by_time(times: pd.Series, size: pd.Timedelta) -> tuple[list[Window], list[str]]:
@@ -89,6 +102,7 @@ def _by_time(times: pd.Series, size: pd.Timedelta) -> tuple[list[Window], list[s
         rows = int(np.isin(number, kinds[far]).sum())
         told.append(f"a clock has jumped: {counted(rows, 'row')} of about {shown}: left out")
         kinds = kinds[~far]
+    told += _hole(number[np.isin(number, kinds)], kinds, size)
     last = times[np.isin(number, kinds)].max()
     order = np.argsort(number, kind="stable")
     places = np.searchsorted(number[order], np.arange(kinds[0], kinds[-1] + 2))
@@ -104,6 +118,23 @@ def _by_time(times: pd.Series, size: pd.Timedelta) -> tuple[list[Window], list[s
         for n, low, high in zip(range(kinds[0], kinds[-1] + 1), places, places[1:])
         for begin in [MONDAY + n * size]
     ], told
+
+
+def _hole(number: np.ndarray, kinds: np.ndarray, size: pd.Timedelta) -> list[str]:
+    """A sentence where a few rows lie far from all others: a clock may have jumped; else nothing."""
+    steps = np.diff(kinds)
+    if not steps.size or steps.max() <= HOLE:
+        return []
+    place = int(steps.argmax())
+    after = int((number > kinds[place]).sum())
+    few, where = min((after, "after"), (len(number) - after, "before"))
+    if few > FEW * len(number):
+        return []
+    begin, end = ((MONDAY + n * size).date() for n in (kinds[place] + 1, kinds[place + 1]))
+    return [
+        f"no row from {begin} on until {end}, and {few:,} of {counted(len(number), 'row')} {where} that: "
+        "has a clock jumped?"
+    ]
 
 
 def _named(begin: pd.Timestamp, size: pd.Timedelta) -> str:

@@ -318,6 +318,12 @@ STRANGE = {
     "constant": (lambda f: f.assign(weight=0.0), "drift", "weight"),
     "never seen": (lambda f: f.assign(shop="z"), "drift", "shop (new categories, 100%"),
     "a new column": (lambda f: f.assign(colour="red"), "quiet", "like the reference"),
+    "a text's gaps": (lambda f: f.assign(shop=None), "contract", "shop is missing: 100 rows"),
+    "usually no gaps": (
+        lambda f: f.assign(shop=None),
+        "contract",
+        "shop (gaps, 100% of the rows, usually 0%)",
+    ),
 }
 
 
@@ -337,6 +343,53 @@ def test_an_empty_window_and_a_clock_that_jumps_are_told(shop):
     assert statuses(done)[2] == "pending" and "no rows" in done.kept[2].judged.sentence
     assert any("a clock has jumped: 1 row of about 1970-01-01" in note for note in done.notes)
     assert any("1 row without a time" in note for note in done.notes)
+
+
+def test_a_table_without_some_weeks_leaves_what_another_said_of_them_and_tells_of_many_in_one_line(
+    shop,
+):
+    rows = later(30, seed=16)
+    first = watched(shop, "whole", rows)
+    day = (rows.day - rows.day.min().floor("D")).dt.days
+    holed = watched(shop, "holed", rows[(day < 8) | (day == 29) & (rows.index % 10 == 0)])
+    empty = [k for k in holed.kept if not k.judged.rows]
+    assert len(empty) == 21 and all(k.before for k in empty)
+    client = MlflowClient()
+    assert all(
+        client.get_run(a.run_id).data.tags[record.STATUS] == a.judged.status
+        for a in first.kept[8:29]
+    )
+    told = record.sentences(holed.kept)
+    assert sum("no rows in 21 windows" in line for line in told) == 1
+    assert any("has a clock jumped?" in note for note in holed.notes)
+
+
+def test_columns_that_the_model_does_not_take_are_told(shop):
+    done = watched(shop, "more", later(2, seed=17).assign(colour="red"))
+    assert done.notes[-1:] == ["1 column that the model does not take: colour: not watched"]
+
+
+def test_a_loss_above_the_tolerated_one_is_told_though_it_is_not_yet_harm(shop):
+    quiet = watched(shop, "turning", later(2, seed=18, turned=-1.0)).judged[0]
+    assert quiet.status == "harm" or "above the tolerated" in quiet.sentence
+    assert "; roc_auc 0." in quiet.sentence
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda f: f.drop(columns="day"), "need a column of times, which the table does not have"),
+        (
+            lambda f: f.assign(day=f.day.astype(str).where(f.index % 50 > 0, "yesterday")),
+            "'day' holds 4 rows that are no time, such as yesterday",
+        ),
+        (lambda f: f.assign(day=7), "'day' holds none, such as 7"),
+    ],
+)
+def test_a_column_that_holds_no_times_is_one_line(shop, change, said):
+    with pytest.raises(WorkbookError, match=said) as error:
+        watched(shop, "timeless", change(later(2, seed=19)))
+    assert "timeless.parquet: " in error.value.message
 
 
 def test_the_command_ends_with_the_gravest_status_and_speaks_json(shop):
@@ -408,7 +461,7 @@ def test_labels_come_by_a_key_from_a_table_of_their_own(shop):
     truth, told = watching._truth(table, problem)
     assert truth.isna().sum() == 1 and list(truth[1:]) == list(rows.sold[1:])
     assert told == ["1 key with labels that contradict each other: left out"]
-    with pytest.raises(WorkbookError, match="the watched rows has no column 'order'"):
+    with pytest.raises(WorkbookError, match="the rows have no column 'order'"):
         watching._truth(table.drop_columns(["order"]), problem)
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from Codes.figures import course
+from Codes.ground.errors import counted
 from Codes.ground.labels import number
 from Codes.model_registry import registry
 from Codes.model_registry.registry import Version
@@ -36,6 +38,7 @@ TABLE = "mlflow.workbook.monitor.table"  # of a window's run, and of a course: w
 CONTENT = "mlflow.workbook.monitor.content"  # a digest of all that was found
 COURSE = "course"
 ROWS = 20  # of a table on the page
+EMPTY = 4  # windows without a row that are told in one line
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Kept:
         if not self.is_new or not self.before:
             return ""
         if self.other:
-            return f" (before, of {self.other}: {self.before})"
+            stays = ", which stays" if not self.judged.rows else ""
+            return f" (before, of {self.other}: {self.before}{stays})"
         return f" (before: {self.before})" if self.before != self.judged.status else ""
 
 
@@ -143,6 +147,8 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         kept = Kept(each, run_id, True, before, tags[TABLE] if of_other else "")
         if run.info.status == "FINISHED" and tags.get(CONTENT) == content:
             return replace(kept, is_new=False)
+        if kept.other and not each.rows:  # a table without this week says nothing of it
+            return kept
         if run.info.status == "FINISHED":  # while it is written again
             self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in liveness.claim().items()])
         with (
@@ -341,6 +347,23 @@ def as_table(judged: list[Judged]) -> pd.DataFrame:
         "sentence",
     ]
     return pd.DataFrame(rows, columns=columns)
+
+
+def sentences(kept: list[Kept]) -> list[str]:
+    """The verdicts in a line each; many windows one after another that hold no row are one line."""
+    told: list[str] = []
+    for rows, several in itertools.groupby(kept, key=lambda each: each.judged.rows > 0):
+        group = list(several)
+        if rows or len(group) < EMPTY:
+            told += [f"{each.judged.sentence}{each.told_before}" for each in group]
+            continue
+        first, last = group[0].judged, group[-1].judged
+        stays = ", and what another table said before stays" * any(each.other for each in group)
+        told.append(
+            f"{first.window.name} to {last.window.name} {first.status}: no rows in {counted(len(group), 'window')}: "
+            f"nothing to judge{stays}"
+        )
+    return told
 
 
 def as_dict(kept: list[Kept]) -> list[dict]:

@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from Codes.ground.errors import WorkbookError
 from Codes.ground.paths import ROOT
-from Codes.problems import own_metric, rows as rows_
+from Codes.problems import late_labels, own_metric, rows as rows_
 from Codes.problems.problem import Problem, suggest
 from Codes.problems.rows import blocks
 from Codes.tables import column_checks, reader
@@ -173,7 +173,7 @@ def examine(problem: Problem) -> list[column_checks.Trouble]:
 
 def _with_target(problem: Problem) -> tuple[pa.Table, np.ndarray]:
     """(the Arrow table of `problem`, the numbers of the rows that have a target)."""
-    table = _table(problem)
+    table = late_labels.filled(_table(problem), problem)
     _named(table, problem)
     kept = ~table[problem.target].is_null(nan_is_null=True).to_numpy()
     return table, np.flatnonzero(kept & rows_.is_known(table, problem))

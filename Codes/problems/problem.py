@@ -321,7 +321,7 @@ def _rule(value: str) -> str:
 
 class Labels(_Part):
     """A table that holds the truth where it comes later: its `path` (relative to the YAML file), and the `key` columns
-    that tell which row a truth belongs to."""
+    that tell which row a truth belongs to; training, too, takes from it what the table has not."""
 
     path: Path = pydantic.Field(strict=False)
     key: Annotated[list[str], pydantic.Field(min_length=1)]
