@@ -51,7 +51,9 @@ def of(  # pylint: disable=too-many-locals
     problem = reference.problem
     if captured or table is None and reference.times is None:
         rows, source, notes = _captured(
-            version, captured if isinstance(captured, Path) else capture.FOLDER
+            version,
+            captured if isinstance(captured, Path) else capture.FOLDER,
+            problem.monitoring.labels.key if problem.monitoring.labels else (),
         )
         column = TIME
     else:
@@ -122,7 +124,9 @@ def _after(
     return rows.take(kept), times.iloc[kept].reset_index(drop=True)
 
 
-def _captured(version: Version, folder: Path) -> tuple[pa.Table, str, list[str]]:
+def _captured(
+    version: Version, folder: Path, key: Sequence[str]
+) -> tuple[pa.Table, str, list[str]]:
     """What `workbook serve` has captured of the `version` in `folder`."""
     rows, unreadable = [], 0
     for each in sorted(
@@ -145,6 +149,9 @@ def _captured(version: Version, folder: Path) -> tuple[pa.Table, str, list[str]]
     frame[TIME] = pd.to_datetime(
         [r["time"] for r in own], utc=True, errors="coerce", format="ISO8601"
     )
+    for name in key:  # whatever clients sent
+        given = [r["columns"].get(name) for r in own]
+        frame[name] = pd.Series([None if v is None else str(v) for v in given], dtype=object)
     return reader.plain(pa.Table.from_pandas(frame, preserve_index=False)), str(folder), notes
 
 

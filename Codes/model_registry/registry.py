@@ -75,6 +75,15 @@ class Version:
         return self.tags.get(PROBLEM, self.name)
 
     @property
+    def label_key(self) -> list[str]:
+        """The columns by which its truth is joined later, by the problem's file of today; none where that is gone."""
+        try:
+            labels = problems.load(self.problem).monitoring.labels
+        except WorkbookError:
+            return []
+        return labels.key if labels else []
+
+    @property
     def private(self) -> list[str]:
         """The columns that its problem's file marks as private: today, or when it was registered."""
         found = set(json.loads(self.tags.get(PRIVATE, "[]")))

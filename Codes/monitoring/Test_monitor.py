@@ -438,6 +438,33 @@ def test_what_a_server_has_captured_in_a_folder_of_its_own_is_watched(tmp_path):
     )
 
 
+def test_captured_requests_get_their_truth_by_the_key_that_came_along(shop, tmp_path, monkeypatch):
+    asked = later(2).assign(order=lambda f: np.arange(len(f)))
+    asked[["order", "sold"]].to_csv(shop / "captured_labels.csv", index=False)
+    keyed = FILE.replace("{window", "{labels: {path: captured_labels.csv, key: [order]}, window")
+    monkeypatch.setattr(kept_reference, "of", _keyed(shop, keyed))
+    (tmp_path / "shop@staging").mkdir()
+    for key, status in (("order", "quiet"), ("number", "pending")):
+        lines = [
+            json.dumps(
+                {"time": f"{row.pop('day'):%Y-%m-%dT%H:%M:%S+00:00}", "columns": row}
+                | {"version": 1, "run_id": None, "prediction": False}
+            )
+            for row in asked.drop(columns="sold").rename(columns={"order": key}).to_dict("records")
+        ]
+        (tmp_path / "shop@staging" / "0-1.jsonl").write_text("\n".join(lines))
+        done = monitor.monitor("shop", captured=tmp_path)
+        assert statuses(done)[0] == status, done.kept[0].judged.sentence
+    assert "200 rows without a key: no truth is known of them" in done.notes
+
+
+def _keyed(shop, text):
+    """As kept_reference.of, of a problem whose file is this `text`."""
+    (shop / "with_key.yaml").write_text(text)
+    problem, of = problems.load(str(shop / "with_key.yaml")), kept_reference.of
+    return lambda version, loaded: replace(of(version, loaded), problem=problem)
+
+
 @pytest.mark.usefixtures("shop")
 def test_what_came_after_the_training_is_watched_where_no_table_is_named():
     done = monitor.monitor("shop")

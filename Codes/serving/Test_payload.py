@@ -247,3 +247,21 @@ def test_a_cell_is_what_it_was_in_training():
         with pytest.raises(Refused, match="row 1, column 'x': .* is not true or false"):
             flags.checked([None, wrong])
     assert flags.described() == {"enum": [False, True, 0, 1, None]}
+
+
+def test_a_key_that_comes_along_is_kept_beside_the_models_columns(loaded, monkeypatch):
+    monkeypatch.setattr(type(loaded), "unused", property(lambda self: ["order", "tip"]))
+    own = payload.Reader(loaded, beside=["order", "nowhere"])
+    row = dict(zip(own.columns, cells(loaded.example)[0]))
+    given = row | {"order": "A7", "tip": 3}
+    alone = {"dataframe_records": [row]}
+    split = {"dataframe_split": {"columns": [*given], "data": [[*given.values()]]}}
+    odd = {"dataframe_records": [given | {"order": {"a": 1}}]}
+    bodies = ({"dataframe_records": [given]}, split, {"inputs": {k: [v] for k, v in given.items()}})
+    for body in bodies:
+        read = own.json(json.dumps(body).encode())
+        assert read["order"] == ["A7"] and "tip" not in read
+    assert own.json(json.dumps(odd).encode())["order"] == [None]
+    assert own.json(json.dumps(alone).encode())["order"] == [None]
+    text = pd.DataFrame([given]).to_csv(index=False)
+    assert own.csv(text.encode())["order"] == ["A7"]

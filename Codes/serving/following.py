@@ -94,11 +94,16 @@ class Served:
         return self.model.labels and np.asarray(self.model.labels).tolist()
 
     def answer(self, kind: str, body: bytes) -> tuple[Columns, list[Any], bytes]:
-        """(columns, predictions, reply) for the `body` of a request of the content type `kind`."""
+        """(columns, predictions, reply) for the `body` of a request of the content type `kind`.
+
+        The columns are the model's, and those of the reader's `beside` that came along.
+        """
         columns = self.reader.csv(body) if kind == "text/csv" else self.reader.json(body)
+        beside = {name: columns.pop(name) for name in self.reader.beside if name in columns}
         if self.contract:
             self.contract(columns)
         told = self.reply(self.answers(columns))
+        columns |= beside
         return columns, told["predictions"], orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
 
     @cached_property

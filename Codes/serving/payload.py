@@ -218,9 +218,17 @@ class Reader:
         loaded: a trust.Loaded; its schema and categories say what is allowed.
         rows: how many rows a request may have.
         allow_unknown: whether a category may be one that training never saw.
+        beside: columns that come along where a request has them, though the model takes none of them: plain values.
     """
 
-    def __init__(self, loaded: Loaded, rows: int = 10_000, allow_unknown: bool = False) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        rows: int = 10_000,
+        allow_unknown: bool = False,
+        beside: Sequence[str] = (),
+    ) -> None:
+        self.beside = [name for name in beside if name in loaded.unused]
         self.rows, self.reading, self.unused = rows, loaded.reading, frozenset(loaded.unused)
         categories = {} if allow_unknown else loaded.categories
         self.columns = {}
@@ -295,7 +303,9 @@ class Reader:
                 )
             if row.keys() != self.columns.keys():
                 self._check_names(list(row), f"row {number}")
-        return {name: [row[name] for row in data] for name in self.columns}, sum(map(len, data))
+        columns = {name: [row[name] for row in data] for name in self.columns}
+        columns |= {name: [row.get(name) for row in data] for name in self.beside}
+        return columns, sum(map(len, data))
 
     def _by_column(self, form: str, data: Any) -> tuple[dict[str, list[Any]], int]:
         self._check_names(list(data), form)
@@ -332,10 +342,18 @@ class Reader:
         for name, cells in zip(names, zip(*rows)):
             if name in self.columns:
                 columns[name] = self.columns[name].parsed(cells)
+            elif name in self.beside:
+                columns[name] = [cell or None for cell in cells]
         return self._checked(columns)
 
     def _checked(self, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        return {name: column.checked(columns[name]) for name, column in self.columns.items()}
+        checked = {name: column.checked(columns[name]) for name, column in self.columns.items()}
+        for name in self.beside:
+            if name in columns:
+                checked[name] = [
+                    v if isinstance(v, (str, int, float)) else None for v in columns[name]
+                ]
+        return checked
 
     def _check_rows(self, rows: Any, place: str) -> None:
         if not isinstance(rows, list):

@@ -93,7 +93,7 @@ def serve(  # pylint: disable=too-many-arguments,too-many-locals
     def make(version: Version, loaded: Loaded) -> Served:
         if store is registry:
             tell_outside(spec, version)
-        reader = payload.Reader(loaded, limits.rows, allow_unknown)
+        reader = payload.Reader(loaded, limits.rows, allow_unknown, version.label_key)
         fast = (_by_onnx if onnx else quick)(loaded, reader)
         hidden = frozenset((*private, *version.private))
         checked = None if contract is None else _contract(contract or version.problem, reader)
