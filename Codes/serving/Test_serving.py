@@ -76,7 +76,9 @@ class Store:
         if not (self.root / str(number)).is_dir():
             raise WorkbookError(f"{name} has no version {number}.")
         run_id = f"{self.root.name}-{number}"
-        return SimpleNamespace(name=name, number=number, run_id=run_id, private=["origin"])
+        return SimpleNamespace(
+            name=name, number=number, run_id=run_id, private=["origin"], label_key=[]
+        )
 
     def load(self, version):
         """Its model, acting where there is a file that says so."""
