@@ -104,6 +104,7 @@ def test_a_quiet_stream_with_a_season_is_quiet_and_each_window_is_a_run(shop):
     assert statuses(done).count("quiet") >= 11 and len(done.kept) == 12
     run = MlflowClient().get_run(done.kept[0].run_id)
     assert run.info.status == "FINISHED" and run.info.run_name == "shop/1 2020-06-01 quiet"
+    assert "watched" in mlflow.get_experiment(run.info.experiment_id).tags[liveness.NOTE]
     assert run.data.metrics["metric/roc_auc"] == done.kept[0].judged.score[0]
     assert {f.path for f in MlflowClient().list_artifacts(run.info.run_id)} >= {
         "window.html",

@@ -28,7 +28,7 @@ from Codes.drift.judge import CAME, GRAVE, SAID, Judged, Policy
 from Codes.monitoring.quality import Quality
 from Codes.drift.reference import Profile
 from Codes.drift.watched import Watched
-from Codes.runs import identity, liveness, tracking
+from Codes.runs import identity, liveness
 from Codes.stores.store import all_runs, alone
 
 VERSION = "mlflow.workbook.monitor.version"
@@ -81,9 +81,7 @@ class Keeper:  # pylint: disable=too-many-instance-attributes
         self.problem, self.about = problem, f"{version.name}/{version.number}"
         self.table = str(Path(watched.source).resolve())
         self.is_by_rows = isinstance(windows.length(profile.reference.window), int)
-        self.experiment = tracking.for_all() or tracking.ensure_experiment(
-            f"{problem.name}-monitoring"
-        )
+        self.experiment = kept_run.experiment_of(problem.name)
 
     def keep(self, judged: list[Judged]) -> list[Kept]:
         """Keep what was found; a window that is as it was is left alone. Of two at once the second finds it kept."""

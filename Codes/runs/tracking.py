@@ -142,8 +142,11 @@ def for_all() -> str:
     return os.environ.get(EXPERIMENT_ID) or (ensure_experiment(name) if name else "")
 
 
-def ensure_experiment(name: str) -> str:
-    """The id of the experiment `name`, made if it is new; its artifacts lie beside the store, whatever the folder."""
+def ensure_experiment(name: str, about: str = ABOUT) -> str:
+    """The id of the experiment `name`, made if it is new, with what it is `about` as its description.
+
+    Its artifacts lie beside the store, whatever the folder.
+    """
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found and found.lifecycle_stage == "deleted":
@@ -155,7 +158,7 @@ def ensure_experiment(name: str) -> str:
     try:
         root = artifact_root(mlflow.get_tracking_uri())
         place = root and f"{root}/{_folder(name)}"
-        note = {liveness.NOTE: ABOUT.format(name=name)}
+        note = {liveness.NOTE: about.format(name=name)}
         return client.create_experiment(name, artifact_location=place, tags=KIND | note)
     except mlflow.MlflowException:
         found = client.get_experiment_by_name(name)  # somebody else was faster
