@@ -1,22 +1,45 @@
-"""The rows that a version learned from, as windows: where none holds enough, a length that would is named."""
+"""What a reference of few windows can say, and what it cannot."""
 
-from types import SimpleNamespace
+# pylint: disable=missing-function-docstring
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from Codes.drift.reference import no_window
+from Codes.drift import calibration
+from Codes.drift.judge import Policy
+from Codes.drift.reference import Profile, Reference
+from Codes.problems import problem as problems
+
+ROWS, COLUMNS = 120, 12
 
 
-@pytest.mark.parametrize(
-    "window, hours, told",
-    [
-        ("7d", 8, "longer one: monitoring: {window: 34d}"),
-        ("365d", 1, "shorter one: monitoring: {window: 5d}"),
-    ],
-)
-def test_where_no_window_holds_enough_rows_a_length_that_would_is_named(window, hours, told):
-    times = pd.Series(pd.date_range("2021-01-01", periods=900, freq=f"{hours}h", tz="UTC"))
-    found = SimpleNamespace(problem=SimpleNamespace(name="shops"), window=window)
-    said = no_window(found, times)
-    assert told in said and f"(900 rows) holds no window of {window} with 50 rows" in said
+def table(random, rows):
+    return pd.DataFrame(random.normal(size=(rows, COLUMNS))).add_prefix("c")
+
+
+@pytest.mark.parametrize("weeks, alarms", [(6, False), (20, True)])
+def test_a_reference_of_fewer_windows_than_the_budget_needs_gives_no_alarm_and_says_what_would(
+    weeks, alarms
+):
+    random, flights = np.random.default_rng(weeks), problems.load("flights")
+    days = np.sort(random.uniform(0, 7 * weeks, weeks * ROWS))
+    times = pd.Series(pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(days, unit="D"))
+    nothing = np.zeros((2, 2))
+    reference = Reference(
+        flights, table(random, len(days)), times, frozenset(), nothing, nothing, 1.0, pd.NaT
+    )
+    policy = Policy.of(flights, "7d", weeks)
+    profile = Profile(reference, policy.rule.needed(policy.budget))
+    assert len(profile.windows) == weeks, "none overlap"
+
+    def is_strange(frame):
+        effects, among = profile.effects(frame), profile.among(ROWS)
+        drift = calibration.of(effects, profile.names, policy.least, among)
+        return drift.is_strange(policy.level, policy.least)
+
+    moved = [is_strange(table(random, ROWS) + 3) for _ in range(5)]
+    quiet = [is_strange(table(random, ROWS)) for _ in range(20)]
+    assert all(moved) == any(moved) == alarms and sum(quiet) <= 5
+    told = "the reference has 6 windows of 7d, which is too few for an alarm by drift"
+    assert any(told in note and "`budget: 25`" in note for note in profile.notes) != alarms

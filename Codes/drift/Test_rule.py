@@ -35,6 +35,7 @@ def test_an_alarm_needs_k_of_the_last_n():
 def test_one_reference_for_all_windows_needs_more_of_them():
     rule = Rule.of("2 of 3")
     assert (rule.needed(104), rule.needed(52)) == (16, 11)
+    assert all(rule.needed(rule.affordable(windows)) == windows for windows in (5, 11, 16))
     assert rule.level_for(15, 104) == 0 and rule.level_for(16, 104) > 1 / 17
     assert rule.level_for(20, 104) < rule.level_for(300, 104) < rule.level(104)
 

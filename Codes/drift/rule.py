@@ -90,3 +90,7 @@ class Rule:
     def needed(self, budget: float) -> int:
         """How many windows a reference must have so that the `budget` allows an alarm at all."""
         return next(m for m in itertools.count(self.n) if self.rate(1, m) <= 1 / budget)
+
+    def affordable(self, windows: int) -> int:
+        """The largest budget that a reference of so many `windows` can keep."""
+        return int(1 / self.rate(1, max(windows, 1)))
