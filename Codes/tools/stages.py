@@ -23,7 +23,6 @@ from Codes.testing import browser
 
 REPORT = ROOT / "test-report"
 BROWSER_TESTS = "Codes/lab/Test_browser.py"
-GIVES_WAY = 5  # the niceness of what runs beside
 GRACE = 20  # seconds that an interrupted stage has to stop its kernels and leave
 
 
@@ -31,8 +30,7 @@ GRACE = 20  # seconds that an interrupted stage has to stop its kernels and leav
 class Stage:
     """One command of a stage list; `missing` says why it can't run here, where it can't.
 
-    One that is `beside` runs beside the others, which leave a processor idle; it has a store of its own. It gives way
-    to them: they run one after another, so that it is they who would be waited for at the end, on one processor.
+    One that is `beside` runs beside the others, which leave a processor idle; it has a store of its own.
     """
 
     name: str
@@ -221,8 +219,6 @@ def start(stage: Stage, environment: dict[str, str]) -> Started:
         process = subprocess.Popen(  # pylint: disable=consider-using-with
             stage.command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT
         )
-    if stage.beside:
-        os.setpriority(os.PRIO_PROCESS, process.pid, GIVES_WAY)
     return Started(stage, process, log, time.monotonic())
 
 
