@@ -1,6 +1,5 @@
 """The part of the `workbook` command that is about models: from the best run to production, and back."""
 
-import signal
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -324,8 +323,6 @@ def serve(
     For example:
       workbook serve flights@production --port 5001
     """
-    # the first process of a container ignores a signal that nothing handles, and the next line takes seconds
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     from Codes.serving import server
 
     limits = server.Limits(body=int(max_mb * 2**20), rows=max_rows, predict_seconds=max_seconds)

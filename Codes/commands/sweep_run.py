@@ -11,7 +11,7 @@ import click
 
 from Codes.commands import terminal, ui_command
 from Codes.comparison import standings
-from Codes.ground import labels, paths
+from Codes.ground import paths
 from Codes.ground.errors import WorkbookError, counted
 from Codes.runs import ui_links
 from Codes.sweeps import search, sweep, sweep_report
@@ -142,12 +142,8 @@ def summary(done: sweep.Sweep) -> int:
     for why, count in whys.most_common(5):
         click.echo(f"  {count} × {why}")
     if best and best.values:
-        pairs = zip(plan.objectives, best.values)
-        scores = ", ".join(
-            f"{metric} {labels.number(float(value), 5)}" for (metric, _), value in pairs
-        )
         runs = " ".join(str(f["run_id"]) for f in best.facts.values())
-        line = f"best: {scores} with {best.typed() or 'the fixed values'} (run {runs})"
+        line = f"best: {plan.scores(best.values)} with {best.typed() or 'the fixed values'} (run {runs})"
         click.echo(terminal.wrapped(line, indent="  "))
     if board := sweep_report.standing(plan, done.trials):
         click.echo(f"\n{board}\n")

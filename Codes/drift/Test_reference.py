@@ -30,7 +30,7 @@ def test_a_reference_of_fewer_windows_than_the_budget_needs_gives_no_alarm_and_s
         flights, table(random, len(days)), times, frozenset(), nothing, nothing, 1.0, pd.NaT
     )
     policy = Policy.of(flights, "7d", weeks)
-    profile = Profile(reference, policy.rule.needed(policy.budget))
+    profile = Profile(reference)
     assert len(profile.windows) == weeks, "none overlap"
 
     def is_strange(frame):

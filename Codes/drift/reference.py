@@ -247,24 +247,21 @@ def _scale(answers: pd.DataFrame, truth: pd.Series) -> float:
 
 
 class Profile:  # pylint: disable=too-many-instance-attributes
-    """A Reference made ready: its bins, its windows, and their counts.
+    """A Reference made ready: its bins, its windows, and their counts."""
 
-    Args:
-        needed: how many windows the budget needs.
-    """
-
-    def __init__(self, reference: Reference, needed: int) -> None:
+    def __init__(self, reference: Reference) -> None:
         self.reference, self.notes = reference, list(reference.notes)
-        self.windows = reference.whole()
+        self.windows, monitoring = reference.whole(), reference.problem.monitoring
+        rule = Rule.of(monitoring.rule)
+        needed = rule.needed(monitoring.budget)
         if reference.times is not None and len(self.windows) < needed:
             # those that overlap would be more, but know no more: of six cut into 36, quiet ones were found strange four
             # times too often
-            monitoring, count = reference.problem.monitoring, len(self.windows)
-            kept = Rule.of(monitoring.rule).affordable(count)
+            count = len(self.windows)
             self.notes.append(
                 f"the reference has {counted(count, 'window')} of {reference.window}, which is too few for an alarm by "
                 f"drift: one false alarm in {monitoring.budget} windows needs {needed} (shorter windows, a longer "
-                f"training period, or `budget: {kept}` would do)"
+                f"training period, or `budget: {rule.affordable(count)}` would do)"
             )
         sizes = [len(w) for w in self.windows]
         self.usual = int(np.median(sizes)) if sizes else min(1000, max(len(reference.rows) // 4, 1))

@@ -53,7 +53,7 @@ def of(  # pylint: disable=too-many-locals
         rows, source, notes = _captured(
             version,
             captured if isinstance(captured, Path) else capture.FOLDER,
-            problem.monitoring.labels.key if problem.monitoring.labels else (),
+            problem.monitoring.label_key,
         )
         column = TIME
     else:
@@ -78,13 +78,12 @@ def of(  # pylint: disable=too-many-locals
 def _unknown(names: Sequence[str], reference: Reference, time: str) -> list[str]:
     """A sentence on the columns of these `names` that the version does not know, where there are any."""
     problem = reference.problem
-    labels = problem.monitoring.labels
     known = {
         *map(str, reference.rows),
         *problem.monitoring.leave_out,
         *problem.private,
         *problem.exclude,
-        *(labels.key if labels else ()),
+        *problem.monitoring.label_key,
         problem.target,
         time,
     }

@@ -78,10 +78,9 @@ class Version:
     def label_key(self) -> list[str]:
         """The columns by which its truth is joined later, by the problem's file of today; none where that is gone."""
         try:
-            labels = problems.load(self.problem).monitoring.labels
+            return problems.load(self.problem).monitoring.label_key
         except WorkbookError:
             return []
-        return labels.key if labels else []
 
     @property
     def private(self) -> list[str]:

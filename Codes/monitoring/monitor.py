@@ -14,7 +14,6 @@ from Codes.drift.judge import Judged, Policy, Status
 from Codes.monitoring.record import Keeper, Kept
 from Codes.monitoring.quality import Quality
 from Codes.drift.reference import Profile
-from Codes.drift.rule import Rule
 from Codes.drift.watched import Watched
 from Codes.runs import liveness
 from Codes.saved_models.trust import Loaded
@@ -77,8 +76,7 @@ def prepared(
     loaded = registry.load(version)
     reference = kept_reference.of(version, loaded)
     problem = reference.problem
-    needed = Rule.of(problem.monitoring.rule).needed(problem.monitoring.budget)
-    profile = Profile(reference, needed)
+    profile = Profile(reference)
     return version, loaded, profile, Policy.of(problem, reference.window, profile.size)
 
 

@@ -353,6 +353,11 @@ class Monitoring(_Part):
     labels: Labels | None = None
     webhook: Annotated[str, pydantic.Field(pattern="^env:[A-Za-z_][A-Za-z0-9_]*$")] | None = None
 
+    @property
+    def label_key(self) -> list[str]:
+        """The columns by which the truth is joined that comes later; none where none does."""
+        return self.labels.key if self.labels else []
+
 
 class Problem(_Part):
     """A prediction problem: see Resources/problems/flights.yaml for one with every key."""

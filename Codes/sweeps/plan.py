@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from Codes.fingerprints import fingerprint
+from Codes.ground import labels
 from Codes.ground.errors import WorkbookError
 from Codes.notebook_files import parameters
 from Codes.runs import tracking
@@ -77,6 +78,13 @@ class Plan:  # pylint: disable=too-many-instance-attributes
         sign = 1 if self.objectives[objective][1] == "maximize" else -1
         finished = [(sign * trial.values[objective], trial) for trial in trials if trial.values]
         return max(finished, key=itemgetter(0), default=(0.0, None))[1]
+
+    def scores(self, values: Iterable[float]) -> str:
+        """The `values` of the objectives in words, each behind its metric."""
+        pairs = zip(self.objectives, values)
+        return ", ".join(
+            f"{metric} {labels.number(float(value), 5)}" for (metric, _), value in pairs
+        )
 
     def watched(self) -> str:
         """The metric that the pruner looks at."""

@@ -392,10 +392,7 @@ class Sweep:  # pylint: disable=too-many-instance-attributes
         error = next((f["error"] for f in trial.facts.values() if f["status"] != "FINISHED"), "")
         told = error
         if trial.values:
-            pairs = zip(self.plan.objectives, trial.values)
-            told = ", ".join(
-                f"{metric} {labels.number(float(value), 5)}" for (metric, _), value in pairs
-            )
+            told = self.plan.scores(trial.values)
         self.progress.trial(trial, told)
 
     # --- what is under way

@@ -163,7 +163,7 @@ def tags(client: MlflowClient, parent: Run, plan: Plan, trials: Sequence[Trial])
     run = client.get_run(run_id)
     outcome |= {f"{BEST}{name}": value for name, value in best.point.items()}
     outcome |= {f"{BEST}run": run_id}
-    score = f"{plan.objectives[0][0]} {labels.number(float(best.values[0]), 5)}"
+    score = plan.scores(best.values[:1])
     note = f"Best of {counted(count, 'finished trial')}: **{score}** with {best.typed()}"
     note += f", {ui_links.link(run, f'run {run_id}')}"
     if model_id := manifest.newest_model(client, run):
