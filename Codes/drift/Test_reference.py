@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from Codes.drift import calibration
+from Codes.drift import calibration, joint
 from Codes.drift.judge import Policy
 from Codes.drift.reference import Profile, Reference
 from Codes.problems import problem as problems
@@ -43,3 +43,22 @@ def test_a_reference_of_fewer_windows_than_the_budget_needs_gives_no_alarm_and_s
     assert all(moved) == any(moved) == alarms and sum(quiet) <= 5
     told = "the reference has 6 windows of 7d, which is too few for an alarm by drift"
     assert any(told in note and "`budget: 25`" in note for note in profile.notes) != alarms
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_a_classifier_tells_windows_apart_only_where_the_problem_asks_for_it(monkeypatch, is_asked):
+    problem = problems.load("flights")
+    monitoring = problem.monitoring.model_copy(update={"joint": is_asked})
+    problem = problem.model_copy(update={"monitoring": monitoring})
+    random, asked = np.random.default_rng(0), []
+    times = pd.Series(pd.date_range("2024-01-01", periods=8 * ROWS, freq="84min", tz="UTC"))
+    nothing = np.zeros((2, 2))
+    rows = table(random, len(times))
+    profile = Profile(Reference(problem, rows, times, frozenset(), nothing, nothing, 1.0, pd.NaT))
+    tell = joint.effect
+    monkeypatch.setattr(joint, "effect", lambda *of: asked.append(of) or tell(*of))
+    effects, among = profile.effects(table(random, ROWS) + 3), profile.among(ROWS)
+    assert effects.shape[1] == among.shape[1] == len(profile.names)
+    assert (profile.names[-1] == joint.NAME) == is_asked == bool(asked)
+    if is_asked:
+        assert effects[-1, -1] > 0.9 > among[:, -1].max()

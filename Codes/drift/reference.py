@@ -327,7 +327,8 @@ class Profile:  # pylint: disable=too-many-instance-attributes
         compared = [np.vstack([f, o]) for f, o in zip(few, own)]
         products = self.products + self.levels.products(codes)
         found = [self.bins.effects(compared, rest), self.levels.effects(compared, rest, products)]
-        return np.column_stack([*found, *[self._jointly(codes)] * self._is_joint])
+        together = [self._jointly(codes)] if self._is_joint else []
+        return np.column_stack([*found, *together])
 
     def among(self, count: int) -> np.ndarray:
         """How far each window of the reference lies from its other rows, where a window has `count` rows."""
