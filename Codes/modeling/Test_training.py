@@ -3,6 +3,8 @@
 # pylint: disable=missing-function-docstring,protected-access
 import io
 import json
+import os
+import time
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,20 @@ def test_a_training_that_another_process_is_at_is_done_without_checkpoints(tmp_p
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     with training._kept("a") as first, training._kept("a") as second, training._kept("b") as other:
         assert first == tmp_path / ".cache/epochs/a.npz" and second is None and other
+
+
+def test_checkpoints_that_nobody_came_back_for_go_after_a_week(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    with training._kept("under_way") as under_way:
+        for name in ("forgotten", "killed", "under_way"):
+            file = under_way.with_stem(name)
+            file.write_bytes(b"")
+            week = time.time() - training.KEPT - 9 if name != "killed" else None
+            os.utime(file, week and (week, week))
+        under_way.with_name("forgotten.lock").write_bytes(b"")  # of a killed process
+        with training._kept("new"):
+            left = {path.name for path in under_way.parent.iterdir()}
+    assert left == {"killed.npz", "under_way.npz", "under_way.lock", "new.lock"}
 
 
 @pytest.mark.parametrize("kind", ["time", "group"])

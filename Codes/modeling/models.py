@@ -17,6 +17,7 @@ import pandas as pd
 from mlflow.models import ModelSignature, infer_signature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from pandas.api.types import is_string_dtype
 from sklearn import base
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier
@@ -220,8 +221,9 @@ def _signature(pipeline: Pipeline, X: pd.DataFrame) -> ModelSignature:
 
 def _with_values(sample: pd.DataFrame, X: pd.DataFrame) -> pd.DataFrame:
     """`sample`, where a column of words that has no value in it gets its first ones of `X`: they tell its type."""
-    words = sample.select_dtypes(["object", "category"])
-    empty = [n for n in words.columns if words[n].isna().all()]
+    kinds = zip(sample.columns, sample.dtypes)
+    words = [n for n, k in kinds if is_string_dtype(k) or isinstance(k, pd.CategoricalDtype)]
+    empty = [n for n in words if sample[n].isna().all()]
     values = {n: X[n].dropna().head(len(sample)).tolist() or [""] for n in empty}
     return sample.assign(**{n: np.resize(v, len(sample)) for n, v in values.items()})
 

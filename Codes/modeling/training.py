@@ -25,6 +25,9 @@ from Codes.problems.problem import Problem
 from Codes.saved_models import trust
 
 RESUMED = "mlflow.workbook.resumed"  # a run's tag: the last epoch that a killed one had left
+KEPT = (
+    7 * 24 * 3600
+)  # seconds that a checkpoint waits for whom it belongs to; a pruned trial never comes back
 
 
 def learn(problem: Problem, pipeline: Pipeline, train: pd.DataFrame) -> Pipeline:
@@ -191,6 +194,7 @@ def _kept(key: str) -> Iterator[Path | None]:
     """The file of the checkpoint of the training `key`, until that is done; None where another process is at it."""
     folder = paths.ROOT / ".cache" / "epochs"
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_forgotten(folder)
     lock, file = FileLock(folder / f"{key}.lock"), folder / f"{key}.npz"
     try:
         lock.acquire(timeout=0)
@@ -204,3 +208,15 @@ def _kept(key: str) -> Iterator[Path | None]:
     finally:  # a cell that was interrupted leaves its frames, and what they hold, in the kernel
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+
+
+def _remove_forgotten(folder: Path) -> None:
+    """Remove the checkpoints in `folder` that are older than KEPT and that no process is at."""
+    for file in folder.glob("*.npz"):
+        with contextlib.suppress(
+            Timeout, FileNotFoundError
+        ):  # another process may be at it, or quicker
+            if time.time() - file.stat().st_mtime > KEPT:
+                with FileLock(file.with_suffix(".lock"), timeout=0) as lock:
+                    file.unlink()
+                    Path(lock.lock_file).unlink()

@@ -252,9 +252,9 @@ def ended(started: Started) -> Outcome:
     stage, code, log = started.stage, started.process.returncode, started.log
     outcome = Outcome(stage, code, started.seconds or 0.0, closing_line(log))
     shown = outcome.closing if "pytest" in stage.command else ""
-    print(f"{stage.name:<18}{outcome.verdict:<8}{outcome.seconds:6.1f} s", shown, flush=True)
+    print(f"{stage.name:<20}{outcome.verdict:<8}{outcome.seconds:6.1f} s", shown, flush=True)
     for line in slowest(log):
-        print(f"{'':<18}{line}")
+        print(f"{'':<20}{line}")
     if code != 0:
         print(f"$ {shlex.join(stage.command)}\n{log.read_text(errors='replace')}", flush=True)
     return outcome
@@ -262,7 +262,7 @@ def ended(started: Started) -> Outcome:
 
 def skipped(stage: Stage) -> Outcome:
     """Print the line of a stage that cannot run here."""
-    print(f"{stage.name:<18}skipped    {stage.missing}")
+    print(f"{stage.name:<20}skipped    {stage.missing}")
     return Outcome(stage, 0, 0.0, stage.missing)
 
 
