@@ -453,3 +453,16 @@ def test_a_shell_completes_what_is_in_the_store(own_store, monkeypatch):
 def test_a_tab_does_not_wait_for_mlflow(monkeypatch):
     monkeypatch.delitem(sys.modules, "mlflow")
     assert completed("models", "") == completed("serve", "") == completed("register", "") == []
+
+
+def test_a_path_that_is_none_is_one_line_whichever_command_meets_it(tmp_path):
+    (tmp_path / "file").touch()
+    command = click.Command("write", callback=(tmp_path / "file" / "new").mkdir)
+    done = CliRunner().invoke(cli.Commands(commands=[command]), ["write"])
+    assert done.stderr == f"Error: {tmp_path}/file/new: not a directory.\n" and done.exit_code == 1
+
+
+@pytest.mark.parametrize("given", ["nan", "inf"])
+def test_an_amount_has_an_end(given):
+    done = CliRunner().invoke(cli.main, ["run", "nb", "--timeout", given])
+    assert f"{given} is no amount" in done.stderr and done.exit_code == 2

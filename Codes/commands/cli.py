@@ -1,5 +1,6 @@
 """The `workbook` command: a thin face over the helpers and over what runs notebooks."""
 
+import errno
 import os
 from typing import Any
 
@@ -19,6 +20,8 @@ from Codes.commands import (
 from Codes.ground import interrupts
 from Codes.ground.errors import WorkbookError, first_line
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class Commands(click.Group):
     """The commands; Ctrl-C, or a store that fails under one of them, is one line; SIGTERM ends one as Ctrl-C does."""
@@ -30,6 +33,13 @@ class Commands(click.Group):
         except KeyboardInterrupt:  # where the command did not tell more
             click.echo("interrupted", err=True)
             raise click.exceptions.Exit(130) from None
+        except (
+            OSError
+        ) as error:  # a path that is none, a folder that may not be written, a full disk
+            if not error.filename and error.errno not in FULL:
+                raise
+            told = [str(error.filename)] * bool(error.filename) + [str(error.strerror).lower()]
+            raise WorkbookError(f"{': '.join(told)}.") from error
         except Exception as error:
             # asked by name: the import takes a second, and who never used MLflow meets none of its errors
             if not any(kind.__name__ == "MlflowException" for kind in type(error).__mro__):

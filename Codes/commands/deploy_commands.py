@@ -1,7 +1,7 @@
 """The part of the `workbook` command that brings a version out of the house: as an image, and to where it runs."""
 
+import shlex
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,7 +21,6 @@ from Codes.ground.errors import WorkbookError
 )
 @click.option(
     "--base",
-    default="",
     metavar="IMAGE",
     help="What it is built on; default: the slim image of this Python. By its digest the image is the same each time.",
 )
@@ -31,7 +30,7 @@ from Codes.ground.errors import WorkbookError
     type=click.Choice(ENGINES),
     help="Default: the first that answers.",
 )
-def image(model: str, folder: str | None, base: str, name: str | None) -> None:
+def image(model: str, folder: str | None, base: str | None, name: str | None) -> None:
     """Make an image that serves MODEL and holds all it needs.
 
     MODEL is flights@production or flights/3. Where no engine is, its build context is written instead.
@@ -42,18 +41,19 @@ def image(model: str, folder: str | None, base: str, name: str | None) -> None:
       workbook image flights@production --context built
     """
     from Codes.deployment import building, context
-    from Codes.ground import paths
 
-    engine = None if folder else building.engine(name or "")
-    where = Path(folder) if folder else context.fresh(paths.EXECUTED / "images", model)
-    made = context.make(model, where, base)
-    click.echo(f"{made.version}: the build context is {where} (digest {made.digest})")
+    only = folder is not None
+    if only and name:
+        raise WorkbookError("--context only writes the folder: leave --engine out.")
+    engine = None if only else building.engine(name or "")
+    made = context.make(model, folder, base)
+    click.echo(f"{made.version}: the build context is {made.folder} (digest {made.digest})")
     if engine:
         click.echo(f"{made.tag} is built by {engine.name}: {engine.build(made)}")
         return
-    if not folder:
+    if not only:
         click.echo("no docker, podman or buildah answers here; build it elsewhere:", err=True)
-    click.echo(f"next: docker build -t {made.tag} {where}")
+    click.echo(f"next: docker build -t {made.tag} {shlex.quote(str(made.folder))}")
 
 
 target_option = click.option(
@@ -63,7 +63,9 @@ target_option = click.option(
     show_default=True,
     help="Where it runs.",
 )
-name_option = click.option("--name", required=True, metavar="NAME", help="Of the endpoint.")
+name_option = click.option(
+    "--name", required=True, metavar="NAME", help="Of the endpoint, or container."
+)
 config_option = click.option(
     "--config", "file", required=True, metavar="FILE", help="deploy.yaml: region, role, image, …"
 )
@@ -76,16 +78,13 @@ config_option = click.option(
 @click.option(
     "--config", "file", metavar="FILE", help="For SageMaker, deploy.yaml: region, role, image, …"
 )
-@click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="For docker."
-)
+@click.option("--port", type=click.IntRange(1, 65535), show_default="8080", help="For docker.")
 @click.option("--no-wait", is_flag=True, help="Leave it on its way: `workbook deployments` tells.")
 @click.option("--follow", is_flag=True, help="Stay, and do it again whenever the alias has moved.")
 @click.option(
     "--every",
-    default=30.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    show_default="30",
+    type=terminal.Amount(0, 86400, min_open=True),
     metavar="SECONDS",
     help="Between two looks of --follow.",
 )
@@ -94,10 +93,10 @@ def deploy(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     target: str,
     name: str,
     file: str | None,
-    port: int,
+    port: int | None,
     no_wait: bool,
     follow: bool,
-    every: float,
+    every: float | None,
 ) -> None:
     """Let MODEL answer at SageMaker, or in a container here.
 
@@ -115,22 +114,34 @@ def deploy(  # pylint: disable=too-many-arguments,too-many-positional-arguments
 
     def once() -> None:
         if target == DOCKER:
-            done = deployments.deploy_here(model, name, port, told)
+            done = deployments.deploy_here(model, name, port or 8080, told)
         else:
             done = deployments.deploy(model, name, config.read(file or ""), told, not no_wait)
         click.echo(f"{done}; {done.address}")
 
+    for option, given, of in (
+        ("--config", file is not None, SAGEMAKER),
+        ("--no-wait", no_wait, SAGEMAKER),
+        ("--port", port is not None, DOCKER),
+    ):
+        if given and target != of:
+            raise WorkbookError(f"{option} is for --target {of}: leave it out.")
+    if every is not None and not follow:
+        raise WorkbookError("--every is for --follow: leave it out.")
     if target == SAGEMAKER and file is None:
         raise WorkbookError(
             "SageMaker needs --config deploy.yaml; Resources/deploy/deploy.yaml shows one."
         )
-    if follow:
-        if target == SAGEMAKER and "{version}" not in config.read(file or "").image:
-            raise WorkbookError(
-                f"{file}: to follow an alias, its image needs {{version}} where the number stands in its tag."
-            )
-        deployments.follow(model, once, every, told)
-    once()
+    if not follow:
+        once()
+        return
+    wanted = config.read(file or "") if target == SAGEMAKER else None
+    if wanted and "{version}" not in wanted.image:
+        raise WorkbookError(
+            f"{file}: to follow an alias, its image needs {{version}} where the number stands in its tag."
+        )
+    deployments.check_target(model, name, wanted.region if wanted else "")
+    deployments.follow(model, once, every or 30.0, told)
 
 
 def told(line: str) -> None:
@@ -216,7 +227,10 @@ def undeploy(name: str, target: str) -> None:
 @click.argument("goal", metavar="S3_OUT")
 @name_option
 @config_option
-def transform(model: str, source: str, goal: str, name: str, file: str) -> None:
+@click.option("--no-wait", is_flag=True, help="Leave the job on its way.")
+def transform(  # pylint: disable=too-many-arguments,too-many-positional-arguments
+    model: str, source: str, goal: str, name: str, file: str, no_wait: bool
+) -> None:
     """Score CSV files on S3 by a batch transform of SageMaker.
 
     Those under S3_IN (s3://…) into S3_OUT.
@@ -231,7 +245,7 @@ def transform(model: str, source: str, goal: str, name: str, file: str) -> None:
     for each in (source, goal):
         config.check_bucket(each)
     wanted = config.read(file)
-    done = deployments.transform(model, name, wanted, source, goal, told)
+    done = deployments.transform(model, name, wanted, source, goal, told, not no_wait)
     click.echo(f"{done}; {done.address}")
 
 

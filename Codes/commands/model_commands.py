@@ -268,7 +268,7 @@ def history(name: str, as_json: bool) -> None:
     "share",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=terminal.Amount(0, 1),
     metavar="SHARE",
     help="Of the requests that are kept for monitoring.",
 )
@@ -286,7 +286,7 @@ def history(name: str, as_json: bool) -> None:
     "--max-mb",
     default=16.0,
     show_default=True,
-    type=click.FloatRange(min=0.001),
+    type=terminal.Amount(min=0.001),
     metavar="MB",
     help="Of a request.",
 )
@@ -294,7 +294,7 @@ def history(name: str, as_json: bool) -> None:
     "--max-seconds",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(min=0.1),
+    type=terminal.Amount(min=0.1),
     metavar="S",
     help="Until a request is given up.",
 )

@@ -142,7 +142,7 @@ def _acted(model: str, on_alarm: str) -> None:
     "--price",
     default=0.001,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=terminal.Amount(min=0),
     help="Of a training, in one window's loss.",
 )
 def backtest(problem: str, **options: Any) -> None:

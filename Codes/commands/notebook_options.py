@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import click
 
-from Codes.commands import completion
+from Codes.commands import completion, terminal
 from Codes.forks import channel
 from Codes.ground.errors import WorkbookError
 
@@ -64,13 +64,13 @@ NOTEBOOK_OPTIONS = [
     ),
     click.option(
         "--cell-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=terminal.Amount(min=0, min_open=True),
         metavar="S",
         help="Seconds a cell may take.",
     ),
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=terminal.Amount(min=0, min_open=True),
         metavar="S",
         help="Seconds the notebook may take.",
     ),

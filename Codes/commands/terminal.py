@@ -1,6 +1,7 @@
 """What a command prints: tables and sentences within 80 columns, colours on a terminal alone, JSON for programs."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,21 @@ from Codes.ground import labels
 from Codes.ground.labels import WIDTH, wrapped
 
 LEAST = 20  # that the last column of a table keeps, however wide the others are
+
+
+class Amount(click.FloatRange):
+    """A number within a range: neither nan, which no range keeps out, nor without end."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no amount.", param, ctx)
+        return found
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 

@@ -41,13 +41,15 @@ elif words[0] == "run":
         command = ["python3", "-c", "raise SystemExit('it cannot start')"]
     process = subprocess.Popen([sys.executable, *command[1:]], env=os.environ | variables, stdin=subprocess.DEVNULL,
                                stdout=open(home / after("--name"), "wb"), stderr=subprocess.STDOUT)
-    state["names"][after("--name")] = [process.pid, words[-1]]
+    state["names"][after("--name")] = [process.pid, words[-1], port]
+elif words[0] == "port":
+    print("127.0.0.1:" + state["names"][words[1]][2])
 elif words[0] == "logs":
     print(*(home / words[-1]).read_text().splitlines()[-1:])
 elif words[0] in ("inspect", "rm"):
     if words[-1] not in state["names"]:
         sys.exit("no such container")
-    pid, image = state["names"][words[-1]]
+    pid, image, _ = state["names"][words[-1]]
     alive = Path(f"/proc/{{pid}}/cmdline").exists() and Path(f"/proc/{{pid}}/cmdline").read_bytes() != b""
     if words[0] == "rm":
         alive and os.kill(pid, signal.SIGKILL)
@@ -97,6 +99,10 @@ def test_a_container_is_tried_takes_its_place_is_asked_and_removed(engine, made,
     assert "refuses it: 400: " in call(*wrong, code=1)
     listed = " ".join(call("deployments").split())
     assert f"cells docker here {NAME} version 1" in listed
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert f"port {taken} is taken" in call(*deploy[:-1], taken, code=1)
+    assert "serves it already" in call(*deploy)
     monkeypatch.setenv("BROKEN", "1")
     (engine / "state").write_text(
         (engine / "state").read_text("utf-8").replace("sha256:", "older:"), "utf-8"

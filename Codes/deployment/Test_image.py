@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from Codes.commands import cli
 from Codes.deployment import building, context, pins
 from Codes.deployment.conftest import NAME
+from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 from Codes.model_registry import registry
 from Codes.saved_models import trust
@@ -29,6 +31,42 @@ def test_the_same_version_makes_the_same_context_to_the_byte(made, tmp_path):
     assert times == {context.EPOCH}
     with pytest.raises(WorkbookError, match="not empty"):
         context.make(f"{NAME}/1", tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (
+            ("--context", "{0}/file"),
+            "{0}/file cannot be written (not a directory): name a new folder",
+        ),
+        (("--context", "{0}/file/new"), "{0}/file/new cannot be written"),
+        (("--context", "{0}/full"), "{0}/full is not empty"),
+        (("--context", "/proc/new"), "/proc/new cannot be written (no such file or directory)"),
+        (("--context", "{0}/new", "--engine", "buildah"), "leave --engine out"),
+        (("--context", "{0}/new", "--base", "python\nUSER root"), "names no image"),
+        (("--context", "{0}/new", "--base", ""), "'' names no image"),
+    ],
+)
+def test_a_context_that_cannot_be_is_one_line_and_leaves_nothing(made, tmp_path, words, says):
+    assert made
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    filled = [word.format(tmp_path) for word in words]
+    told = CliRunner().invoke(cli.main, ["image", f"{NAME}/1", *filled])
+    assert told.exit_code == 1 and says.format(tmp_path) in told.stderr
+    assert told.stderr.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_at_once_have_a_folder_each(made, tmp_path, monkeypatch):
+    assert made
+    monkeypatch.setattr(paths, "EXECUTED", tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(context.make, [f"{NAME}/1"] * 2))
+    assert {each.folder.name for each in both} == {f"{NAME}-1-1", f"{NAME}-1-2"}
+    assert both[0].digest == both[1].digest
 
 
 def test_each_package_is_pinned_with_hashes_and_stands_in_the_bill(made):

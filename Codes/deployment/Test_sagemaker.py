@@ -93,7 +93,13 @@ def _server():
         patch.setattr(SageMakerModelBackend, "describe_endpoint", describe_endpoint)
         patch.setattr(SageMakerResponse, "update_endpoint", update_endpoint, raising=False)
         patch.setattr(SageMakerRuntimeBackend, "invoke_endpoint", invoke_endpoint)
-        for action in ("create_model", "create_endpoint", "update_endpoint", "describe_endpoint"):
+        for action in (
+            "create_model",
+            "create_endpoint",
+            "update_endpoint",
+            "describe_endpoint",
+            "add_tags",
+        ):
             patch.setattr(
                 SageMakerResponse, action, counted(action, getattr(SageMakerResponse, action))
             )
@@ -177,6 +183,13 @@ def test_a_version_is_created_asked_exchanged_without_a_gap_and_removed(
         ("count: '2'", "count: Input should be a valid integer, not '2'"),
         ("capture: {s3: here}", "capture.s3: must be like s3://bucket/folder, not 'here'"),
         ("variants: [{instance_type: ml.m5.large}]", "either 'instance_type' or 'variants'"),
+        ("count: true", "count: Input should be a valid integer, not True"),
+        (
+            "capture: {s3: s3://kept, share: '1'}",
+            "capture.share: Input should be a valid number, not '1'",
+        ),
+        ("capture: {s3: s3://kept, share: .nan}", "capture.share: Input should be a finite number"),
+        ("\n".join(f"key{n}: 1" for n in range(60)), "; and 55 more"),
         ("vpc: {subnets: [a], groups: [b]}", "vpc.groups: there is no such key; there are subnets"),
     ],
 )
@@ -185,6 +198,95 @@ def test_a_mistake_in_the_file_is_one_line_before_anything_is_sent(tmp_path, cha
     with pytest.raises(WorkbookError) as error:
         config.read(tmp_path / "deploy.yaml")
     assert says in error.value.message and "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "before, after, says",
+    [
+        (
+            "wait_seconds: 60",
+            "wait_seconds: '60'",
+            "wait_seconds: Input should be a valid number, not '60'",
+        ),
+        ("wait_seconds: 60", "wait_seconds: .inf", "wait_seconds: Input should be"),
+        (IMAGE, IMAGE.partition("@")[0] + ":{verison}", "image: must be like 123456789012.dkr"),
+        (IMAGE, IMAGE[:-1], "image: must be like 123456789012.dkr"),
+        (
+            "instance_type: ml.m5.large",
+            "variants: [{instance_type: ml.m5.large, weight: 0}]",
+            "a weight above 0",
+        ),
+        (
+            "team: planes",
+            ", ".join(f"t{n}: x" for n in range(46)),
+            "tags: Dictionary should have at most 45 items",
+        ),
+        ("team: planes", "1: planes", "tags.1: Input should be a valid string, not 1"),
+        (
+            "team: planes",
+            f"team: {'x' * 257}",
+            "tags.team: String should have at most 256 characters",
+        ),
+    ],
+)
+def test_a_value_that_aws_would_not_take_is_one_line_too(tmp_path, before, after, says):
+    (tmp_path / "deploy.yaml").write_text(YAML.replace(before, after), "utf-8")
+    with pytest.raises(WorkbookError, match="^deploy.yaml: ") as error:
+        config.read(tmp_path / "deploy.yaml")
+    assert says in error.value.message and "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (("--port", 8081), "--port is for --target docker"),
+        (("--every", 5), "--every is for --follow"),
+        (("--target", "docker", "--no-wait"), "--config is for --target sagemaker"),
+        (("--follow", "--every", "inf"), "inf is not in the range"),
+        (("--follow", "--every", "nan"), "nan is no amount"),
+        (("--name", "a_b"), "'a_b' cannot be an endpoint's name"),
+        (("--config", "."), "there is no file '.'"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused_before_anything_is_sent(place, cloud, words, says):
+    before = cloud.calls.total()
+    known = "--name", "cells", "--config", place.file
+    told = CliRunner().invoke(cli.main, list(map(str, ["deploy", f"{NAME}/1", *known, *words])))
+    assert says in told.stderr and told.exit_code in (1, 2) and cloud.calls.total() == before
+
+
+def test_who_follows_what_is_not_there_is_told_at_once(place, monkeypatch):
+    place.file.write_text(YAML.replace(IMAGE, f"{IMAGE.partition('@')[0]}:{{version}}"), "utf-8")
+    words = "--name", "cells", "--config", place.file, "--follow"
+    assert "no registered model 'nothing'" in place("deploy", "nothing@production", *words, code=1)
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    assert "needs boto3" in place("deploy", f"{NAME}/1", *words, code=1)
+
+
+def test_an_endpoint_of_others_is_left_alone_until_it_is_handed_over(cloud, place):
+    place.deploy()
+    endpoint = cloud.backend.endpoints["cells"]
+    kept = [tag for tag in endpoint.tags if tag["Key"] == "workbook:deployment"]
+    endpoint.tags = [tag for tag in endpoint.tags if tag not in kept]
+    place.file.write_text(YAML.replace("ml.m5.large", "ml.m5.xlarge"), "utf-8")
+    before = cloud.calls["update_endpoint"]
+    assert "was made by others" in place.deploy(code=1)
+    assert cloud.calls["update_endpoint"] == before
+    endpoint.tags += kept
+    assert "InService" in place.deploy()
+
+
+def test_what_stands_there_is_found_at_its_target_and_removed_without_its_version(cloud, place):
+    first = registry.find(f"{NAME}/1")
+    gone = MlflowClient().create_model_version(NAME, first.source, tags=first.tags).version
+    words = "--name", "cells", "--config", place.file
+    place.file.write_text(YAML.replace(IMAGE, f"{IMAGE.partition('@')[0]}:{{version}}"), "utf-8")
+    place("deploy", f"{NAME}/{gone}", *words)
+    told = place("undeploy", "cells", "--target", "docker", code=1)
+    assert "there are: cells (--target sagemaker)" in told
+    MlflowClient().delete_model_version(NAME, gone)
+    place("undeploy", "cells")
+    assert not cloud.backend.endpoints
 
 
 def test_variants_a_network_and_capture_reach_aws(cloud, place):
@@ -245,7 +347,15 @@ def test_without_credentials_one_line_says_so(place, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", "/nonexistent")
+    before = deployments.of(NAME)
     assert "no credentials to" in place.deploy(code=1)
+    assert deployments.of(NAME) == before, "nothing was sent"
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS"])
+def test_nonsense_in_the_settings_of_aws_is_one_line(place, monkeypatch, name):
+    monkeypatch.setenv(name, "nonsense")
+    assert "could not reach SageMaker: " in place.deploy(code=1)
 
 
 def test_an_image_that_is_not_there_fails_with_sagemakers_reason_and_is_made_anew(cloud, place):
@@ -261,11 +371,24 @@ def test_an_image_that_is_not_there_fails_with_sagemakers_reason_and_is_made_ane
 def test_a_rollback_by_sagemaker_is_told_and_what_was_there_serves(cloud, place):
     place.deploy()
     before = cloud.backend.endpoints["cells"].endpoint_config_name
-    place.file.write_text(YAML.replace("ml.m5.large", "ml.m5.xlarge"), "utf-8")
+    other = YAML.replace("ml.m5.large", "ml.m5.xlarge").replace("planes", "ships")
+    place.file.write_text(other, "utf-8")
     back = {"EndpointStatus": "InService", "EndpointConfigName": before, "FailureReason": "no ping"}
     cloud.states = ["InService", "Updating", "RollingBack", back]
     told = place.deploy(code=1)
     assert "was rolled back by SageMaker" in told and "no ping" in told
+    tags = {"Key": "team", "Value": "planes"}
+    assert tags in cloud.backend.endpoints["cells"].tags, "those of what serves"
+
+
+def test_tags_that_a_killed_command_did_not_set_are_set_by_the_next(cloud, place, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    place.deploy()
+    place.file.write_text(YAML.replace("planes", "ships"), "utf-8")
+    cloud.refuse("add_tags", "AccessDeniedException", "not yet", 1)
+    assert "refuses to tag the endpoint" in place.deploy(code=1)
+    assert "serves it already" in place.deploy()
+    assert {"Key": "team", "Value": "ships"} in cloud.backend.endpoints["cells"].tags
 
 
 def test_what_takes_too_long_is_told_and_the_same_command_goes_on_waiting(cloud, place):
@@ -280,15 +403,16 @@ def test_what_takes_too_long_is_told_and_the_same_command_goes_on_waiting(cloud,
 
 def test_who_follows_brings_each_promotion_there_and_a_rollback_back(cloud, place):
     first, words = registry.find(f"{NAME}/1"), ("--name", "cells", "--config", place.file)
-    MlflowClient().create_model_version(NAME, first.source, tags=first.tags)
+    made = MlflowClient().create_model_version(NAME, first.source, tags=first.tags)
+    second = int(made.version)
     registry.move(NAME, "production", 1, None)
     place.deploy()
-    assert "serves at cells as version 1" in place("deploy", f"{NAME}/2", *words, code=1)
+    assert "serves at cells as version 1" in place("deploy", f"{NAME}/{second}", *words, code=1)
     follow = "deploy", f"{NAME}@production", *words, "--follow"
     assert "needs {version}" in place(*follow, code=1), "one image is one version"
     place.file.write_text(YAML.replace(IMAGE, f"{IMAGE.partition('@')[0]}:{{version}}"), "utf-8")
     assert "an alias moves" in place("deploy", f"{NAME}/1", *follow[2:], code=1)
-    moves, said = [(2, 1), (1, 2)], []
+    moves, said = [(second, 1), (1, second)], []
 
     def deploy_once():
         deployments.deploy(follow[1], "cells", config.read(place.file), said.append)
@@ -301,7 +425,8 @@ def test_who_follows_brings_each_promotion_there_and_a_rollback_back(cloud, plac
         deployments.follow(follow[1], deploy_once, 0.01, said.append)
     assert any("not yet" in line and "again in 0.02 s" in line for line in said)
     done = [each for each in deployments.of(NAME) if each.outcome == "done"][-3:]
-    assert [(each.version, each.image[-2:]) for each in done] == [(1, ":1"), (2, ":2"), (1, ":1")]
+    assert [each.version for each in done] == [1, second, 1]
+    assert [each.image.rpartition(":")[2] for each in done] == ["1", str(second), "1"]
 
 
 def test_a_killed_deploy_is_settled_by_the_same_command(cloud, place):

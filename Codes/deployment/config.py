@@ -17,24 +17,31 @@ INSTANCE = r"^ml\.[a-z0-9-]+\.[a-z0-9]+$"
 WORD = r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$"
 REGION = r"^[a-z]{2}(-[a-z]+)+-\d$"
 ROLE = r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$"
-IMAGE = r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/.+[:@].+$"
+REPOSITORY = r"^\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+"
+IMAGE = REPOSITORY + r"(:[\w.-]*(\{version\})?[\w.-]*|@sha256:[0-9a-f]{64})$"
 LIKE = {  # what an error shows in place of a pattern
     BUCKET: "s3://bucket/folder",
     INSTANCE: "ml.m5.large",
     WORD: "blue-1: at most 63 letters, digits and hyphens",
     REGION: "eu-west-1",
-    IMAGE: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights:1",
+    IMAGE: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/flights:{version}, or …/flights@sha256:… with 64 digits",
     ROLE: "arn:aws:iam::123456789012:role/NAME",
 }
 Bucket = Annotated[str, pydantic.Field(pattern=BUCKET)]
 Instance = Annotated[str, pydantic.Field(pattern=INSTANCE)]
 Word = Annotated[str, pydantic.Field(pattern=WORD)]
-MOST = 50  # tags that AWS allows
 OURS = "workbook:"  # so begin the tags that we set
+Seconds = Annotated[float, pydantic.Field(gt=0, le=86400)]
+Key = Annotated[str, pydantic.Field(min_length=1, max_length=128)]  # of a tag, as AWS allows it
+Value = Annotated[str, pydantic.Field(max_length=256)]
+MOST = 45  # tags beside ours: AWS allows 50
+SHOWN = 5  # mistakes that one line tells
 
 
 class _Part(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = pydantic.ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False
+    )
 
 
 class Variant(_Part):
@@ -43,7 +50,7 @@ class Variant(_Part):
     name: Word = "all"
     instance_type: Instance
     count: Count = 1
-    weight: Annotated[float, pydantic.Field(ge=0, strict=False)] = 1.0
+    weight: Annotated[float, pydantic.Field(ge=0)] = 1.0
 
 
 class Vpc(_Part):
@@ -57,7 +64,7 @@ class Capture(_Part):
     """Where SageMaker keeps requests and answers, and the share of them."""
 
     s3: Bucket
-    share: Annotated[float, pydantic.Field(gt=0, le=1, strict=False)] = 1.0
+    share: Annotated[float, pydantic.Field(ge=0.01, le=1)] = 1.0
 
 
 class Config(_Part):
@@ -69,18 +76,15 @@ class Config(_Part):
 
     region: Annotated[str, pydantic.Field(pattern=REGION)]
     role: Annotated[str, pydantic.Field(pattern=ROLE)]
-    image: Annotated[
-        str,
-        pydantic.Field(pattern=IMAGE),
-    ]
+    image: Annotated[str, pydantic.Field(pattern=IMAGE)]
     instance_type: Instance | None = None
     count: Count = 1
     variants: list[Variant] = []
     vpc: Vpc | None = None
     capture: Capture | None = None
-    tags: dict[str, str] = {}
-    wait_seconds: Annotated[float, pydantic.Field(gt=0, strict=False)] = 1800.0
-    poll_seconds: Annotated[float, pydantic.Field(gt=0, strict=False)] = 10.0
+    tags: Annotated[dict[Key, Value], pydantic.Field(max_length=MOST)] = {}
+    wait_seconds: Seconds = 1800.0
+    poll_seconds: Seconds = 10.0
 
     @pydantic.model_validator(mode="after")
     def _whole(self) -> Self:
@@ -89,6 +93,8 @@ class Config(_Part):
         named = [each.name for each in self.variants]
         if len(set(named)) < len(named):
             raise ValueError(f"two of the variants are called {max(named, key=named.count)!r}")
+        if self.variants and not sum(each.weight for each in self.variants):
+            raise ValueError("one of the variants needs a weight above 0")
         if wrong := next((tag for tag in self.tags if tag.startswith(("aws:", OURS))), None):
             raise ValueError(f"the tag {wrong!r} begins as those of AWS or of the workbook do")
         return self
@@ -107,21 +113,23 @@ class Config(_Part):
 
 def read(path: str | Path) -> Config:
     """The Config in the file at `path`; a WorkbookError of one line tells each mistake in it."""
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise WorkbookError(
-            f"{path}: there is no such file; Resources/deploy/deploy.yaml shows each key."
+            f"there is no file '{path}'; Resources/deploy/deploy.yaml shows each key."
         )
+    path = Path(path)
     fields = plain_yaml.read(path)
     try:
         return Config.model_validate(fields)
     except pydantic.ValidationError as error:
-        raise WorkbookError(f"{path.name}: {'; '.join(_mistakes(error))}") from None
+        told = list(_mistakes(error))
+        more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
+        raise WorkbookError(f"{path.name}: {'; '.join(told[:SHOWN] + more)}") from None
 
 
 def _mistakes(error: pydantic.ValidationError) -> Iterator[str]:
     for each in error.errors():
-        key = ".".join(map(str, each["loc"]))
+        key = ".".join(str(part) for part in each["loc"] if part != "[key]")
         if each["type"] == "extra_forbidden":
             known = _keys(each["loc"][:-1])
             near = difflib.get_close_matches(str(each["loc"][-1]), known, 1)

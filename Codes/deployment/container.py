@@ -1,16 +1,17 @@
 """This machine's docker or podman: a version as a container, tried before the one that answers is stopped."""
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 
 import requests
 
 from Codes.deployment import building, context
-from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
 from Codes.serving.client import JSON, STARTING, free_port
 
+LOCAL = "127.0.0.1"
 PREFIX = "workbook-"  # of a container's name
 HARDENED = "--read-only --cap-drop all --security-opt no-new-privileges".split()
 Tell = Callable[[str], None]
@@ -29,17 +30,19 @@ class Container:
 
     def deploy(self, name: str, spec: str, port: int, tell: Tell) -> tuple[str, str]:
         """Let the container `name` serve the version `spec` at the `port` of this machine; (its image, its address)."""
-        made = context.make(spec, context.fresh(paths.EXECUTED / "images", spec))
+        if not (mine := self._is_at(name, port)) and _is_taken(port):
+            raise WorkbookError(f"port {port} is taken by another program; choose one by --port.")
+        made = context.make(spec)
         tell(f"building {made.tag} by {self._engine.name}")
-        image, address = self._engine.build(made), f"http://127.0.0.1:{port}"
-        if self.state(name) == "running" and self._image(name) == image and _answers(address):
+        image, address = self._engine.build(made), f"http://{LOCAL}:{port}"
+        if mine and self._image(name) == image and _answers(address):
             tell(f"{name} serves it already")
             return image, address
         trial, place = f"{PREFIX}{name}-trial", free_port()
         self._remove(trial)
         try:
             self._run(trial, place, image)
-            self._wait(trial, f"http://127.0.0.1:{place}")
+            self._wait(trial, f"http://{LOCAL}:{place}")
         finally:
             self._remove(trial)
         tell(f"{image[:19]} answers: it takes the place of what was there")
@@ -59,12 +62,19 @@ class Container:
         self._remove(PREFIX + name)
         tell(f"{name} is gone")
 
+    def _is_at(self, name: str, port: int) -> bool:
+        """Whether the container `name` runs, and answers at the `port`."""
+        there = PREFIX + name, f"{context.PORT}/tcp"
+        return (
+            self.state(name) == "running" and self._engine.ask("port", *there) == f"{LOCAL}:{port}"
+        )
+
     def _image(self, name: str) -> str:
         found = self._engine.ask("inspect", "--format", "{{.Image}}", PREFIX + name)
         return f"sha256:{found.removeprefix('sha256:')}"  # podman leaves it out
 
     def _run(self, name: str, port: int, image: str, *more: str) -> None:
-        where = f"127.0.0.1:{port}:{context.PORT}"
+        where = f"{LOCAL}:{port}:{context.PORT}"
         self._engine.ask(
             "run", "--detach", "--name", name, "--publish", where, *HARDENED, *more, image
         )
@@ -97,6 +107,12 @@ def ask(address: str, body: bytes) -> bytes:
     if not answer.ok:
         raise WorkbookError(f"{address} refuses it: {answer.status_code}: {_message(answer)[:300]}")
     return answer.content
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return made.connect_ex((LOCAL, port)) == 0
 
 
 def _message(answer: requests.Response) -> str:

@@ -5,12 +5,15 @@
 The packages are installed while the image is built, not when it starts.
 """
 
+import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from Codes.serving import fixed
 
 PORT = 8080  # where SageMaker, and by custom others, ask
 PLACE = "/opt/ml/model"  # where SageMaker looks for a model
+BASE = re.compile(r"[A-Za-z0-9][\w./:@-]*")  # an image's name
 EPOCH = 315532800  # the first of January 1980, the time of each file: zip knows none before
 # rooms that serving does not need
 LEFT_OUT = ("bench", "testing", "tools")
@@ -37,7 +41,7 @@ ARG BASE={base}
 FROM ${{BASE}} AS packages
 COPY requirements.txt /tmp/requirements.txt
 # bytecode that is held against no time: a read-only root could not write it, and each start would compile for seconds
-RUN python3 -m pip install --quiet --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \\
+RUN python3 -m pip install --progress-bar off --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \\
         --target /opt/packages --requirement /tmp/requirements.txt \\
     && find /opt/packages -type d \\( -name tests -o -name include \\) -prune -exec rm -rf {{}} + \\
     && find /opt/packages -path '*/pyarrow/*' -name '{unused}' -delete \\
@@ -89,32 +93,55 @@ class Context:
     digest: str
 
 
-def make(spec: str, folder: str | Path, base: str = "") -> Context:
-    """The Context of the version `spec` (flights@production or flights/3) in the new `folder`.
+def make(spec: str, folder: str | Path | None = None, base: str | None = None) -> Context:
+    """The Context of the version `spec` (flights@production or flights/3).
 
     Args:
+        folder: a new one; by default one with a number in executed/images.
         base: the image that it is built on: a Python such as this one, with pip; by default Debian's slim one.
     """
+    if base is None:
+        base = f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim-bookworm"
+    if not BASE.fullmatch(base):
+        raise WorkbookError(f"{base!r} names no image; give one as python:3.11-slim-bookworm.")
     version = registry.find(spec)
+    if folder is not None:
+        _check_new(Path(folder))
     registry.load(version)  # what does not load here is no image
-    folder, base = (
-        Path(folder),
-        base or f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim-bookworm",
-    )
-    if folder.exists() and any(folder.iterdir()):
-        raise WorkbookError(f"{folder} is not empty: name a new folder.")
     private = {registry.PRIVATE: registry.as_text(version.private)}
     version = replace(version, tags=version.tags | private)
     tag = f"{version.name.lower()}:{version.number}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    place = Path(folder) if folder is not None else _numbered(spec)
+    with _writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
         _fill(part, version, _dockerfile(version, tag, base))
-        part.rename(folder)
+        with _writing(place):
+            part.rename(place)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        if folder is None:
+            place.rmdir()
         raise
-    return Context(folder, version, tag, trust.digest(folder))
+    return Context(place, version, tag, trust.digest(place))
+
+
+def _check_new(folder: Path) -> None:
+    with _writing(folder):
+        if folder.exists() and any(folder.iterdir()):
+            raise WorkbookError(f"{folder} is not empty: name a new folder.")
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A WorkbookError where the `folder` cannot be made: it may be a file, or another command's by now."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkbookError(
+            f"{folder} cannot be written ({str(error.strerror).lower()}): name a new folder."
+        ) from error
 
 
 def _fill(folder: Path, version: Version, dockerfile: str) -> None:
@@ -132,10 +159,15 @@ def _fill(folder: Path, version: Version, dockerfile: str) -> None:
     _settle(folder)
 
 
-def fresh(folder: Path, spec: str) -> Path:
-    """A new folder in `folder` for the context of `spec`."""
+def _numbered(spec: str) -> Path:
+    """A new, empty folder in executed/images for the context of `spec`."""
     stem = spec.replace("/", "-").replace("@", "-")
-    return next(p for n in itertools.count(1) if not (p := folder / f"{stem}-{n}").exists())
+    for number in itertools.count(1):
+        place = paths.EXECUTED / "images" / f"{stem}-{number}"
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(parents=True)
+            return place
+    raise AssertionError
 
 
 def _write(path: Path, text: str) -> None:

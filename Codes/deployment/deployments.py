@@ -75,8 +75,8 @@ def standing(target: str = "") -> list[Deployment]:
 
 def named(place: str, target: str) -> Deployment:
     """What stands at the `place`; a WorkbookError lists what there is."""
-    there = standing(target)
-    found = [each for each in there if each.place == place]
+    there = standing()
+    found = [each for each in there if (each.place, each.target) == (place, target)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -84,8 +84,9 @@ def named(place: str, target: str) -> Deployment:
         raise WorkbookError(
             f"{place} is deployed in several regions ({regions}): undeploy it there by AWS' own page."
         )
-    names = ", ".join(sorted(each.place for each in there)) or "none"
-    raise WorkbookError(f"there is no deployment '{place}' at {target}; there are: {names}.")
+    names = ", ".join(sorted(f"{each.place} (--target {each.target})" for each in there))
+    told = f"there are: {names}" if names else "workbook deploy makes one"
+    raise WorkbookError(f"there is no deployment '{place}' at {target}; {told}.")
 
 
 def state(each: Deployment) -> str:
@@ -119,6 +120,13 @@ def deploy(spec: str, name: str, config: Config, tell: Tell, wait: bool = True) 
         return replace(begun, address=address, outcome=DONE if wait else SENT)
 
     return _recorded(_begun("deploy", SAGEMAKER, name, version, config.region, config.image), do)
+
+
+def check_target(spec: str, name: str, region: str = "") -> None:
+    """Refuse what no waiting mends: words that name nothing, what is not installed; a `region` is SageMaker's."""
+    check_name(name)
+    registry.find(spec)
+    _ = sagemaker(region) if region else _engine()
 
 
 def follow(spec: str, deploy_once: Callable[[], object], every: float, tell: Tell) -> NoReturn:
@@ -156,32 +164,32 @@ def deploy_here(spec: str, name: str, port: int, tell: Tell) -> Deployment:
 
 
 def transform(  # pylint: disable=too-many-arguments,too-many-positional-arguments
-    spec: str, name: str, config: Config, source: str, target: str, tell: Tell
+    spec: str, name: str, config: Config, source: str, target: str, tell: Tell, wait: bool = True
 ) -> Deployment:
     """Score what lies under `source` (s3://…) into `target` by the version `spec`, and write that down."""
     version, place = _checked(spec, name), sagemaker(config.region)
     config = _with_its_image(version, config)
 
     def do(begun: Deployment) -> Deployment:
-        job = place.transform(name, version, config, source, target, _tags(name, version), tell)
-        return replace(begun, address=job, outcome=DONE)
+        tags = _tags(name, version)
+        job = place.transform(name, version, config, source, target, tags, tell, wait)
+        return replace(begun, address=job, outcome=DONE if wait else SENT)
 
     return _recorded(_begun("transform", SAGEMAKER, name, version, config.region, config.image), do)
 
 
 def undeploy(name: str, tell: Tell, target: str = SAGEMAKER) -> Deployment:
     """Remove what stands at the place `name`, and write that down."""
-    there = named(name, target)
-    version = registry.find(f"{there.model}/{there.version}")
+    there = named(name, target)  # whose version may be gone
 
     def do(begun: Deployment) -> Deployment:
         if target == DOCKER:
             _engine().delete(name, tell)
         else:
             sagemaker(there.region).delete(name, tell)
-        return replace(begun, address=there.address, outcome=DONE)
+        return replace(begun, outcome=DONE)
 
-    return _recorded(_begun("undeploy", target, name, version, there.region, there.image), do)
+    return _recorded(_again(replace(there, kind="undeploy", outcome=BEGUN)), do)
 
 
 @cache
@@ -238,20 +246,15 @@ def _begun(  # pylint: disable=too-many-arguments,too-many-positional-arguments
     kind: str, target: str, name: str, version: Version, region: str = "", image: str = ""
 ) -> Deployment:
     """A Deployment of the `version` that begins now."""
+    facts = kind, target, name, region, version.name, version.number, version.run_id, image
+    return _again(Deployment("", "", "", *facts))
+
+
+def _again(each: Deployment) -> Deployment:
+    """The same, as it begins now."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return Deployment(
-        key=f"{TAG}{now[:19]}-{secrets.token_hex(4)}".replace(":", ""),
-        time=now,
-        who=identity.user(),
-        kind=kind,
-        target=target,
-        place=name,
-        region=region,
-        model=version.name,
-        version=version.number,
-        run=version.run_id,
-        image=image,
-    )
+    key = f"{TAG}{now[:19]}-{secrets.token_hex(4)}".replace(":", "")
+    return replace(each, key=key, time=now, who=identity.user())
 
 
 def _recorded(begun: Deployment, do: Callable[[Deployment], Deployment]) -> Deployment:

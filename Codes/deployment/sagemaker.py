@@ -27,6 +27,7 @@ UNKNOWN_USER = (
     "ExpiredTokenException",
     "ExpiredToken",
 )
+DEPLOYMENT = f"{OURS}deployment"  # the tag that says whose all is
 Tell = Callable[[str], None]
 
 
@@ -34,7 +35,7 @@ def check_name(name: str) -> None:
     """Refuse a `name` that no endpoint of ours may have."""
     if not NAME.fullmatch(name):
         raise WorkbookError(
-            f"{name!r} cannot be an endpoint's name: letters, digits and single hyphens, 40 at most."
+            f"{name!r} cannot be an endpoint's name: letters, digits, and hyphens between them, 40 at most."
         )
 
 
@@ -44,15 +45,18 @@ class SageMaker:
     def __init__(self, region: str) -> None:
         try:
             import boto3
+            from botocore import exceptions
             from botocore.config import Config as Options
         except ImportError as error:
             raise WorkbookError("SageMaker needs boto3: pip install -e '.[sagemaker]'") from error
         options = Options(retries={"mode": "standard"}, connect_timeout=10)
         self.region = region
-        with _one_line("look for credentials"):
+        with _one_line("reach SageMaker"):
             session = boto3.session.Session(region_name=region)
             self._client: Any = session.client("sagemaker", config=options)
             self._runtime: Any = session.client("sagemaker-runtime", config=options)
+            if session.get_credentials() is None:
+                raise exceptions.NoCredentialsError
 
     def deploy(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         self,
@@ -72,15 +76,19 @@ class SageMaker:
         """
         check_name(name)
         wanted = f"{name}-{_digest(version, config)}"
-        labels = [
-            {"Key": key, "Value": value[:256]} for key, value in (config.tags | dict(tags)).items()
-        ]
+        labels = _labels(config, tags)
         state = self._rest(name, config, tell)
+        if state and {"Key": DEPLOYMENT, "Value": name} not in self._tags(state["EndpointArn"]):
+            raise WorkbookError(
+                f"the endpoint {name} was made by others: choose another --name, or give it the tag "
+                f"{DEPLOYMENT}={name}, which hands it over."
+            )
         if (
             state
             and state["EndpointStatus"] == "InService"
             and state["EndpointConfigName"] == wanted
         ):
+            self._label(state["EndpointArn"], labels)  # which a killed command has not done
             tell(f"{name} serves it already")
             return state["EndpointArn"]
         self._describe_or_make("model", wanted, lambda: self._make_model(wanted, config, labels))
@@ -105,11 +113,10 @@ class SageMaker:
                 EndpointConfigName=wanted,
                 **({"Tags": labels} if step == "create" else {}),
             )
-        if state is not None:
-            with _one_line("tag the endpoint"):
-                self._client.add_tags(ResourceArn=state["EndpointArn"], Tags=labels)
         if wait:
             self._wait(name, wanted, config, tell)
+        if step == "update":  # what was rolled back keeps the tags of what serves
+            self._label(made["EndpointArn"], labels)
         return made["EndpointArn"]
 
     def describe(self, name: str) -> dict[str, Any] | None:
@@ -142,13 +149,12 @@ class SageMaker:
         target: str,
         tags: Mapping[str, str],
         tell: Tell,
+        wait: bool = True,
     ) -> str:
         """Score CSV under `source` (s3://…) into `target` by the `version`, by a batch transform; its job's name."""
         check_name(name)
         wanted = f"{name}-{_digest(version, config)}"
-        labels = [
-            {"Key": key, "Value": value[:256]} for key, value in (config.tags | dict(tags)).items()
-        ]
+        labels = _labels(config, tags)
         self._describe_or_make("model", wanted, lambda: self._make_model(wanted, config, labels))
         machine = config.machines[0]
         # the same question has the same name: a command that was killed finds its job
@@ -176,6 +182,8 @@ class SageMaker:
             "InProgress",
             "Stopping",
         ):
+            if not wait:
+                return job
             _pause(end, config, f"{job} is {state['TransformJobStatus']}")
         if state["TransformJobStatus"] != "Completed":
             raise WorkbookError(
@@ -299,9 +307,24 @@ class SageMaker:
         with _one_line(f"list what was made for {name}"):
             pages = self._client.get_paginator(f"list_{kind}s").paginate(NameContains=f"{name}-")
             for each in [found for page in pages for found in page[f"{key}s"]]:
-                tags = self._client.list_tags(ResourceArn=each[f"{key}Arn"], MaxResults=100)["Tags"]
-                if {"Key": f"{OURS}deployment", "Value": name} in tags:
+                if {"Key": DEPLOYMENT, "Value": name} in self._tags(each[f"{key}Arn"]):
                     yield each[f"{key}Name"]
+
+    def _tags(self, address: str) -> list[dict[str, str]]:
+        with _one_line("read tags"):
+            return self._client.list_tags(ResourceArn=address, MaxResults=100)["Tags"]
+
+    def _label(self, address: str, labels: list[dict[str, str]]) -> None:
+        """Let the endpoint at the `address` carry the `labels`."""
+        if any(each not in self._tags(address) for each in labels):
+            with _one_line("tag the endpoint"):
+                self._client.add_tags(ResourceArn=address, Tags=labels)
+
+
+def _labels(config: Config, tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """The tags of all that is made: those that `config` names, and ours."""
+    every = config.tags | dict(tags)
+    return [{"Key": key, "Value": value[:256]} for key, value in every.items()]
 
 
 def _digest(version: Version, config: Config) -> str:
@@ -336,6 +359,7 @@ def _one_line(doing: str) -> Iterator[None]:
             **dict.fromkeys(
                 UNKNOWN_USER, "AWS does not know these credentials, or they have run out"
             ),
+            "ModelError": "that is the answer of the image",
             "ThrottlingException": "AWS asks for patience, after several tries, too: the same command goes on",
         }
         hint = hints.get(code, "the same command goes on once it is mended")
@@ -349,4 +373,8 @@ def _one_line(doing: str) -> Iterator[None]:
     except exceptions.BotoCoreError as error:
         raise WorkbookError(
             f"SageMaker could not {doing}: {first_line(error).rstrip('.')}."
+        ) from error
+    except ValueError as error:
+        raise WorkbookError(
+            f"could not {doing}: {first_line(error).rstrip('.')}; look at the variables AWS_… and at ~/.aws."
         ) from error
