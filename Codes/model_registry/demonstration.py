@@ -93,7 +93,7 @@ def finished_run(  # pylint: disable=too-many-arguments,too-many-locals
 
     from Codes.ground import manifest
     from Codes.judgement import validation
-    from Codes.modeling import models
+    from Codes.modeling import models, training
     from Codes.problems import data
     from Codes.runs import identity, tracking
 
@@ -101,8 +101,9 @@ def finished_run(  # pylint: disable=too-many-arguments,too-many-locals
     question, experiment = problems.load(problem), tracking.experiment_of("", {"problem": problem})
     frame = data.load(question, rows, seed)
     train = data.to_train(frame, question)
-    X, y = data.features(train, question), data.target(train, question)
-    pipeline = models.build(question, X, model, hyperparameters, seed).fit(X, y)
+    X = data.features(train, question)
+    pipeline = models.build(question, X, model, hyperparameters, seed)
+    pipeline = training.fitted(question, pipeline, train)
     given = {identity.NOTEBOOK: "02_train", **(tags or {})}
     with mlflow.start_run(experiment_id=experiment, tags=given) as run:
         mlflow.log_params({"problem": problem, "model": model, "rows": rows, "seed": seed})

@@ -119,6 +119,13 @@ def test_seed_reaches_nested_estimators_and_leaves_what_the_user_set():
     assert given["estimator"].get_params()["random_state"] == 9
 
 
+def test_a_hyperparameter_that_is_a_parameter_of_the_notebook_is_given_once():
+    X = pd.DataFrame({"x": [1.0, 2.0]})
+    assert models.build(CANCER, X, "forest", {"max_depth": 3}, n_estimators=7)[-1].n_estimators == 7
+    with pytest.raises(WorkbookError, match="'n_estimators' is 9 there.* -p n_estimators 9"):
+        models.build(CANCER, X, "forest", {"n_estimators": 9}, n_estimators=7)
+
+
 @pytest.mark.parametrize(
     "model, hyperparameters, said",
     [

@@ -4,6 +4,7 @@
 import io
 import json
 import os
+import re
 import time
 
 import numpy as np
@@ -69,3 +70,12 @@ def test_checkpoints_hold_arrays_alone():
     np.savez(evil, course=np.array(json.dumps([])), **{"best w": np.array([object], object)})
     with pytest.raises(ValueError, match="allow_pickle"):
         network.epochs_of(evil.getvalue())
+
+
+def test_nothing_else_trains_a_model_so_that_any_network_stops_by_rows_that_belong_together():
+    sources = [p for p in (paths.ROOT / "Codes").rglob("*.py") if "Test_" not in p.name]
+    sources = [p for p in sources if p.parent.name not in ("testing", "bench")]
+    fits = [
+        p.name for p in sources if re.search(r"models\.build\([^)]*\)\.fit\(", p.read_text("utf-8"))
+    ]
+    assert not fits

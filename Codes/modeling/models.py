@@ -100,6 +100,7 @@ def build(
     model: str = "hgb",
     hyperparameters: dict[str, Any] | None = None,
     seed: int = 0,
+    **own: Any,
 ) -> Pipeline:
     """An unfitted Pipeline for `problem`: the columns of `X` prepared, then the estimator.
 
@@ -110,10 +111,17 @@ def build(
         hyperparameters: dict for the estimator; `step__name` reaches into a nested one, which is given by its name:
             {"estimator": "sklearn.svm.SVC", "estimator__C": 3}, {"estimators": ["linear", "hgb"]}.
         seed: becomes every `random_state` that the hyperparameters don't set.
+        own: further hyperparameters, which are parameters of the notebook by themselves.
     """
     path, defaults = _resolve(model, problem.task)
-    estimator = _estimator(path, {**defaults, **_checked_dict(hyperparameters)}, problem.task)
-    _seed(estimator, seed, hyperparameters or {})
+    given = _checked_dict(hyperparameters)
+    for name in sorted(given.keys() & own.keys()):
+        raise WorkbookError(
+            f"hyperparameters: {name!r} is {given[name]!r} there, and a parameter of its own is {own[name]!r}: give it "
+            f"as that alone, -p {name} {given[name]}."
+        )
+    estimator = _estimator(path, {**defaults, **given, **own}, problem.task)
+    _seed(estimator, seed, given)
     if not any(kinds := columns(problem, X)):
         raise WorkbookError(
             f"{problem.name}: no feature has a value in the {len(X)} rows to train on: there is nothing to learn from"

@@ -18,7 +18,7 @@ from Codes.figures import course
 from Codes.ground.errors import WorkbookError
 from Codes.ground.pace import Pace
 from Codes.judgement import paired
-from Codes.modeling import evaluation, models
+from Codes.modeling import evaluation, models, training
 from Codes.drift import asked as asking, calibration, harm, windows
 from Codes.drift.effects import Bins
 from Codes.drift.judge import Policy
@@ -151,9 +151,12 @@ def replay(  # pylint: disable=too-many-arguments,too-many-locals
             if not rows or len(known) <= rows
             else np.sort(np.random.default_rng(seed).choice(known, rows, replace=False))
         )
-        X, y = history.features.iloc[drawn], history.target.iloc[drawn]
+        train = history.frame.iloc[drawn]
+        pipeline = models.build(
+            problem, data.features(train, problem), model, hyperparameters, seed
+        )
         with threadpool_limits(1, user_api="blas"):  # a few rows: threads only wait
-            fitted = models.build(problem, X, model, hyperparameters, seed).fit(X, y)
+            fitted = training.fitted(problem, pipeline, train)
         later = range(number, len(history.windows))
         for each, found in zip(later, _asked(history, fitted, later)):
             losses[number, each], scores[number, each], blocks[number, each] = found

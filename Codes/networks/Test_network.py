@@ -1,6 +1,6 @@
 """What holds for networks where no framework is installed, too."""
 
-# pylint: disable=missing-function-docstring
+# pylint: disable=missing-function-docstring,protected-access
 import pytest
 
 from Codes.ground.errors import WorkbookError
@@ -35,3 +35,9 @@ def test_the_lifecycle_leaves_a_notebook_out_whose_extra_is_missing(tmp_path, mo
     told = []
     assert path not in [step for step, _ in runner.plan(None, {}, told.append)]
     assert told == ['02_train_torch is left out: it needs make install EXTRAS="no_such_extra"']
+
+
+@pytest.mark.parametrize("seed", ["x", -1, 1.5])
+def test_a_seed_that_is_none_is_refused_before_anything_is_learned(seed):
+    with pytest.raises(ValueError, match="random_state must be a whole number of at least 0"):
+        network.Network(random_state=seed)._validate_params()

@@ -137,6 +137,9 @@ class Network(BaseEstimator):  # pylint: disable=too-many-instance-attributes
             if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
                 what = "whole number" if kind is int else "number"
                 raise ValueError(f"{name} must be a {what} of at least {least}, not {value!r}")
+        seed = self.random_state
+        if seed is not None and (not isinstance(seed, (int, np.integer)) or seed < 0):
+            raise ValueError(f"random_state must be a whole number of at least 0, not {seed!r}")
         if self.dropout >= 1:
             raise ValueError(f"dropout must be less than 1, not {self.dropout!r}")
 
