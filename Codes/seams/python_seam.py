@@ -1,6 +1,7 @@
 """What of Python's own library is used that it does not document: a fork that begins, and ends, like a process."""
 
 import atexit
+import os
 import threading
 from typing import Any
 
@@ -46,9 +47,9 @@ def forkserver_address() -> Any:
 
 
 def use_forkserver(address: Any) -> None:
-    """Let this process, itself a fork of the server at `address`, fork from that one instead of starting its own.
+    """Let this process, which the process that has started the server at `address` has started or forked, fork from it.
 
-    Private: `forkserver._forkserver._forkserver_address`, `ensure_running`.
+    Private: `forkserver._forkserver._forkserver_address`, `_forkserver_alive_fd`, `ensure_running`.
     Seen: Python 3.11 to 3.13.
     Without: see forkserver_address.
     """
@@ -56,4 +57,6 @@ def use_forkserver(address: Any) -> None:
 
     server: Any = forkserver._forkserver
     server._forkserver_address = address
+    if server._forkserver_alive_fd is None:  # a fork has it; any will do, since the server lives as long as its starter
+        server._forkserver_alive_fd = os.pipe()[1]
     server.ensure_running = forkserver.ensure_running = lambda: None

@@ -55,6 +55,7 @@ PRELOAD = [
     # what MLflow imports as it opens a store, and as it evaluates a model
     *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
     *("IPython.core.interactiveshell", "mlflow.models.evaluation.evaluators.classifier"),
+    "Codes.testing.first_page",
 ]
 # before the first fork, whichever test makes it: later it is too late
 FORKS.set_forkserver_preload(PRELOAD)
