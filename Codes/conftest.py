@@ -31,8 +31,8 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "injected(*cells, then, ...): what to run before the test; see Store.start"
     )
-    if server := getattr(config, "workerinput", {}).get("forkserver"):
-        python_seam.use_forkserver(server)
+    if address := getattr(config, "workerinput", {}).get("forkserver"):
+        python_seam.use_forkserver(address)
 
 
 @pytest.hookimpl(optionalhook=True)
