@@ -132,7 +132,8 @@ def imported(source):
 
 @pytest.mark.soak
 def test_importing_every_module_does_nothing_else(tmp_path):
-    ours = sorted(rooms.graph().modules)
+    # what is there to be imported for what it does
+    ours = sorted(rooms.graph().modules - {"Codes.testing.first_page"})
     files = [ROOT / f"{name.replace('.', '/')}.py" for name in ours]
     others = {n for f in files if f.exists() for n in imported(f.read_text("utf-8"))}
     others = sorted(name for name in others if not name.startswith("Codes"))

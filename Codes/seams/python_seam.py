@@ -57,8 +57,6 @@ def use_forkserver(address: Any) -> None:
 
     server: Any = forkserver._forkserver
     server._forkserver_address = address
-    if (
-        server._forkserver_alive_fd is None
-    ):  # a fork has it; any will do, since the server lives as long as its starter
+    if server._forkserver_alive_fd is None:  # not a fork: any will do
         server._forkserver_alive_fd = os.pipe()[1]
     server.ensure_running = forkserver.ensure_running = lambda: None
