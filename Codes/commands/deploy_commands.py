@@ -66,6 +66,9 @@ target_option = click.option(
 name_option = click.option(
     "--name", required=True, metavar="NAME", help="Of the endpoint, or container."
 )
+region_option = click.option(
+    "--region", default="", metavar="REGION", help="Where NAME is in several of AWS' regions."
+)
 config_option = click.option(
     "--config", "file", required=True, metavar="FILE", help="deploy.yaml: region, role, image, …"
 )
@@ -179,8 +182,9 @@ def deployments_(target: str | None, as_json: bool) -> None:
     if rows:
         click.echo(terminal.table(rows))
         return
+    how = f"--target {DOCKER}" if target == DOCKER else "--config deploy.yaml"
     click.echo("nothing is deployed; do it:")
-    click.echo("  workbook deploy flights@production --name flights --config deploy.yaml")
+    click.echo(f"  workbook deploy flights@production --name flights {how}")
 
 
 @click.command()
@@ -194,7 +198,8 @@ def deployments_(target: str | None, as_json: bool) -> None:
     metavar="FILE",
     help="A request as JSON.",
 )
-def ask(name: str, target: str, body: Any) -> None:
+@region_option
+def ask(name: str, target: str, body: Any, region: str) -> None:
     """Ask the deployment NAME for predictions.
 
     \b
@@ -203,13 +208,14 @@ def ask(name: str, target: str, body: Any) -> None:
     """
     from Codes.deployment import deployments
 
-    click.echo(deployments.ask(name, target, body.read()).decode("utf-8", "replace"))
+    click.echo(deployments.ask(name, target, body.read(), region).decode("utf-8", "replace"))
 
 
 @click.command()
 @click.argument("name")
 @target_option
-def undeploy(name: str, target: str) -> None:
+@region_option
+def undeploy(name: str, target: str, region: str) -> None:
     """Remove the deployment NAME, and all made for it.
 
     \b
@@ -218,7 +224,7 @@ def undeploy(name: str, target: str) -> None:
     """
     from Codes.deployment import deployments
 
-    click.echo(str(deployments.undeploy(name, told, target)))
+    click.echo(str(deployments.undeploy(name, told, target, region)))
 
 
 @click.command()

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import requests
 from click.testing import CliRunner
+from mlflow import MlflowClient
 
 from Codes.commands import cli
 from Codes.deployment import building, context, pins
@@ -25,6 +26,7 @@ from Codes.serving import client
 
 
 def test_the_same_version_makes_the_same_context_to_the_byte(made, tmp_path):
+    MlflowClient().set_model_version_tag(NAME, "1", registry.STAGE, "production")
     again = context.make(f"{NAME}/1", tmp_path / "again")
     assert again.digest == made.digest and again.tag == "breast_cancer:1"
     times = {each.stat().st_mtime for each in again.folder.rglob("*")}

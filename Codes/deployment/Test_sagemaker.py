@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 
 # pylint: disable=protected-access  # moto is looked into, and added to
@@ -18,7 +19,7 @@ import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
 from moto.core.exceptions import JsonRESTError
-from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
+from moto.sagemaker.models import FakeTransformJob, SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.models import SageMakerRuntimeBackend
 from moto.server import ThreadedMotoServer
@@ -263,6 +264,23 @@ def test_who_follows_what_is_not_there_is_told_at_once(place, monkeypatch):
     assert "needs boto3" in place("deploy", f"{NAME}/1", *words, code=1)
 
 
+def test_a_name_in_two_regions_needs_the_region(cloud, place):
+    place.deploy()
+    place.file.write_text(YAML.replace(f"region: {REGION}", "region: eu-west-1"), "utf-8")
+    place.deploy()
+    assert f"in several regions ({REGION}, eu-west-1): choose" in place("undeploy", "cells", code=1)
+    assert "at sagemaker us-east-1" in place("undeploy", "cells", "--region", "us-east-1", code=1)
+    place("undeploy", "cells", "--region", "eu-west-1")
+    assert list(cloud.backend.endpoints) == ["cells"], "in the other region"
+    place("undeploy", "cells")
+
+
+def test_a_page_in_place_of_an_answer_is_one_line(cloud, place, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    cloud.refuse("describe_endpoint", "500", "<html>\n  <h1>Bad Gateway</h1>\n</html>", 1)
+    assert "<html> <h1>Bad Gateway</h1> </html>" in place.deploy(code=1)
+
+
 def test_an_endpoint_of_others_is_left_alone_until_it_is_handed_over(cloud, place):
     place.deploy()
     endpoint = cloud.backend.endpoints["cells"]
@@ -283,7 +301,7 @@ def test_what_stands_there_is_found_at_its_target_and_removed_without_its_versio
     place.file.write_text(YAML.replace(IMAGE, f"{IMAGE.partition('@')[0]}:{{version}}"), "utf-8")
     place("deploy", f"{NAME}/{gone}", *words)
     told = place("undeploy", "cells", "--target", "docker", code=1)
-    assert "there are: cells (--target sagemaker)" in told
+    assert f"there are: cells (sagemaker {REGION})" in told
     MlflowClient().delete_model_version(NAME, gone)
     place("undeploy", "cells")
     assert not cloud.backend.endpoints
@@ -377,6 +395,8 @@ def test_a_rollback_by_sagemaker_is_told_and_what_was_there_serves(cloud, place)
     cloud.states = ["InService", "Updating", "RollingBack", back]
     told = place.deploy(code=1)
     assert "was rolled back by SageMaker" in told and "no ping" in told
+    listed = " ".join(place("deployments").split())
+    assert "(done; later version 1 failed: cells was rolled back" in listed, "what serves is listed"
     tags = {"Key": "team", "Value": "planes"}
     assert tags in cloud.backend.endpoints["cells"].tags, "those of what serves"
 
@@ -443,7 +463,7 @@ def test_a_killed_deploy_is_settled_by_the_same_command(cloud, place):
     assert [each.outcome for each in deployments.of(NAME)[-2:]] == [deployments.INTERRUPTED, "done"]
 
 
-def test_a_batch_is_transformed_once_and_its_failure_told(cloud, place):
+def test_a_batch_is_transformed_and_its_failure_told(cloud, place, monkeypatch):
     words = (
         "transform",
         f"{NAME}/1",
@@ -458,6 +478,17 @@ def test_a_batch_is_transformed_once_and_its_failure_told(cloud, place):
     assert "begun" in place(*words)
     (job,) = cloud.backend.transform_jobs.values()
     assert job.transform_output["S3OutputPath"] == "s3://out"
-    assert "done" in place(*words) and len(cloud.backend.transform_jobs) == 1
-    job.transform_job_status, job.failure_reason = "Failed", "no such bucket"
-    assert "Failed" in place(*words, code=1)
+    job.transform_job_status = "InProgress"
+    said = place(*words, "--no-wait")
+    assert "is under way from before" in said and deployments.SENT in said
+    assert len(cloud.backend.transform_jobs) == 1, "a killed command's job is not begun twice"
+    job.transform_job_status = "Completed"
+    monkeypatch.setattr(time, "strftime", lambda *_: "later")
+    # new files may lie there
+    assert "done" in place(*words) and len(cloud.backend.transform_jobs) == 2
+    monkeypatch.setattr(
+        FakeTransformJob,
+        "response_object",
+        {"TransformJobStatus": "Failed", "FailureReason": "no such bucket"},
+    )
+    assert "Failed: no such bucket" in place(*words, code=1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TAG = "mlflow.workbook.deployment."  # + a time and a random ending; on the registered model
 Tell = Callable[[str], None]
+FAILED, LATER = "failed: ", "; later "
 SENT = "sent, and not waited for"
 RAREST = 3600.0  # seconds between two tries of what is refused again and again
 INTERRUPTED = "interrupted; the next command has settled it"
@@ -60,33 +61,50 @@ def of(model: str) -> list[Deployment]:
 
 
 def standing(target: str = "") -> list[Deployment]:
-    """The last of each place that a deployment has reached or may have reached, at the `target` or at any."""
+    """The last of each place that a deployment has reached or may have reached, at the `target` or at any.
+
+    What was there before a deployment failed is there still: the failure stands beside its outcome.
+    """
     last: dict[tuple[str, str, str], Deployment] = {}
     everything = [
         each for name in registry.names() for each in of(name) if each.kind != "transform"
     ]
     for each in sorted(everything, key=lambda d: (d.time, d.key)):
         if not target or each.target == target:
-            last[each.target, each.region, each.place] = each
+            where = each.target, each.region, each.place
+            before = last.get(where)
+            if before and each.outcome.startswith(FAILED) and not before.outcome.startswith(FAILED):
+                told = f"{before.outcome.partition(LATER)[0]}{LATER}version {each.version} {each.outcome}"
+                each = replace(before, outcome=told)
+            last[where] = each
     return [
-        each for each in last.values() if not (each.kind == "undeploy" and each.outcome == DONE)
+        each
+        for each in last.values()
+        if not (each.kind == "undeploy" and each.outcome.partition(LATER)[0] == DONE)
     ]
 
 
-def named(place: str, target: str) -> Deployment:
-    """What stands at the `place`; a WorkbookError lists what there is."""
+def named(place: str, target: str, region: str = "") -> Deployment:
+    """What stands at the `place`, in the `region` where it is in several; a WorkbookError lists what there is."""
     there = standing()
-    found = [each for each in there if (each.place, each.target) == (place, target)]
+    found = [
+        each
+        for each in there
+        if (each.place, each.target) == (place, target) and region in ("", each.region)
+    ]
     if len(found) == 1:
         return found[0]
     if found:
         regions = ", ".join(each.region for each in found)
         raise WorkbookError(
-            f"{place} is deployed in several regions ({regions}): undeploy it there by AWS' own page."
+            f"{place} is deployed in several regions ({regions}): choose one by --region."
         )
-    names = ", ".join(sorted(f"{each.place} (--target {each.target})" for each in there))
+    names = ", ".join(
+        sorted(f"{each.place} ({each.target} {each.region or 'here'})" for each in there)
+    )
     told = f"there are: {names}" if names else "workbook deploy makes one"
-    raise WorkbookError(f"there is no deployment '{place}' at {target}; {told}.")
+    where = f"{target} {region}".strip()
+    raise WorkbookError(f"there is no deployment '{place}' at {where}; {told}.")
 
 
 def state(each: Deployment) -> str:
@@ -100,9 +118,9 @@ def state(each: Deployment) -> str:
     return found["EndpointStatus"] if found else "gone"
 
 
-def ask(name: str, target: str, body: bytes) -> bytes:
+def ask(name: str, target: str, body: bytes, region: str = "") -> bytes:
     """The answer to a request (JSON) of what stands at the place `name`."""
-    there = named(name, target)
+    there = named(name, target, region)
     if target == DOCKER:
         from Codes.deployment import container
 
@@ -178,9 +196,9 @@ def transform(  # pylint: disable=too-many-arguments,too-many-positional-argumen
     return _recorded(_begun("transform", SAGEMAKER, name, version, config.region, config.image), do)
 
 
-def undeploy(name: str, tell: Tell, target: str = SAGEMAKER) -> Deployment:
+def undeploy(name: str, tell: Tell, target: str = SAGEMAKER, region: str = "") -> Deployment:
     """Remove what stands at the place `name`, and write that down."""
-    there = named(name, target)  # whose version may be gone
+    there = named(name, target, region)  # whose version may be gone
 
     def do(begun: Deployment) -> Deployment:
         if target == DOCKER:
@@ -267,7 +285,7 @@ def _recorded(begun: Deployment, do: Callable[[Deployment], Deployment]) -> Depl
     try:
         ended = do(begun)
     except Exception as error:
-        _write(replace(begun, outcome=f"failed: {first_line(error)}"[:1000]))
+        _write(replace(begun, outcome=f"{FAILED}{first_line(error)}"[:1000]))
         raise
     _write(ended)
     return ended

@@ -20,6 +20,7 @@ NAME = re.compile(
     r"[A-Za-z0-9](-*[A-Za-z0-9]){0,39}"
 )  # with our ending it has 63 characters at most
 MOVING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+RUNNING = ("InProgress", "Stopping")  # of a transform job
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 UNKNOWN_USER = (
     "UnrecognizedClientException",
@@ -157,9 +158,12 @@ class SageMaker:
         labels = _labels(config, tags)
         self._describe_or_make("model", wanted, lambda: self._make_model(wanted, config, labels))
         machine = config.machines[0]
-        # the same question has the same name: a command that was killed finds its job
-        job = f"{name[:40]}-{hashlib.sha256(json.dumps([wanted, source, target]).encode()).hexdigest()[:12]}"
-        if not self._there("transform_job", job):
+        # the same question has the same stem: a command that was killed finds its job
+        stem = f"{name}-{hashlib.sha256(json.dumps([wanted, source, target]).encode()).hexdigest()[:8]}"
+        if job := self._under_way(stem):
+            tell(f"{job} is under way from before: waiting for that")
+        else:
+            job = f"{stem}-{time.strftime('%y%m%d%H%M%S', time.gmtime())}"
             tell(f"{job}: begun")
             with _one_line("create the transform job"):
                 self._client.create_transform_job(
@@ -178,10 +182,7 @@ class SageMaker:
                     Tags=labels,
                 )
         end = time.monotonic() + config.wait_seconds
-        while (state := self._there("transform_job", job) or {})["TransformJobStatus"] in (
-            "InProgress",
-            "Stopping",
-        ):
+        while (state := self._there("transform_job", job) or {})["TransformJobStatus"] in RUNNING:
             if not wait:
                 return job
             _pause(end, config, f"{job} is {state['TransformJobStatus']}")
@@ -214,6 +215,14 @@ class SageMaker:
                 ):
                     return None
                 raise
+
+    def _under_way(self, stem: str) -> str:
+        """The transform job that is running, of those whose name begins so; '' where none is."""
+        with _one_line("list transform jobs"):
+            pages = self._client.get_paginator("list_transform_jobs").paginate(NameContains=stem)
+            jobs = [job for page in pages for job in page["TransformJobSummaries"]]
+        running = [each for each in jobs if each["TransformJobStatus"] in RUNNING]
+        return running[0]["TransformJobName"] if running else ""
 
     def _describe_or_make(self, kind: str, name: str, make: Callable[[], Any]) -> None:
         if self._there(kind, name) is None:
@@ -255,19 +264,36 @@ class SageMaker:
             EndpointConfigName=name, ProductionVariants=variants, Tags=labels, **captured
         )
 
+    def _states(self, name: str, config: Config) -> Iterator[tuple[dict[str, Any] | None, str]]:
+        """(what is known of the endpoint, its state in words): each change and each minute, until nothing moves."""
+        begun, told = time.monotonic(), ""
+        while True:
+            state = self._there("endpoint", name)
+            status = state["EndpointStatus"] if state else "gone"
+            minutes = int((time.monotonic() - begun) // 60)
+            words = f"{status} for {minutes} min" if minutes else status
+            if words != told:
+                told = words
+                yield state, words
+            if status not in MOVING:
+                return
+            _pause(begun + config.wait_seconds, config, f"{name} is {status}")
+
     def _rest(self, name: str, config: Config, tell: Tell) -> dict[str, Any] | None:
         """What is known of the endpoint once nothing moves: an earlier command may have been killed on its way."""
-        end, told = time.monotonic() + config.wait_seconds, ""
-        while (state := self._there("endpoint", name)) and state["EndpointStatus"] in MOVING:
-            if state["EndpointStatus"] != told:
-                told = state["EndpointStatus"]
-                tell(f"{name} is {told} from before: waiting for that")
-            _pause(end, config, f"{name} is {told}")
+        state = None
+        for state, words in self._states(name, config):
+            if state and state["EndpointStatus"] in MOVING:
+                tell(f"{name} is {words} from before: waiting for that")
         return state
 
     def _wait(self, name: str, wanted: str, config: Config, tell: Tell) -> None:
         """Wait until the endpoint serves by the configuration `wanted`; a WorkbookError tells another end."""
-        state = self._rest_after(name, config, tell)
+        state = None
+        for state, words in self._states(name, config):
+            tell(f"{name}: {words}")
+        if state is None:
+            raise WorkbookError(f"{name} was deleted meanwhile.")
         reason = state.get("FailureReason", "no reason is given")
         if state["EndpointStatus"] == "Failed":
             raise WorkbookError(f"{name} has failed: {reason}. The same command makes it anew.")
@@ -276,20 +302,9 @@ class SageMaker:
                 f"{name} was rolled back by SageMaker, what was there before serves: {reason}."
             )
         if state["EndpointStatus"] != "InService":
-            raise WorkbookError(f"{name} is {state['EndpointStatus']}: {reason}.")
-
-    def _rest_after(self, name: str, config: Config, tell: Tell) -> dict[str, Any]:
-        end, told = time.monotonic() + config.wait_seconds, ""
-        while True:
-            state = self._there("endpoint", name)
-            if state is None:
-                raise WorkbookError(f"{name} was deleted meanwhile.")
-            if state["EndpointStatus"] != told:
-                told = state["EndpointStatus"]
-                tell(f"{name}: {told}")
-            if told not in MOVING:
-                return state
-            _pause(end, config, f"{name} is {told}")
+            raise WorkbookError(
+                f"{name} is {state['EndpointStatus']}: {reason}. The same command tries again."
+            )
 
     def _delete_endpoint(self, name: str, seconds: float, every: float) -> None:
         with _one_line(f"delete {name}"):
@@ -351,9 +366,8 @@ def _one_line(doing: str) -> Iterator[None]:
     try:
         yield
     except exceptions.ClientError as error:
-        code, told = error.response["Error"].get("Code", ""), error.response["Error"].get(
-            "Message", ""
-        )
+        code = error.response["Error"].get("Code", "")
+        told = " ".join(error.response["Error"].get("Message", "").split())  # a proxy's is a page
         hints = {
             **dict.fromkeys(DENIED, "your role may not: ask for that permission"),
             **dict.fromkeys(

@@ -6,11 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Codes.ground.errors import WorkbookError
-from Codes.model_registry.registry import DIGEST, Version
+from Codes.model_registry.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED, Version
 
 if TYPE_CHECKING:
     from Codes.saved_models.trust import Loaded
 
+KEPT = (
+    DIGEST,
+    PRIVATE,
+    PROBLEM,
+    TRUSTED,
+)  # of a version's tags: others change where it is promoted
 FACTS, FILES = "version.json", "model"  # in the folder: a Version, and the files of its model
 
 
@@ -21,7 +27,9 @@ def is_folder(spec: str) -> bool:
 
 def facts(version: Version) -> str:
     """What the file FACTS holds of the `version`; its source lies in a store that is not there."""
-    return json.dumps(asdict(version) | {"source": FILES}, indent=1, sort_keys=True) + "\n"
+    tags = {key: version.tags[key] for key in KEPT if key in version.tags}
+    told = asdict(version) | {"source": FILES, "tags": tags}
+    return json.dumps(told, indent=1, sort_keys=True) + "\n"
 
 
 class Folder:
