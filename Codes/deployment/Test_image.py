@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -69,6 +71,31 @@ def test_two_at_once_have_a_folder_each(made, tmp_path, monkeypatch):
         both = list(pool.map(context.make, [f"{NAME}/1"] * 2))
     assert {each.folder.name for each in both} == {f"{NAME}-1-1", f"{NAME}-1-2"}
     assert both[0].digest == both[1].digest
+
+
+def test_an_interrupted_engine_clears_away(made, tmp_path):  # pylint: disable=unused-argument
+    """Python's own way with a child, to kill it, would leave buildah's half an image."""
+    script = f"trap 'touch {tmp_path}/cleared; exit 1' TERM; touch {tmp_path}/begun; while :; do sleep 0.01; done"
+    (tmp_path / "bin").mkdir()
+    engine = tmp_path / "bin" / "buildah"
+    engine.write_text(f"#!/bin/sh\n[ $1 = info ] && exit 0\n{script}\n", "utf-8")
+    engine.chmod(0o755)
+    variables = os.environ | {"PATH": f"{engine.parent}:{os.environ['PATH']}"}
+    words = [
+        sys.executable,
+        "-m",
+        "Codes.commands.cli",
+        "image",
+        f"{NAME}/1",
+        "--engine",
+        "buildah",
+    ]
+    with subprocess.Popen(words, env=variables, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(60) == 143 and (tmp_path / "cleared").exists()
 
 
 def test_each_package_is_pinned_with_hashes_and_stands_in_the_bill(made):

@@ -1,5 +1,6 @@
 """An engine that turns a build context into an image: docker, podman or buildah, whichever is there and answers."""
 
+import contextlib
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from Codes.deployment import ENGINES
 from Codes.deployment.context import Context
 from Codes.ground.errors import WorkbookError
 
+PATIENCE = 10.0  # seconds that an engine has to clear away
 RUNNERS = ENGINES[:2]  # which run an image, too
 
 
@@ -22,7 +24,7 @@ class Engine:
         # docker takes the times of files from the context, the others can be told
         still = [] if self.name == "docker" else ["--timestamp", "0"]
         command = [self.name, "build", *still, "--tag", context.tag, str(context.folder)]
-        if subprocess.run(command, check=False).returncode:
+        if _to_its_end(command):
             raise WorkbookError(
                 f"{self.name} could not build {context.tag}, see above; its folder: {context.folder}."
             )
@@ -35,6 +37,19 @@ class Engine:
             reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no word"]
             raise WorkbookError(f"{self.name} {words[0]}: {reason[0][:300]}")
         return done.stdout.strip()
+
+
+def _to_its_end(command: list[str]) -> int:
+    """The exit status of the `command`; an interruption lets it clear away what it has begun."""
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+            process.kill()
+            raise
 
 
 def answers(name: str) -> bool:

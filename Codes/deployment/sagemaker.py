@@ -155,9 +155,8 @@ class SageMaker:
         """Score CSV under `source` (s3://…) into `target` by the `version`, by a batch transform; its job's name."""
         check_name(name)
         wanted = f"{name}-{_digest(version, config)}"
-        labels = _labels(config, tags)
+        labels, machine = _labels(config, tags), config.machines[0]
         self._describe_or_make("model", wanted, lambda: self._make_model(wanted, config, labels))
-        machine = config.machines[0]
         # the same question has the same stem: a command that was killed finds its job
         stem = f"{name}-{hashlib.sha256(json.dumps([wanted, source, target]).encode()).hexdigest()[:8]}"
         if job := self._under_way(stem):
@@ -181,18 +180,21 @@ class SageMaker:
                     },
                     Tags=labels,
                 )
+        if wait:
+            self._finish(job, config)
+        return job
+
+    # --- the steps
+
+    def _finish(self, job: str, config: Config) -> None:
+        """Wait for the end of the transform `job`; a WorkbookError where it is not a good one."""
         end = time.monotonic() + config.wait_seconds
         while (state := self._there("transform_job", job) or {})["TransformJobStatus"] in RUNNING:
-            if not wait:
-                return job
             _pause(end, config, f"{job} is {state['TransformJobStatus']}")
         if state["TransformJobStatus"] != "Completed":
             raise WorkbookError(
                 f"{job}: {state['TransformJobStatus']}: {state.get('FailureReason', 'no reason is given')}"
             )
-        return job
-
-    # --- the steps
 
     def _there(self, kind: str, name: str) -> dict[str, Any] | None:
         """What is known of the `kind` (endpoint, model, …) called `name`; None where it is not there."""
