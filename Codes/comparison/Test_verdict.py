@@ -201,6 +201,22 @@ def test_rows_of_one_block_tell_no_error_and_nothing_is_claimed():
     assert choice.recommended is None and "enough is known" in said(choice)
 
 
+@EITHER
+@pytest.mark.parametrize("others", [(), (0.6,)])
+def test_of_models_without_a_mistake_the_smallest_is_taken_and_never_the_constant(how, others):
+    scores = measured([0.5, *others], np.random.default_rng(0), how=how)
+    half = {"baseline": 0.5, "baselines": scores[0].scores * 0 + 0.5, "fewest": 500}
+    perfect, constant = (
+        replace(scores[0], score=v, scores=scores[0].scores * 0 + v, **half) for v in (1.0, 0.5)
+    )
+    names, sizes = ["large", "small", "dummy", "other"], [900.0, 3.0, 1.0, 2.0]
+    told = [perfect, perfect, constant, *(replace(s, **half) for s in scores[1:])]
+    choice = chosen(told, model=names[: len(told)], model_kb=sizes[: len(told)])
+    assert choice.taken.run.setting["model"] == "small"
+    assert {c.run.setting["model"] for c in choice.close} == {"large", "small"}
+    assert all(c.reach > 0.004 for c in choice.contestants[1:2])
+
+
 def test_runs_of_other_rows_of_another_metric_and_without_a_score_stand_apart():
     now, before, other = measured([0.5, 0.9, 0.9], np.random.default_rng(0))
     scores = [now, replace(before, digest="of before"), replace(other, metric="f1"), None]

@@ -238,22 +238,26 @@ def best_set(several: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
     """(which of `several` cannot be told from the best; half the interval of each difference to the first).
 
     One stays unless another is better by more than chance gives any of the others: of a hold-out the quantile of the
-    largest studentized difference over the draws; of folds Student's with Bonferroni's correction.
+    largest studentized difference over the draws; of folds, and where one made no mistake on any draw, Student's with
+    Bonferroni's correction.
     """
     if not several:
         return np.array([], bool), np.array([])
     values, draws = _oriented(several)
     how, ratio, count = several[0].how, several[0].ratio, len(several)
+    without = np.array([each.unseen for each in several])  # the error of those that made no mistake
     close, reach = np.ones(count, bool), np.zeros(count)
     if draws.shape[1] < 2:  # no draw on which all of them are known
         return close, np.full(count, math.nan)
     for j in range(count):
         over, differences = values - values[j], draws - draws[j]
-        error = _errors(differences, how, ratio)
+        unseen = np.maximum(without, without[j])
+        unseen[j] = 0.0
+        error = np.maximum(_errors(differences, how, ratio), unseen)
         other = error > 1e-6 * np.abs(values).max()  # below: the same answers, but for rounding
         if not other.any():
             continue
-        if how == FOLDS:
+        if how == FOLDS or unseen.any():
             bound = stats.t.ppf(1 - (1 - LEVEL) / (count - 1), draws.shape[1] - 1)
         else:
             chance = (differences - over[:, None])[other] / error[other, None]

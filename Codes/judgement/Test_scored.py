@@ -1,5 +1,7 @@
 """Two scores are compared on the same draws; the errors are those that theory knows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,6 +47,27 @@ def test_a_difference_is_paired_and_positive_where_the_first_is_better():
     assert better.own().error == pytest.approx(luck.std(ddof=1))
     less = kept(0.6 + luck, more=False).over(kept(0.7 + luck, more=False))
     assert less.value == pytest.approx(0.1) and less.low > 0
+
+
+@pytest.mark.parametrize("how, draws", [(HOLD_OUT, 200), (FOLDS, 15)])
+def test_of_no_mistake_at_all_the_rule_of_three_says_how_many_there_may_be(how, draws):
+    half = {"baseline": 0.5, "baselines": np.full(draws, 0.5)}
+    perfect, constant = (kept(np.full(draws, s), how, fewest=300, **half) for s in (1, 0.5))
+    assert perfect.own().reach() == pytest.approx(0.01, rel=0.1) and perfect.own().value == 1
+    assert perfect.gain().reach() == pytest.approx(perfect.over(constant).reach())
+    assert perfect.gain().low == pytest.approx(0.49, abs=0.001)
+    assert constant.own().error == 0, "a constant's score is known"
+    assert perfect.over(perfect) == (0, 0, perfect.own().freedom)
+    for unclear in (replace(perfect, fewest=1), replace(perfect, fewest=0)):
+        assert np.isnan(unclear.own().error) and np.isnan(unclear.gain().error)
+
+
+def test_the_rule_of_three_misses_a_rate_five_times_of_100_at_most():
+    chance, count = np.random.default_rng(0), 200
+    for rate in (0.005, 0.0151, 0.05):
+        faultless = chance.binomial(count, rate, size=20_000) == 0
+        outside = faultless & (rate > 3 / count)
+        assert outside.mean() < 0.0505
 
 
 def test_the_bootstraps_error_is_that_of_theory():

@@ -61,6 +61,7 @@ class Rows:
             rows=len(self.frame),
             digest=self.digest,
             ratio=0.0,
+            fewest=fewest(self.problem, model.table.actual, self.blocks),
         )
 
     def taken(self, model: "Answers", mask: Mask = slice(None)) -> tuple[float, np.ndarray]:
@@ -95,6 +96,13 @@ class Answers:
     def constant(self) -> bool:
         """Whether it answers every row alike."""
         return bool((self.table.drop(columns="actual").nunique(dropna=False) <= 1).all())
+
+
+def fewest(problem: Problem, actual: pd.Series, blocks: np.ndarray) -> int:
+    """In how many of the `blocks` (one value a row) the rarest class of the `actual` ones is; 0 of a regression."""
+    if problem.task != "classification":
+        return 0
+    return int(pd.Series(blocks).groupby(actual.to_numpy()).nunique().min())
 
 
 def value(problem: Problem, table: pd.DataFrame, labels: list | None) -> float:

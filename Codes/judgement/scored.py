@@ -4,7 +4,8 @@ Of a hold-out the rows are redrawn (a paired bootstrap, whole blocks at a time: 
 the Bootstrap, 1993, chapter 8); all runs are scored on the same draws, so that the difference of two is the difference
 of their scores draw by draw. Of a small table there is a score a fold of a repeated cross-validation, whose folds
 share training rows; the variance is corrected for that (Nadeau and Bengio, Inference for the Generalization Error,
-Machine Learning 52, 2003).
+Machine Learning 52, 2003). Where a model makes no mistake at all, no draw differs from another: its error is then what
+the rule of three allows (see `Scored.fewest`).
 """
 
 import base64
@@ -18,6 +19,10 @@ import numpy as np
 
 from Codes.ground.labels import score
 
+RULE_OF_THREE = (
+    3 / 1.96
+)  # an event not seen in n rows has a rate below 3 / n, 95 times of 100; as a standard error
+TINY = 1e-6  # what rounding makes of a 1: draws are kept in single precision
 TAG = "mlflow.workbook.validation"  # of a run: its Scored, as text
 HOLD_OUT, FOLDS = "hold-out", "cross-validation"
 
@@ -60,6 +65,9 @@ class Scored:  # pylint: disable=too-many-instance-attributes
         scores, baselines: a value a draw of the bootstrap, or a fold.
         trained: how many rows the model learned from; 0 where that was not kept.
         against: the baseline in words, such as 'always 21.3'; empty where that was not kept.
+        fewest: how many rows (or blocks of them) there are of the rarest class; 0 of a regression, or where that was
+            not kept. A score of 1 on them may still miss by 3 / fewest (Hanley and Lippman-Hand, If nothing goes wrong,
+            is everything all right?, JAMA 249, 1983).
     """
 
     metric: str
@@ -74,6 +82,7 @@ class Scored:  # pylint: disable=too-many-instance-attributes
     baselines: np.ndarray
     trained: int = 0
     against: str = ""
+    fewest: int = 0
 
     def as_tag(self) -> str:
         """The whole as text for a tag of MLflow (2 to 3 kB)."""
@@ -104,13 +113,21 @@ class Scored:  # pylint: disable=too-many-instance-attributes
 
     def own(self) -> Estimate:
         """The score with its error."""
-        return self._estimate(self.score, self.scores)
+        return self._estimate(self.score, self.scores, self.unseen)
 
     def gain(self) -> Estimate:
         """By how much it is better than the baseline on the same rows (positive: better), with the error of that."""
         return self._estimate(
-            self._better(self.score - self.baseline), self.scores - self.baselines
+            self._better(self.score - self.baseline), self.scores - self.baselines, self.unseen
         )
+
+    @property
+    def unseen(self) -> float:
+        """The standard error of what was seen nowhere: of a score of 1 on each draw; else 0. NaN: not known."""
+        known = self.scores[np.isfinite(self.scores)]
+        if not self.more or not len(known) or np.abs(np.append(known, self.score) - 1).max() > TINY:
+            return 0.0
+        return RULE_OF_THREE / self.fewest if self.fewest > 1 else math.nan
 
     def floor(self, places: int | None = None) -> str:
         """The baseline and its score, for people: 'the baseline (always 21.3: 4.0000)'."""
@@ -120,13 +137,17 @@ class Scored:  # pylint: disable=too-many-instance-attributes
 
     def over(self, other: "Scored") -> Estimate:
         """By how much it is better than `other` on the same rows (positive: better), with the error of that."""
-        return self._estimate(self._better(self.score - other.score), self.scores - other.scores)
+        unseen = float(np.maximum(self.unseen, other.unseen)) if self.score != other.score else 0.0
+        return self._estimate(
+            self._better(self.score - other.score), self.scores - other.scores, unseen
+        )
 
     def _better(self, difference: float) -> float:
         return difference if self.more else -difference
 
-    def _estimate(self, value: float, values: np.ndarray) -> Estimate:
-        return Estimate(value, *spread(values, self.how, self.ratio))
+    def _estimate(self, value: float, values: np.ndarray, unseen: float) -> Estimate:
+        error, freedom = spread(values, self.how, self.ratio)
+        return Estimate(value, float(np.maximum(error, unseen)), freedom)
 
 
 def spread(values: np.ndarray, how: str, ratio: float = 0.0) -> tuple[float, float]:

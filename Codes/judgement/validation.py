@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from Codes.ground.labels import around, decimals
 from Codes.judgement import baseline, decision as decisions, finding
 from Codes.judgement.decision import Decision
-from Codes.judgement.paired import Answers, Rows
+from Codes.judgement.paired import Answers, Rows, fewest
 from Codes.judgement.scored import FOLDS, TAG, Scored
 from Codes.modeling import evaluation, training
 from Codes.problems import data, rows
@@ -174,6 +174,7 @@ def _by_folds(problem: Problem, pipeline: Pipeline, frame: pd.DataFrame, seed: i
         scored=replace(
             _scored(problem, seen, (len(frame), len(train)), means, values),
             against=baseline.fit(problem, frame).name,
+            fewest=fewest(problem, data.target(frame, problem), rows.blocks(frame, problem)),
         ),
         table=_side_by_side(problem, _learned(problem, pipeline, train), *means),
         predictions=first,
