@@ -244,20 +244,18 @@ def best_set(several: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
     if not several:
         return np.array([], bool), np.array([])
     values, draws = _oriented(several)
-    how, ratio, count = several[0].how, several[0].ratio, len(several)
-    without = np.array([each.unseen for each in several])  # the error of those that made no mistake
+    first, count = several[0], len(several)
     close, reach = np.ones(count, bool), np.zeros(count)
     if draws.shape[1] < 2:  # no draw on which all of them are known
         return close, np.full(count, math.nan)
     for j in range(count):
         over, differences = values - values[j], draws - draws[j]
-        unseen = np.maximum(without, without[j])
-        unseen[j] = 0.0
-        error = np.maximum(_errors(differences, how, ratio), unseen)
+        unseen = _unseen(several, j)
+        error = np.maximum(_errors(differences, first.how, first.ratio), unseen)
         other = error > 1e-6 * np.abs(values).max()  # below: the same answers, but for rounding
         if not other.any():
             continue
-        if how == FOLDS or unseen.any():
+        if first.how == FOLDS or unseen.any():
             bound = stats.t.ppf(1 - (1 - LEVEL) / (count - 1), draws.shape[1] - 1)
         else:
             chance = (differences - over[:, None])[other] / error[other, None]
@@ -320,6 +318,12 @@ def _oriented(several: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
 
 def _sign(several: Sequence[Scored]) -> int:
     return 1 if several[0].more else -1
+
+
+def _unseen(several: Sequence[Scored], place: int) -> np.ndarray:
+    """The error of the difference of each to the one at `place`, where either made no mistake on any draw; else 0."""
+    alone = np.array([each.unseen for each in several])
+    return np.where(np.arange(len(several)) == place, 0.0, np.maximum(alone, alone[place]))
 
 
 def _errors(values: np.ndarray, how: str, ratio: float) -> np.ndarray:

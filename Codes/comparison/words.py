@@ -83,7 +83,7 @@ def _called(choice: Choice) -> dict[str, str]:
 
 def _among(choice: Choice) -> str:
     """Out of how many it was taken, and by which rule."""
-    count, close = len(choice.contestants), len(choice.close)
+    count, close = sum(each.known for each in choice.contestants), len(choice.close)
     if count == 1:
         return ""
     if close == 1:

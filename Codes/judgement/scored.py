@@ -125,7 +125,7 @@ class Scored:  # pylint: disable=too-many-instance-attributes
     def unseen(self) -> float:
         """The standard error of what was seen nowhere: of a score of 1 on each draw; else 0. NaN: not known."""
         known = self.scores[np.isfinite(self.scores)]
-        if not self.more or not len(known) or np.abs(np.append(known, self.score) - 1).max() > TINY:
+        if not self.more or not known.size or np.abs(np.append(known, self.score) - 1).max() > TINY:
             return 0.0
         return RULE_OF_THREE / self.fewest if self.fewest > 1 else math.nan
 
