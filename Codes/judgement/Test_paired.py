@@ -88,6 +88,14 @@ def test_a_difference_in_words_has_no_sign(estimate, said):
     assert paired.told(estimate) == said
 
 
+@pytest.mark.parametrize("metric, count", [("roc_auc", 2), ("accuracy", 5)])
+def test_the_rarest_class_counts_by_its_blocks_and_for_accuracy_all_blocks_do(metric, count):
+    blocks, actual = np.array([0, 0, 1, 2, 3, 4]), pd.Series(list("aabbbb")[::-1])
+    problem = MADE.model_copy(update={"metric": MADE.metric.model_copy(update={"name": metric})})
+    assert paired.fewest(problem, actual, blocks) == count
+    assert paired.fewest(PRICE, pd.Series(range(6)), blocks) == 0
+
+
 def halves(candidate_off):
     """(Rows, candidate, champion) of two slices, in the second of which the candidate is off by `candidate_off`."""
     frame, models = amounts(2000, one=0.2)

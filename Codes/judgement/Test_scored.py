@@ -58,8 +58,9 @@ def test_of_no_mistake_at_all_the_rule_of_three_says_how_many_there_may_be(how, 
     assert perfect.gain().low == pytest.approx(0.49, abs=0.001)
     assert constant.own().error == 0, "a constant's score is known"
     assert perfect.over(perfect) == (0, 0, perfect.own().freedom)
-    for unclear in (replace(perfect, fewest=1), replace(perfect, fewest=0)):
-        assert np.isnan(unclear.own().error) and np.isnan(unclear.gain().error)
+    one_block, of_amounts = (replace(perfect, fewest=count) for count in (1, 0))
+    assert np.isnan(one_block.own().error) and np.isnan(one_block.gain().error)
+    assert of_amounts.own().error == 0, "an r2 of 1 is no rate of mistakes"
 
 
 def test_the_rule_of_three_misses_a_rate_five_times_of_100_at_most():

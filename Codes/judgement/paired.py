@@ -99,9 +99,11 @@ class Answers:
 
 
 def fewest(problem: Problem, actual: pd.Series, blocks: np.ndarray) -> int:
-    """In how many of the `blocks` (one value a row) the rarest class of the `actual` ones is; 0 of a regression."""
+    """In how many of the `blocks` (one value a row) the rarest class of the `actual` ones is; see Scored.fewest."""
     if problem.task != "classification":
         return 0
+    if problem.metric.name == "accuracy":
+        return len(np.unique(blocks))
     return int(pd.Series(blocks).groupby(actual.to_numpy()).nunique().min())
 
 

@@ -65,9 +65,9 @@ class Scored:  # pylint: disable=too-many-instance-attributes
         scores, baselines: a value a draw of the bootstrap, or a fold.
         trained: how many rows the model learned from; 0 where that was not kept.
         against: the baseline in words, such as 'always 21.3'; empty where that was not kept.
-        fewest: how many rows (or blocks of them) there are of the rarest class; 0 of a regression, or where that was
-            not kept. A score of 1 on them may still miss by 3 / fewest (Hanley and Lippman-Hand, If nothing goes wrong,
-            is everything all right?, JAMA 249, 1983).
+        fewest: how many rows (or blocks of them) there are of the rarest class, where accuracy decides of all; 0 of a
+            regression, or where that was not kept. A score of 1 on them may still miss by 3 / fewest (Hanley and
+            Lippman-Hand, If nothing goes wrong, is everything all right?, JAMA 249, 1983).
     """
 
     metric: str
@@ -123,9 +123,9 @@ class Scored:  # pylint: disable=too-many-instance-attributes
 
     @property
     def unseen(self) -> float:
-        """The standard error of what was seen nowhere: of a score of 1 on each draw; else 0. NaN: not known."""
-        known = self.scores[np.isfinite(self.scores)]
-        if not self.more or not known.size or np.abs(np.append(known, self.score) - 1).max() > TINY:
+        """The standard error of a classifier that makes no mistake on any draw; else 0. NaN: one block tells nothing."""
+        known = np.append(self.scores[np.isfinite(self.scores)], self.score)
+        if not self.more or not self.fewest or not np.abs(known - 1).max() <= TINY:
             return 0.0
         return RULE_OF_THREE / self.fewest if self.fewest > 1 else math.nan
 
