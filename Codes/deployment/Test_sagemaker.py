@@ -281,7 +281,9 @@ def test_a_page_in_place_of_an_answer_is_one_line(cloud, place, monkeypatch):
     assert "<html> <h1>Bad Gateway</h1> </html>" in place.deploy(code=1)
 
 
-def test_an_endpoint_of_others_is_left_alone_until_it_is_handed_over(cloud, place):
+def test_an_endpoint_of_others_is_left_alone_by_deploy_and_undeploy_until_it_is_handed_over(
+    cloud, place
+):
     place.deploy()
     endpoint = cloud.backend.endpoints["cells"]
     kept = [tag for tag in endpoint.tags if tag["Key"] == "workbook:deployment"]
@@ -290,6 +292,8 @@ def test_an_endpoint_of_others_is_left_alone_until_it_is_handed_over(cloud, plac
     before = cloud.calls["update_endpoint"]
     assert "was made by others" in place.deploy(code=1)
     assert cloud.calls["update_endpoint"] == before
+    assert "was made by others: it stays" in place("undeploy", "cells")
+    assert cloud.backend.endpoints
     endpoint.tags += kept
     assert "InService" in place.deploy()
 

@@ -79,7 +79,7 @@ class SageMaker:
         wanted = f"{name}-{_digest(version, config)}"
         labels = _labels(config, tags)
         state = self._rest(name, config, tell)
-        if state and {"Key": DEPLOYMENT, "Value": name} not in self._tags(state["EndpointArn"]):
+        if state and not self._is_ours(name, state["EndpointArn"]):
             raise WorkbookError(
                 f"the endpoint {name} was made by others: choose another --name, or give it the tag "
                 f"{DEPLOYMENT}={name}, which hands it over."
@@ -132,14 +132,17 @@ class SageMaker:
 
     def delete(self, name: str, tell: Tell, seconds: float = 600.0, every: float = 5.0) -> None:
         """Remove the endpoint `name`, and the models and configurations that were made for it."""
-        if self._there("endpoint", name):
+        state = self._there("endpoint", name)
+        if state and not self._is_ours(name, state["EndpointArn"]):
+            tell(f"the endpoint {name} was made by others: it stays")
+        elif state:
             self._delete_endpoint(name, seconds, every)
             tell(f"{name} is gone")
         for kind, key in (("endpoint_config", "EndpointConfig"), ("model", "Model")):
             for each in [*self._made_for(name, kind, key)]:
                 with _one_line(f"delete {each}"):
                     getattr(self._client, f"delete_{kind}")(**{f"{key}Name": each})
-                tell(f"{each} is gone")
+                tell(f"the {kind.replace('_', ' ')} {each} is gone")
 
     def transform(  # pylint: disable=too-many-arguments,too-many-positional-arguments
         self,
@@ -324,8 +327,12 @@ class SageMaker:
         with _one_line(f"list what was made for {name}"):
             pages = self._client.get_paginator(f"list_{kind}s").paginate(NameContains=f"{name}-")
             for each in [found for page in pages for found in page[f"{key}s"]]:
-                if {"Key": DEPLOYMENT, "Value": name} in self._tags(each[f"{key}Arn"]):
+                if self._is_ours(name, each[f"{key}Arn"]):
                     yield each[f"{key}Name"]
+
+    def _is_ours(self, name: str, address: str) -> bool:
+        """Whether what is at the `address` was made for the deployment `name`."""
+        return {"Key": DEPLOYMENT, "Value": name} in self._tags(address)
 
     def _tags(self, address: str) -> list[dict[str, str]]:
         with _one_line("read tags"):
