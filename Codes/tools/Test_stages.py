@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from Codes.ground.paths import ROOT
+from Codes.running.runner import extra_of
 from Codes.tools import stages
 
 
@@ -67,6 +68,19 @@ def test_each_check_and_notebook_takes_part_without_a_list():
     names = [stage.name for stage in stages.test()]
     assert {path.stem for path in (ROOT / "Codes").glob("Check_*.py")} <= set(names)
     assert names[:2] == ["format", "stripped"] and len(names) == len(set(names))
+
+
+def test_the_notebooks_that_are_left_to_soak_are_there_and_in_the_lifecycle():
+    def left_out(stage):
+        return [Path(word.removeprefix("--ignore=")) for word in stage.command if "ignore" in word]
+
+    quick, whole = (
+        left_out(next(stage for stage in kind() if stage.name == "notebooks"))
+        for kind in (stages.test, stages.soak)
+    )
+    long = set(quick) - set(whole)
+    assert {path.name for path in long} == set(stages.LONG_NOTEBOOKS)
+    assert all(path.exists() and not extra_of(path) for path in long)
 
 
 def test_a_stage_beside_the_others_starts_first_has_a_store_of_its_own_and_keeps_none_waiting(

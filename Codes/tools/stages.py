@@ -23,6 +23,8 @@ from Codes.testing import browser
 
 REPORT = ROOT / "test-report"
 BROWSER_TESTS = "Codes/lab/Test_browser.py"
+# by nbval they are left to soak: the lifecycle has just executed their cells, which train, judge and train again
+LONG_NOTEBOOKS = ("04_promote.ipynb", "06_monitor.ipynb")
 GRACE = 20  # seconds that an interrupted stage has to stop its kernels and leave
 
 
@@ -167,6 +169,7 @@ def everything(*chosen_tests: str) -> Iterator[Stage]:
             nbval = ("--nbval-kernel-name", "workbook", *nbval)  # warm
         own = {p: extra for p in sorted(NOTEBOOKS.glob("*.ipynb")) if (extra := extra_of(p))}
         left_out = [f"--ignore={path}" for path in own]
+        left_out += [f"--ignore={NOTEBOOKS / name}" for name in LONG_NOTEBOOKS if chosen_tests]
         yield python("notebooks", *pytest, "2", *nbval, report, *left_out, "notebooks")
         for path, extra in own.items():
             yield of_extra(extra, f"{extra} notebook", *pytest, "0", *nbval, str(path))
