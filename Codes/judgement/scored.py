@@ -123,7 +123,7 @@ class Scored:  # pylint: disable=too-many-instance-attributes
 
     @property
     def unseen(self) -> float:
-        """The standard error of a classifier that makes no mistake on any draw; else 0. NaN: one block tells nothing."""
+        """The standard error of a classifier without a mistake on any draw; else 0. NaN: one block tells nothing."""
         known = np.append(self.scores[np.isfinite(self.scores)], self.score)
         if not self.more or not self.fewest or not np.abs(known - 1).max() <= TINY:
             return 0.0
