@@ -150,3 +150,17 @@ def test_each_new_store_has_its_own_place_and_time(is_kept, tmp_path, monkeypatc
     assert [origin[0] for origin in origins] == [f"{tmp_path}/{n}/mlruns/0" for n in ("one", "two")]
     assert origins[0][1] < origins[1][1]
     assert len(list(tmp_path.glob("checkout/.cache/empty-store-*.db"))) == is_kept
+
+
+@pytest.mark.parametrize("address", ["", "  "])
+def test_an_address_of_nothing_is_none(address, monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "DATABASE", tmp_path / "mlflow.db")
+    monkeypatch.setenv(store.URI, address)
+    assert store.open_store() == f"sqlite:///{store.DATABASE}"
+
+
+@pytest.mark.parametrize("address", ["htp://x", "./mlruns", "file:///runs", "mlflow.db"])
+def test_an_address_of_no_store_is_refused_in_a_line(address, monkeypatch):
+    monkeypatch.setenv(store.URI, address)
+    with pytest.raises(WorkbookError, match="is no store: it is sqlite:////path/mlflow.db"):
+        store.open_store()

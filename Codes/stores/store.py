@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
 URI = "MLFLOW_TRACKING_URI"
+STORES = ("sqlite:", "http:", "https:", "postgresql", "mysql", "mssql", "databricks")
 CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 ODD = "%?"  # in a folder's name: MLflow decodes the one and ends at the other, for artifacts too
 # where MLflow's SQL store puts a new experiment's artifacts
@@ -38,13 +39,19 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "l
 def open_store(wait: float = 60) -> str:
     """Make the store usable, at most `wait` seconds on a locked one, and return its URI; WorkbookError if it is not.
 
-    `MLFLOW_TRACKING_URI` wins where it is set; else it becomes the SQLite file at the root of the repository.
+    `MLFLOW_TRACKING_URI` wins where it is set, and not to nothing; else it becomes the SQLite file at the root of the repository.
     A fresh SQLite store is created under a lock, since MLflow's own first openings break each other.
     """
-    if URI not in os.environ:
+    if not os.environ.get(URI, "").strip():
         _check_characters(DATABASE)
         os.environ[URI] = f"sqlite:///{DATABASE}"
     uri = os.environ[URI]
+    if not uri.startswith(STORES):
+        raise WorkbookError(
+            f"{URI}={uri} is no store: it is sqlite:////path/mlflow.db, http(s)://HOST:PORT of an MLflow server, or a "
+            "database's (postgresql, mysql, mssql); MLflow itself refuses folders of files. Unset, it is the "
+            "workbook's own SQLite file."
+        )
     if uri.startswith("sqlite:"):
         _open_sqlite(uri, wait)
     elif uri.startswith(("http:", "https:")):
