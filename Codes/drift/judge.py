@@ -26,6 +26,7 @@ from Codes.problems import rows as rows_
 from Codes.problems.problem import Problem
 from Codes.saved_models.trust import Loaded
 from Codes.tables import contract
+from Codes.tables.cell_values import in_utc
 
 Score = tuple[float, float, float]  # a value, and its interval from low to high
 Status = Literal["quiet", "drift", "harm", "contract", "pending"]
@@ -253,7 +254,7 @@ def _blocks(watched: Watched, positions: np.ndarray, window: str) -> np.ndarray:
     """A value for each of the rows at `positions`: rows of one day, or so many in a row, go together."""
     if watched.times is None or isinstance(windows.length(window), int):
         return np.arange(len(positions)) // BLOCK
-    return windows.moments(watched.times.iloc[positions]).dt.floor("D").to_numpy()
+    return in_utc(watched.times.iloc[positions]).dt.floor("D").to_numpy()
 
 
 def _measured(rows: Rows, mine: Answers) -> tuple[dict[str, float], Score | None]:

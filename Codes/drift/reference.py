@@ -26,6 +26,7 @@ from Codes.drift.windows import Moment
 from Codes.problems import data, problem as problems, rows
 from Codes.problems.problem import Problem
 from Codes.saved_models.trust import Loaded
+from Codes.tables.cell_values import in_utc
 
 CAP = 5000  # rows of a window that are looked at; more would say the same, later
 FEWEST = 50  # rows of a window; fewer say nothing
@@ -186,7 +187,7 @@ def _by_time(  # pylint: disable=too-many-locals
     ]
     unseen = len(others) >= len(positions) / 2
     positions = others if unseen else positions
-    times = windows.moments(table.table[problem.time].to_pandas())
+    times = in_utc(table.table[problem.time].to_pandas())
     end = problem.split.end or problem.split.validation_cutoff
     begin = times[table.part != rows.TRAIN].min() if end is None else pd.Timestamp(end)
     begin = begin.tz_localize("UTC") if begin.tzinfo is None else begin.tz_convert("UTC")

@@ -17,6 +17,7 @@ from Codes.problems import late_labels
 from Codes.problems.problem import Problem
 from Codes.serving import capture
 from Codes.tables import reader
+from Codes.tables.cell_values import in_utc
 
 TIME = "time"  # of a captured request
 SHOWN = 4  # columns in a sentence
@@ -112,7 +113,7 @@ def _after(
     begin = reference.begin
     if not isinstance(size, int):
         begin = windows.MONDAY + -((windows.MONDAY - begin) // size) * size
-    moments = windows.moments(times)
+    moments = in_utc(times)
     # rows without a time are told, wherever they belong
     kept = np.flatnonzero((moments >= begin).to_numpy() | moments.isna().to_numpy())
     if not (moments >= begin).any():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from Codes.ground.errors import WorkbookError, counted
+from Codes.tables.cell_values import in_utc
 
 Moment = Any  # a pd.Timestamp in UTC, or NaT
 MONDAY = pd.Timestamp("1970-01-05", tz="UTC")  # weeks begin on Mondays, days at midnight UTC
@@ -41,11 +42,6 @@ def length(window: str) -> pd.Timedelta | int:
     )
 
 
-def moments(times: pd.Series) -> pd.Series:
-    """`times` in UTC; one without a zone is in UTC."""
-    return times.dt.tz_convert("UTC") if times.dt.tz is not None else times.dt.tz_localize("UTC")
-
-
 def cut(count: int, times: pd.Series | None, window: str) -> tuple[list[Window], list[str]]:
     """(the windows of a table of `count` rows, the first one first, sentences on what is odd).
 
@@ -72,7 +68,7 @@ def cut(count: int, times: pd.Series | None, window: str) -> tuple[list[Window],
             f"windows of {window} need a column of times, {why}; windows may go by rows, too: monitoring: "
             "{window: 1000 rows}"
         )
-    return _by_time(moments(times), size)
+    return _by_time(in_utc(times), size)
 
 
 def _not_times(values: pd.Series) -> str:

@@ -27,6 +27,7 @@ from Codes.drift.reference import CAP
 from Codes.problems import data, rows as rows_
 from Codes.problems.problem import Problem
 from Codes.saved_models import trust
+from Codes.tables.cell_values import in_utc
 
 POLICIES = ("never", "every window", "by drift", "by harm", "at best")
 TWIN = 4  # windows: a model's promised loss is what the recipe, so much earlier, showed on them
@@ -68,7 +69,7 @@ def known_day(problem: Problem, share: float) -> datetime.date:
     size = windows.length(problem.monitoring.window or windows.WEEK)
     if isinstance(size, int):
         raise WorkbookError(f"{problem.name}: its windows go by rows, not by time")
-    times = windows.moments(data.Table.of(problem).table[problem.time].to_pandas())
+    times = in_utc(data.Table.of(problem).table[problem.time].to_pandas())
     moment = times.min() + share * (times.max() - times.min())
     return (windows.MONDAY + ((moment - windows.MONDAY) // size) * size).date()
 
@@ -84,7 +85,7 @@ class _History:  # pylint: disable=too-many-instance-attributes
         table = data.Table.of(problem)
         self.problem, self.delay = problem, delay
         self.frame = table.frame(table.numbers, table.parts()).reset_index(drop=True)
-        self.times = windows.moments(self.frame[problem.time])
+        self.times = in_utc(self.frame[problem.time])
         window = problem.monitoring.window or windows.WEEK
         found, _ = windows.cut(len(self.frame), self.times, window)
         self.windows = [

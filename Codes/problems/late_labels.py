@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from Codes.ground.errors import WorkbookError, counted, nearest
 from Codes.problems.problem import Problem
 from Codes.tables import reader
+from Codes.tables.cell_values import in_utc
 
 
 def of(  # pylint: disable=too-many-locals
@@ -92,10 +93,7 @@ def _keys(frame: pd.DataFrame, names: Sequence[str]) -> pd.Index:
 
 def _texts(values: pd.Series) -> pd.Series:
     if pd.api.types.is_datetime64_any_dtype(values):
-        in_zone = values.dt.tz is not None
-        return (values.dt.tz_convert("UTC") if in_zone else values.dt.tz_localize("UTC")).astype(
-            str
-        )
+        return in_utc(values).astype(str)
     return values.map(
         lambda v: str(int(v)) if isinstance(v, float) and v.is_integer() else str(v)
     ).astype(str)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -26,6 +27,11 @@ EXACT = 2.0**53  # from here on a double does not know whole numbers apart
 _WHOLE = r"^[+-]?[0-9]+$"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(?i:inf|infinity|nan)$"
 _ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+
+
+def in_utc(times: pd.Series) -> pd.Series:
+    """`times` in UTC; one without a zone is in UTC."""
+    return times.dt.tz_convert("UTC") if times.dt.tz is not None else times.dt.tz_localize("UTC")
 
 
 @dataclass(frozen=True)
