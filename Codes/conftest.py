@@ -13,10 +13,12 @@ from Codes.serving.client import free_port
 from Codes.testing.testbed import Server, Store, fresh_store, restore
 from Codes.forks import channel
 
-# a minute and more each
+# half a minute and more each, the longest first
 LONGEST = """
-Test_sweep_load Test_sweep_kills Test_sweep Test_promotion Test_checks Test_sagemaker Test_container Test_cluster
-Test_monitor Test_card Test_warm Test_servers Test_faults Test_image Test_validation
+Test_sweep_load Test_sweep_kills Test_monitor Test_promotion Test_serving Test_retrain Test_sweep Test_servers
+Test_checks Test_sagemaker Test_warm Test_scoring Test_own_table Test_seams Test_warm_same Test_layout Test_image
+Test_faults Test_liveness Test_nested_runs Test_container Test_card Test_onnx_form Test_fingerprint Test_cluster
+Test_cli Test_stores Test_lab Test_session Test_models Test_validation
 """.split()
 AT_ONCE = 3  # executions side by side: starting a kernel is half waiting
 
@@ -43,7 +45,8 @@ def pytest_configure_node(node):
 
 def pytest_collection_modifyitems(items):
     """Let the longest files come first: what is left for the end is short, and all processes end together."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    rank = {stem: number for number, stem in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)
