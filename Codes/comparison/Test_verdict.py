@@ -217,6 +217,12 @@ def test_of_models_without_a_mistake_the_smallest_is_taken_and_never_the_constan
     assert all(c.reach > 0.004 for c in choice.contestants[1:2])
 
 
+def test_an_error_of_nothing_is_known_where_the_baselines_varies():
+    (one,) = measured([0.5], np.random.default_rng(0), more=False)
+    choice = chosen([replace(one, score=0.0, scores=one.scores * 0, baseline=0.2)], model=["a"])
+    assert choice.taken is not None
+
+
 def test_runs_of_other_rows_of_another_metric_and_without_a_score_stand_apart():
     now, before, other = measured([0.5, 0.9, 0.9], np.random.default_rng(0))
     scores = [now, replace(before, digest="of before"), replace(other, metric="f1"), None]

@@ -229,7 +229,10 @@ def _judged(contestants: list[Contestant]) -> list[Contestant]:
 def _known(contestants: list[Contestant]) -> list[Contestant]:
     """Those of `contestants` that have a score and an error of it; where all rows are of one block there is none."""
     own = [c.scored.own() for c in contestants]
-    if not any(each.error > 0 for each in own):
+    gains = [
+        c.scored.gain() for c in contestants
+    ]  # of a model without a mistake its baseline's draws vary still
+    if not any(each.error > 0 for each in (*own, *gains)):
         return []
     return [c for c, each in zip(contestants, own) if math.isfinite(each.value + each.error)]
 
