@@ -22,6 +22,7 @@ from Codes.drift import judge, large, reference as references
 from Codes.monitoring import backtest, kept_reference, monitor, quality, record, verdicts
 from Codes.problems import problem as problems
 from Codes.runs import liveness, tracking
+from Codes.testing.cases import sampled
 from Codes.testing.testbed import FORKS, fresh_store
 
 DAYS, ROWS = 120, 100  # to train, to validate and to test on; rows of a day
@@ -328,7 +329,19 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("case", STRANGE)
+# each status, and each way to it
+OFTEN = (
+    "eight rows",
+    "a column vanished",
+    "a column of text",
+    "never seen",
+    "a new column",
+    "a text's gaps",
+    "usually no gaps",
+)
+
+
+@pytest.mark.parametrize("case", sampled(STRANGE, *OFTEN))
 def test_strange_tables_are_a_sentence_and_never_a_silent_fine(shop, case):
     change, status, said = STRANGE[case]
     done = watched(shop, "strange", change(later(3, seed=5)))
