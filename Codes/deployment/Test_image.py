@@ -1,6 +1,7 @@
 """The image: a context that is the same each time, and its own command over the packages that it pins, no others."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -109,10 +111,52 @@ def test_each_package_is_pinned_with_hashes_and_stands_in_the_bill(made):
     assert not {"papermill", "jupyterlab", "pytest"} & {line.partition("==")[0] for line in named}
 
 
-def test_a_package_that_the_checkout_does_not_pin_is_asked_of_pip():
-    text = pins.locked({"six": "1.16.0"})
+def test_a_package_that_the_checkout_does_not_pin_is_asked_of_pip(tmp_path):
+    text = pins.locked({"six": "1.16.0"}, tmp_path / "wheels")
     known = "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254"
     assert text == f"six==1.16.0 \\\n    --hash=sha256:{known}\n"
+
+
+def test_a_build_that_pypi_does_not_keep_lies_in_the_context(tmp_path, monkeypatch):
+    """The wheel of torch 2.13.0+cpu, say: the image's pip would fetch another build of that version."""
+    wheel = tmp_path / "links" / "tiny_build-1.0+cpu-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as file:
+        about = "tiny_build-1.0+cpu.dist-info"
+        file.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-build\nVersion: 1.0+cpu\n"
+        )
+        file.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{about}/RECORD", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(tmp_path / "installed")
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    monkeypatch.setattr(pins, "SERVING", [])
+    packages = pins.needed(["tiny_build==1.0"])
+    assert packages == {"tiny-build": "1.0+cpu"}, "the very build that is here"
+    text = pins.locked(packages, tmp_path / "wheels")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert text == f"tiny-build==1.0+cpu \\\n    --hash=sha256:{digest}\n"
+    assert [each.name for each in (tmp_path / "wheels").iterdir()] == [wheel.name]
+    (part,) = json.loads(pins.bill(packages, "m", "1", "0" * 64))["components"]
+    assert part["purl"] == "pkg:pypi/tiny-build@1.0%2Bcpu"
+
+
+def test_a_folder_whose_model_does_not_load_is_told_while_the_image_is_built(made, tmp_path):
+    command = [sys.executable, "-m", "Codes.serving.fixed"]
+    done = subprocess.run([*command, made.folder / "model"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(made.folder / "model", tmp_path / "model")
+    (tmp_path / "model" / "model" / "MLmodel").write_text("", "utf-8")
+    done = subprocess.run(
+        [*command, tmp_path / "model"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and done.stderr.startswith("Error: "), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_no_secret_and_no_test_is_in_the_context(made, monkeypatch):
@@ -177,6 +221,9 @@ def _buildah(tmp_path, monkeypatch):
     call("copy", empty, str(root), "/")
     call("config", "--env", f"PATH={sys.base_prefix}/bin:/usr/bin:/bin", empty)
     call("config", "--env", f"LD_LIBRARY_PATH={sys.base_prefix}/lib", empty)
+    call(
+        "config", "--env", f"PYTHONPATH={sysconfig.get_path('purelib')}", empty
+    )  # the model is loaded
     call("commit", "--quiet", empty, "host")
     call.volumes = [word for each in volumes for word in ("--volume", each)]
     return call

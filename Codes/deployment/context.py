@@ -1,6 +1,7 @@
 """The build context of an image: a folder that any builder turns into one, the same to the byte for the same version.
 
     Dockerfile  requirements.txt  sbom.json  model/ (the version and its files)  workbook/ (the code that serves it)
+    wheels/ (where the model needs builds that PyPI does not keep, as torch 2.13.0+cpu)
 
 The packages are installed while the image is built, not when it starts.
 """
@@ -39,19 +40,26 @@ DOCKERFILE = """\
 # A base by its digest makes the image the same to the byte: --build-arg BASE={base}@sha256:…
 ARG BASE={base}
 FROM ${{BASE}} AS packages
-COPY requirements.txt /tmp/requirements.txt
+COPY {copied} /tmp/
 # bytecode that is held against no time: a read-only root could not write it, and each start would compile for seconds
 RUN python3 -m pip install --progress-bar off --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \\
-        --target /opt/packages --requirement /tmp/requirements.txt \\
+        --target /opt/packages --find-links /tmp --requirement /tmp/requirements.txt \\
     && find /opt/packages -type d \\( -name tests -o -name include \\) -prune -exec rm -rf {{}} + \\
     && find /opt/packages -path '*/pyarrow/*' -name '{unused}' -delete \\
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/packages
 COPY workbook /opt/workbook
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/workbook
+# LightGBM takes the system's OpenMP, which slim images lack: that of scikit-learn does
+RUN mkdir /opt/lib && find /opt/packages -path '*/scikit_learn.libs/libgomp-*' -exec ln -s {{}} /opt/lib/libgomp.so.1 \\;
+COPY model {place}
+# what could not load its model is no image
+RUN PYTHONPATH="/opt/packages:/opt/workbook:$PYTHONPATH" LD_LIBRARY_PATH="/opt/lib:$LD_LIBRARY_PATH" \\
+    PYTHONDONTWRITEBYTECODE=1 python3 -m Codes.serving.fixed {place}
 
 FROM ${{BASE}}
 COPY --from=packages /opt/packages /opt/packages
 COPY --from=packages /opt/workbook /opt/workbook
+COPY --from=packages /opt/lib /usr/lib
 COPY model {place}
 LABEL org.opencontainers.image.title="{name}" \\
       org.opencontainers.image.version="{number}" \\
@@ -116,7 +124,7 @@ def make(spec: str, folder: str | Path | None = None, base: str | None = None) -
         place.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     try:
-        _fill(part, version, _dockerfile(version, tag, base))
+        _fill(part, version, tag, base)
         with _writing(place):
             part.rename(place)
     except BaseException:
@@ -144,18 +152,18 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _fill(folder: Path, version: Version, dockerfile: str) -> None:
+def _fill(folder: Path, version: Version, tag: str, base: str) -> None:
     """Write all files of the context of `version` into the empty `folder`."""
     where, digest = registry.files(version), version.tags[registry.DIGEST]
     packages = pins.needed(trust.pins(where))
-    _write(folder / "requirements.txt", pins.locked(packages))
+    _write(folder / "requirements.txt", pins.locked(packages, folder / "wheels"))
     _write(folder / "sbom.json", pins.bill(packages, version.name, str(version.number), digest))
     _write(folder / "model" / fixed.FACTS, fixed.facts(version))
     shutil.copytree(where, folder / "model" / fixed.FILES)
     _copy_code(folder / "workbook", version.trusted)
     known = skops_alone.KEPT.name
     _write(folder / "workbook" / ".cache" / known, json.dumps(skops_alone.names()))
-    _write(folder / "Dockerfile", dockerfile)
+    _write(folder / "Dockerfile", _dockerfile(version, tag, base, (folder / "wheels").exists()))
     _settle(folder)
 
 
@@ -175,7 +183,7 @@ def _write(path: Path, text: str) -> None:
     files.write(path, text)
 
 
-def _dockerfile(version: Version, tag: str, base: str) -> str:
+def _dockerfile(version: Version, tag: str, base: str, has_wheels: bool) -> str:
     shown = " \\\n    ".join(f'{name}="{value}"' for name, value in VARIABLES.items())
     return DOCKERFILE.format(
         title=version,
@@ -191,6 +199,7 @@ def _dockerfile(version: Version, tag: str, base: str) -> str:
         variables=shown,
         port=PORT,
         unused=UNUSED,
+        copied="requirements.txt" + " wheels" * has_wheels,
     )
 
 

@@ -1,17 +1,21 @@
 """The packages of an image: what its model pins and what serving imports, with their hashes; the bill of them."""
 
+import hashlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from Codes.ground import paths
 from Codes.ground.errors import WorkbookError
@@ -33,7 +37,7 @@ def needed(model: Iterable[str]) -> dict[str, str]:
     while waiting:
         name = canonicalize_name(waiting.pop())
         if name not in found and name not in NEVER:
-            found[name] = pinned.get(name) or _installed(name)
+            found[name] = _build(name, pinned.get(name))
             waiting += _requires(name)
     return dict(sorted(found.items()))
 
@@ -47,13 +51,17 @@ def _pin(line: str) -> tuple[str, str]:
     return INSTEAD.get(short, short), version.strip()
 
 
-def _installed(name: str) -> str:
+def _build(name: str, pinned: str | None) -> str:
+    """The version of the package `name`: `pinned`, by the very build that is here (2.13.0+cpu), or the one here."""
     try:
-        return metadata.version(name).partition("+")[0]
+        here = metadata.version(name)
     except metadata.PackageNotFoundError:
+        if pinned:
+            return pinned
         raise WorkbookError(
             f"{name}, which an image needs, is not installed here: make install."
         ) from None
+    return here if pinned in (None, here.partition("+")[0]) else str(pinned)
 
 
 def _requires(name: str) -> Iterator[str]:
@@ -67,9 +75,14 @@ def _requires(name: str) -> Iterator[str]:
             yield requirement.name
 
 
-def locked(packages: Mapping[str, str]) -> str:
-    """The lines of a requirements file that pins the `packages` with the hashes of their files."""
-    known = _known_hashes()
+def locked(packages: Mapping[str, str], wheels: Path) -> str:
+    """The lines of a requirements file that pins the `packages` with the hashes of their files.
+
+    Args:
+        wheels: a folder for builds such as 2.13.0+cpu, which an image would not find: PyPI keeps none of them.
+    """
+    builds = {n: v for n, v in packages.items() if "+" in v}
+    known = _known_hashes() | _fetched(builds, wheels)
     lacking = {n: v for n, v in packages.items() if (n, v) not in known}
     hashes = known | _asked(lacking)
     lines = []
@@ -98,30 +111,8 @@ def _asked(packages: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
     """The same of `packages` that the checkout does not pin, as pip finds them: the file for this machine alone."""
     if not packages:
         return {}
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--dry-run",
-        "--ignore-installed",
-        "--no-deps",
-    ]
-    command += [
-        "--only-binary",
-        ":all:",
-        "--report",
-        "-",
-        *(f"{n}=={v}" for n, v in packages.items()),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = next((s for s in reversed(done.stderr.splitlines()) if s.strip()), "no word")
-        raise WorkbookError(
-            f"pip does not find {', '.join(packages)} as wheels ({reason.strip()[:300]})."
-        )
-    report = json.loads(done.stdout)["install"]
+    told = _pip("install --dry-run --ignore-installed --report -", packages)
+    report = json.loads(told)["install"]
     return {
         (
             canonicalize_name(each["metadata"]["name"]),
@@ -129,6 +120,31 @@ def _asked(packages: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
         ): [each["download_info"]["archive_info"]["hashes"]["sha256"]]
         for each in report
     }
+
+
+def _fetched(packages: Mapping[str, str], folder: Path) -> dict[tuple[str, str], list[str]]:
+    """The same of `packages` whose files are brought into the new `folder`, for this machine alone."""
+    if not packages:
+        return {}
+    _pip(f"download --dest {shlex.quote(str(folder))}", packages)
+    found = {}
+    for path in folder.iterdir():
+        name, version, *_ = parse_wheel_filename(path.name)
+        found[str(name), str(version)] = [hashlib.sha256(path.read_bytes()).hexdigest()]
+    return found
+
+
+def _pip(words: str, packages: Mapping[str, str]) -> str:
+    """What pip says to these `words` about the wheels of `packages`."""
+    command = [sys.executable, "-m", "pip", *shlex.split(words), "--quiet", "--no-deps"]
+    command += ["--only-binary", ":all:", *(f"{n}=={v}" for n, v in packages.items())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = next((s for s in reversed(done.stderr.splitlines()) if s.strip()), "no word")
+        raise WorkbookError(
+            f"pip does not find {', '.join(packages)} as wheels ({reason.strip()[:300]})."
+        )
+    return done.stdout
 
 
 def bill(packages: Mapping[str, str], model: str, version: str, digest: str) -> str:
@@ -153,7 +169,7 @@ def bill(packages: Mapping[str, str], model: str, version: str, digest: str) -> 
 
 
 def _component(name: str, version: str) -> dict[str, Any]:
-    address = f"pkg:pypi/{name}@{version}"
+    address = f"pkg:pypi/{name}@{quote(version)}"
     found: dict[str, Any] = {
         "type": "library",
         "bom-ref": address,

@@ -1,6 +1,10 @@
-"""One version in a folder, as an image holds it: it is served without a store or a registry, and stays what it is."""
+"""One version in a folder, as an image holds it: it is served without a store or a registry, and stays what it is.
+
+python -m Codes.serving.fixed FOLDER     # does it load? asked while an image is built
+"""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,3 +63,10 @@ class Folder:
         from Codes.saved_models import trust
 
         return trust.load(self._folder / FILES, version.trusted, version.tags[DIGEST])
+
+
+if __name__ == "__main__":
+    try:
+        (there := Folder(sys.argv[1])).load(there.version)
+    except WorkbookError as told:
+        sys.exit(f"Error: {told}")
