@@ -39,7 +39,8 @@ NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "l
 def open_store(wait: float = 60) -> str:
     """Make the store usable, at most `wait` seconds on a locked one, and return its URI; WorkbookError if it is not.
 
-    `MLFLOW_TRACKING_URI` wins where it is set, and not to nothing; else it becomes the SQLite file at the root of the repository.
+    `MLFLOW_TRACKING_URI` wins where it is set, and not to nothing; else it becomes the SQLite file at the root of the
+    repository.
     A fresh SQLite store is created under a lock, since MLflow's own first openings break each other.
     """
     if not os.environ.get(URI, "").strip():
