@@ -121,53 +121,25 @@ def _named(problem: Problem, column: object) -> str:
     return called[:1].upper() + called[1:]
 
 
-def distributions(frame: pd.DataFrame, problem: Problem, columns: Sequence[str]) -> str:
-    """Which of the `columns` goes most with the target."""
-    apart = pd.Series(
-        {name: _association(frame, problem, name) for name in columns}, dtype=float
-    ).dropna()
-    if apart.empty:
+def distributions(strengths: pd.DataFrame, frame: pd.DataFrame, problem: Problem) -> str:
+    """Which column goes most with the target, and whether that is more than chance; `strengths`: of association."""
+    if strengths.empty:
         return ""
-    name = apart.idxmax()
-    called, value = short(problem.called(name, unit=False), 40), float(apart[name])
-    groups = panels.groups(frame, problem)
-    if len(groups) > 1:
-        return f"The two classes differ most in {called}: {share(value)} rows lie elsewhere (0: alike, 100: apart)."
+    top = strengths.iloc[0]
+    if not top.real:
+        return "No column alone goes with the target more than chance gives."
+    called, name = short(problem.called(top.name, unit=False), 40), _named(problem, top.name)
     if problem.task == "regression":
-        told = f"the correlation of their ranks is {value:.2f} (0: none, 1: whole)"
-        return f"{_named(problem, name)} goes most with the target: {told}."
-    return f"The classes differ most in {called}: {share(value)} rows of one lie elsewhere than all rows do."
-
-
-def _association(frame: pd.DataFrame, problem: Problem, name: str) -> float:
-    """How much the column goes with the target, from 0 to 1; NaN where it holds too little."""
-    values, wanted = frame[name], frame[problem.target]
-    if problem.task == "regression":
-        if panels.is_words(values, problem) or panels.is_text(values) or panels.is_text(wanted):
-            return np.nan
-        ranks = pd.to_numeric(values.rank()).corr(wanted.rank())
-        return abs(float(ranks)) if np.isfinite(ranks) else np.nan
-    groups = panels.groups(frame, problem)
-    masks = [mask for _, mask, _ in groups][:2] if len(groups) > 1 else []
-    if not wanted.notna().any():
-        return np.nan
-    if not masks:
-        masks = [wanted == wanted.value_counts().idxmax(), pd.Series(True, frame.index)]
-    return _apart(
-        values[masks[0]].dropna(), values[masks[1]].dropna(), panels.is_words(values, problem)
-    )
-
-
-def _apart(one: pd.Series, other: pd.Series, words: bool) -> float:
-    """The share of the rows that lie elsewhere: total variation of words, Kolmogorov and Smirnov's of amounts."""
-    if one.empty or other.empty:
-        return np.nan
-    if words or panels.is_text(one):
-        shares = [s.astype(object).value_counts(normalize=True) for s in (one, other)]
-        return float(shares[0].sub(shares[1], fill_value=0).abs().sum() / 2)
-    grid = np.sort(np.concatenate([one.to_numpy(), other.to_numpy()]))
-    below = [np.searchsorted(np.sort(s.to_numpy()), grid, "right") / len(s) for s in (one, other)]
-    return float(np.abs(below[0] - below[1]).max())
+        words = panels.is_words(frame[top.name], problem) or panels.is_text(frame[top.name])
+        what = "correlation ratio of its ranks" if words else "correlation of their ranks"
+        ends = f"0: none, 1: whole; by chance {top.chance:.2f}"
+        return f"{name} goes most with the target: the {what} is {top.value:.2f} ({ends})."
+    luck = f"by chance {100 * top.chance:.0f}"
+    if len(panels.groups(frame, problem)) > 1:
+        ends = f"0: alike, 100: apart; {luck}"
+        return f"The two classes differ most in {called}: {share(top.value)} rows lie elsewhere ({ends})."
+    told = f"{share(top.value)} rows of the commonest lie elsewhere than all rows do ({luck})"
+    return f"The classes differ most in {called}: {told}."
 
 
 def target(values: pd.Series, problem: Problem) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
-from Codes.figures import headlines, panels
+from Codes.figures import association, headlines, panels
 from Codes.figures.panels import styled
 from Codes.ground.labels import drawn, first, number
 from Codes.judgement.decision import Decision
@@ -133,10 +133,19 @@ def _names(problem: Problem, columns: Iterable[Any]) -> list[str]:
     return [problem.called(column, unit=False) for column in columns]
 
 
+def _those(count: int, of: int) -> str:
+    """' (of 300 columns the 12 that tell most)' where `count` of so many are shown, else an empty text."""
+    return f" (of {of} columns the {count} that tell most)" if count < of else ""
+
+
 @styled
 def distributions(frame: pd.DataFrame, problem: Problem, columns: Sequence[str]) -> Figure:
-    """A small panel for each of `columns`: its values in `frame`, by class where the target has two."""
-    shown = list(columns)[:MOST]
+    """A small panel for each of `columns`: its values in `frame`, by class where the target has two.
+
+    Of more than fit, those that go most with the target.
+    """
+    strengths = association.strengths(frame, problem, columns)
+    shown = association.first(strengths, columns, MOST)
     if not shown or frame.empty:
         return panels.nothing("no columns to draw" if len(frame) else "no rows to draw")
     wide = min(4, len(shown))
@@ -154,8 +163,8 @@ def distributions(frame: pd.DataFrame, problem: Problem, columns: Sequence[str])
     if len(groups) > 1:
         across = len(groups) if wide > 2 else 1
         figure.legend(handles=panels.handles(groups), loc="outside lower center", ncols=across)
-    figure.supylabel(f"share of the rows{first(len(shown), len(columns))}", fontsize=9)
-    return panels.headline(figure, headlines.distributions(frame, problem, shown))
+    figure.supylabel(f"share of the rows{_those(len(shown), len(columns))}", fontsize=9)
+    return panels.headline(figure, headlines.distributions(strengths, frame, problem))
 
 
 @styled
