@@ -117,20 +117,26 @@ def test_a_package_that_the_checkout_does_not_pin_is_asked_of_pip(tmp_path):
     assert text == f"six==1.16.0 \\\n    --hash=sha256:{known}\n"
 
 
+def tiny_build(folder, patch):
+    """The wheel of a build that PyPI does not keep, with a file for a later Python; pip looks into its `folder`."""
+    wheel, about = folder / "tiny_build-1.0+cpu-py3-none-any.whl", "tiny_build-1.0+cpu.dist-info"
+    folder.mkdir()
+    texts = {
+        "METADATA": "Metadata-Version: 2.1\nName: tiny-build\nVersion: 1.0+cpu\n",
+        "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("tiny_build.py", "def later[(:\n")
+        for name, text in texts.items():
+            file.writestr(f"{about}/{name}", text)
+    patch.setenv("PIP_FIND_LINKS", str(folder))
+    return wheel
+
+
 def test_a_build_that_pypi_does_not_keep_lies_in_the_context(tmp_path, monkeypatch):
     """The wheel of torch 2.13.0+cpu, say: the image's pip would fetch another build of that version."""
-    wheel = tmp_path / "links" / "tiny_build-1.0+cpu-py3-none-any.whl"
-    wheel.parent.mkdir()
-    with zipfile.ZipFile(wheel, "w") as file:
-        about = "tiny_build-1.0+cpu.dist-info"
-        file.writestr(
-            f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny-build\nVersion: 1.0+cpu\n"
-        )
-        file.writestr(
-            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr(f"{about}/RECORD", "")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    wheel = tiny_build(tmp_path / "links", monkeypatch)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "installed")
@@ -257,7 +263,9 @@ def test_buildah_builds_the_image_and_it_answers(  # pylint: disable=R0913,R0914
     made, packages, buildah, tmp_path, monkeypatch, whole
 ):
     if not whole:  # its packages are mounted, instead of a minute of installing them
-        monkeypatch.setattr(pins, "needed", lambda _: {"six": "1.17.0"})
+        tiny_build(tmp_path / "links", monkeypatch)
+        few = {"six": "1.17.0", "tiny-build": "1.0+cpu"}
+        monkeypatch.setattr(pins, "needed", lambda _: few)
     words = ["image", f"{NAME}/1", "--engine", "buildah", "--base", "localhost/host"]
     told = CliRunner().invoke(cli.main, words)
     assert told.exit_code == 0, f"{told.output} {told.exception}"

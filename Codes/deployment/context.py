@@ -41,12 +41,13 @@ DOCKERFILE = """\
 ARG BASE={base}
 FROM ${{BASE}} AS packages
 COPY {copied} /tmp/
-# bytecode that is held against no time: a read-only root could not write it, and each start would compile for seconds
+# bytecode that is held against no time: a read-only root could not write it, and each start would compile for
+# seconds; a package may hold files for a later Python, which do not compile
 RUN python3 -m pip install --progress-bar off --no-cache-dir --no-compile --no-deps --require-hashes --only-binary :all: \\
         --target /opt/packages --find-links /tmp --requirement /tmp/requirements.txt \\
     && find /opt/packages -type d \\( -name tests -o -name include \\) -prune -exec rm -rf {{}} + \\
     && find /opt/packages -path '*/pyarrow/*' -name '{unused}' -delete \\
-    && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/packages
+    && (python3 -m compileall -qq --invalidation-mode unchecked-hash /opt/packages || true)
 COPY workbook /opt/workbook
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/workbook
 # LightGBM takes the system's OpenMP, which slim images lack: that of scikit-learn does
