@@ -35,7 +35,7 @@ Seconds = Annotated[float, pydantic.Field(gt=0, le=86400)]
 Key = Annotated[str, pydantic.Field(min_length=1, max_length=128)]  # of a tag, as AWS allows it
 Value = Annotated[str, pydantic.Field(max_length=256)]
 MOST = 45  # tags beside ours: AWS allows 50
-SHOWN = 5  # mistakes that one line tells
+SHOWN = 3  # mistakes that one line tells
 
 
 class _Part(pydantic.BaseModel):
@@ -147,6 +147,9 @@ def _rule(mistake: Mapping[str, Any]) -> str:
     """What is allowed in place of a `mistake`, where pydantic shows a pattern or the name of a class."""
     if mistake["type"] == "model_type":
         return f"must have the keys {', '.join(_keys(mistake['loc']))}"
+    if mistake["type"] in ("too_long", "string_too_long"):
+        of = " characters" * mistake["type"].startswith("string")
+        return f"at most {mistake['ctx']['max_length']}{of} are allowed"
     like = LIKE.get(mistake.get("ctx", {}).get("pattern"))
     return f"must be like {like}" if like else ""
 
