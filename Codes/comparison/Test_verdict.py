@@ -122,6 +122,15 @@ def test_of_those_that_cost_next_to_nothing_the_smallest_model_is_taken():
     assert choice.taken.run.setting["model"] == "linear" and "smallest model" in said(choice)
 
 
+def test_what_having_chosen_flatters_is_called_by_its_name_where_another_is_taken():
+    one, other = measured([0.5, 0.5], np.random.default_rng(6), rows=2000)
+    near = replace(other, score=one.score - 0.001)
+    large = chosen([one, near], model=["hgb", "linear"], model_kb=[900.0, 9.0])
+    assert large.taken.run.setting["model"] == "linear" and " flatters hgb" in said(large)
+    small = chosen([one, near], model=["hgb", "linear"], model_kb=[9.0, 900.0])
+    assert small.taken.run.setting["model"] == "hgb" and " flatters it" in said(small)
+
+
 def test_a_smaller_model_that_costs_more_than_a_twentieth_of_the_gain_is_not_taken():
     best, _ = measured([0.5, 0.4], np.random.default_rng(6))
     noise = 0.1 * np.random.default_rng(1).normal(size=len(best.scores))

@@ -125,13 +125,15 @@ def _luck(choice: Choice) -> list[str]:
         return []
     if not math.isfinite(choice.optimism):
         return ["How much having chosen flatters the best is not known."]
-    best = choice.contestants[0].scored
+    first, best = choice.contestants[0], choice.contestants[0].scored
+    other = choice.taken is not None and choice.taken is not first  # the last that was spoken of
+    name = _called(choice)[first.run.run_id] if other else "it"
     places = decimals([best.own().reach()])
     likely = best.score - choice.optimism * (1 if best.more else -1)
     if choice.optimism < 0.5 * 10.0**-places:
-        return [f"Having chosen the best of {count} hardly flatters it."]
+        return [f"Having chosen the best of {count} hardly flatters {name}."]
     return [
-        f"Having chosen the best of {count} flatters it by about {choice.optimism:.{places}f}: expect "
+        f"Having chosen the best of {count} flatters {name} by about {choice.optimism:.{places}f}: expect "
         f"{likely:.{places}f} of it on new rows, not {best.score:.{places}f}."
     ]
 

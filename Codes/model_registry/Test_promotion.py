@@ -141,6 +141,12 @@ def test_problems_whose_files_are_called_alike_share_no_model(store, runs):
     assert promotion.register(runs["weak"], version.name).number == 2
 
 
+def test_a_problem_without_a_model_is_told_how_to_have_one(store):
+    assert store
+    with pytest.raises(WorkbookError, match="made by: workbook register --problem diabetes$"):
+        registry.model("diabetes")
+
+
 def test_what_is_no_finished_whole_run_of_this_workbook_is_not_registered(store, runs):
     client = MlflowClient()
     foreign = client.create_run(client.create_experiment("foreign")).info.run_id
@@ -149,6 +155,7 @@ def test_what_is_no_finished_whole_run_of_this_workbook_is_not_registered(store,
     client.set_terminated(bare)
     for run_id, said in {
         "nothing": "there is no run 'nothing'",
+        "diabetes": "register --problem diabetes",
         foreign: "none of this workbook's",
         failed: "is FAILED",
         bare: "saved no model",

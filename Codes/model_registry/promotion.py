@@ -32,6 +32,15 @@ HIDDEN = "mlflow.workbook."  # before a tag that the UI is not to show
 NOTEBOOK = "mlflow.workbook.notebook.artifact"
 
 
+def _of_a_problem(name: str) -> str:
+    """What registers the run to take, where `name` is a problem's."""
+    return (
+        f"; to register the one to take on that problem: workbook register --problem {name}"
+        if problems.is_known(name)
+        else ""
+    )
+
+
 def source(run_id: str) -> tuple[Run, str]:
     """(MLflow's run, the id of the model that it saved); a WorkbookError where nothing may be registered of it."""
     tracking.use_store()
@@ -41,6 +50,7 @@ def source(run_id: str) -> tuple[Run, str]:
     except MlflowException as error:
         raise WorkbookError(
             f"there is no run '{run_id}'; look for it in the table of: make ui"
+            f"{_of_a_problem(run_id)}"
         ) from error
     tags = run.data.tags
     if best := tags.get("mlflow.workbook.sweep.best.run"):

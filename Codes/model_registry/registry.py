@@ -127,8 +127,9 @@ def model(name: str) -> RegisteredModel:
             if registered
             else "none is there."
         )
+        of = f" --problem {name}" if problems.is_known(name) else ""
         raise WorkbookError(
-            f"there is no registered model '{name}'; {list_} One is made by: workbook register"
+            f"there is no registered model '{name}'; {list_} One is made by: workbook register{of}"
         ) from error
 
 
