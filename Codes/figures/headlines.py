@@ -26,8 +26,7 @@ def ranking(problem: Problem, table: pd.DataFrame) -> str:
     """How well the predictions in `table` go in order."""
     if problem.task == "regression":
         away = (table.actual - table.predicted).abs()
-        unit = problem.columns[problem.target].unit if problem.target in problem.columns else ""
-        half, most = (f"{number(float(away.quantile(q)))} {unit}".strip() for q in (0.5, 0.9))
+        half, most = (_amount(problem, away.quantile(q)) for q in (0.5, 0.9))
         return f"Half of the predictions are within {half} of the truth, nine of ten within {most}."
     parts = panels.one_against_rest(problem, table)
     areas = {label: float(metrics.roc_auc_score(hit, score)) for label, hit, score in parts}
@@ -48,7 +47,7 @@ def ranking(problem: Problem, table: pd.DataFrame) -> str:
 def errors(problem: Problem, table: pd.DataFrame) -> str:
     """Which errors the labels make, or on which side the amounts lie."""
     if problem.task == "regression":
-        return _residuals(table)
+        return _residuals(problem, table)
     labels = list(dict.fromkeys([*table.actual, *table.predicted]))
     if len(labels) == 2:
         return _two(problem, table, labels)
@@ -73,19 +72,26 @@ def _two(problem: Problem, table: pd.DataFrame, labels: list) -> str:
     return f"{told[:1].upper()}{told[1:]}."
 
 
-def _residuals(table: pd.DataFrame) -> str:
+def _amount(problem: Problem, value: float) -> str:
+    """An amount of the target, with its unit where the problem's file says one."""
+    unit = problem.columns[problem.target].unit if problem.target in problem.columns else ""
+    return f"{number(float(value))} {unit}".strip()
+
+
+def _residuals(problem: Problem, table: pd.DataFrame) -> str:
     residual = table.actual - table.predicted
     high = table.predicted >= table.predicted.quantile(0.9)
-    off = number(float(residual.abs().mean()))
+    off = _amount(problem, residual.abs().mean())
+    mean, at_most = (_less(problem, each.mean()) for each in (residual, residual[high]))
     return (
-        f"It is off by {off} on average, and says {_less(residual.mean())} than there is; for the tenth with the "
-        f"highest predictions {_less(residual[high].mean())}."
+        f"It is off by {off} on average, and says {mean} than there is; for the tenth with the highest predictions "
+        f"{at_most}."
     )
 
 
-def _less(residual: float) -> str:
+def _less(problem: Problem, residual: float) -> str:
     """By how much a prediction is less than the truth, or more: '2.94 less'."""
-    return f"{number(abs(float(residual)))} {'more' if residual < 0 else 'less'}"
+    return f"{_amount(problem, abs(residual))} {'more' if residual < 0 else 'less'}"
 
 
 def costs(decision: Decision) -> str:

@@ -301,6 +301,15 @@ def test_whoever_can_ask_what_is_served_can_ask_the_candidate(columns, said):
     assert checks._fits_signature(*words).passed, "text is text"
 
 
+@pytest.mark.parametrize("known, passed", [("a b c", True), ("a b", True), ("a", False)])
+def test_a_first_version_that_would_refuse_most_new_rows_for_their_categories_fails(known, passed):
+    frame = pd.DataFrame({"ticket": list("abcd")})
+    knows = SimpleNamespace(categories={"ticket": set(known.split())})
+    (check,) = checks._refuses_few(frame, knows)
+    assert check.passed == passed and "of 4 rows hold one that it never saw" in check.found
+    assert not checks._refuses_few(frame.head(1), knows)  # nothing is refused: nothing to say
+
+
 def test_a_candidate_that_knows_fewer_categories_would_refuse_what_is_answered_today():
     frame = pd.DataFrame({"dest": ["LAX"] * 900 + ["LEX"] * 99 + [None]})
     knows = {n: SimpleNamespace(categories={"dest": set(n.split())}) for n in ("LAX", "LAX LEX")}

@@ -36,6 +36,7 @@ BETTER = "better than the one in production"
 BASELINE = "better than the baseline"
 SURELY = "better, with the whole 95 % interval"
 GATE = "gate"  # before the workbook's metrics among MLflow's
+REFUSED = 0.5  # of the rows, that a first version may refuse for a category that training never saw
 STRANGE = 0.001  # of the rows, which may hold a category more that training never saw
 LUCK = 0.025  # the chance that a model that is no better passes one look
 TOO_LIKELY = 0.2  # the chance that one of several does, from which on it is warned of
@@ -136,6 +137,7 @@ def check(  # pylint: disable=too-many-arguments,too-many-locals
     elif against:
         checks.append(Check(BETTER, False, f"cannot be compared: {against}", "a comparison"))
     if not champion:
+        checks += _refuses_few(rows.frame, candidate)
         slices = slices.rename(columns={"champion": "baseline"})
     metrics = with_difference(problem, metrics, decisive)
     checks += in_clean_process(candidate, problem.gate.latency_ms)
@@ -352,6 +354,17 @@ def _knows_the_categories(
         f"{mine} of {len(frame)} rows hold one that it never saw",
         f"{theirs} as of the one in production, and {STRANGE:.1%} more",
     )
+
+
+def _refuses_few(frame: pd.DataFrame, candidate: trust.Loaded) -> list[Check]:
+    """With none in production: a model that asks for a ticket's number or a name refuses nearly every new row."""
+    strange = int(_strange(frame, candidate.categories).sum())
+    if strange <= STRANGE * len(frame):
+        return []
+    found = f"{strange} of {len(frame)} rows hold one that it never saw, so requests with them are refused"
+    return [
+        Check("categories", strange <= REFUSED * len(frame), found, f"{REFUSED:.0%} of the rows")
+    ]
 
 
 def _strange(frame: pd.DataFrame, categories: Mapping[str, set]) -> pd.Series:
