@@ -361,7 +361,9 @@ def _refuses_few(frame: pd.DataFrame, candidate: trust.Loaded) -> list[Check]:
     strange = int(_strange(frame, candidate.categories).sum())
     if strange <= STRANGE * len(frame):
         return []
-    found = f"{strange} of {len(frame)} rows hold one that it never saw, so requests with them are refused"
+    alone = {n: _strange(frame, {n: known}).sum() for n, known in candidate.categories.items()}
+    most = max(alone, key=lambda name: alone[name])
+    found = f"{strange} of {len(frame)} rows hold one that it never saw, most in '{most}': such requests are refused"
     return [
         Check("categories", strange <= REFUSED * len(frame), found, f"{REFUSED:.0%} of the rows")
     ]
