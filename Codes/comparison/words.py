@@ -126,7 +126,7 @@ def _luck(choice: Choice) -> list[str]:
     if not math.isfinite(choice.optimism):
         return ["How much having chosen flatters the best is not known."]
     first, best = choice.contestants[0], choice.contestants[0].scored
-    other = choice.taken is not None and choice.taken is not first  # the last that was spoken of
+    other = choice.taken is not None and choice.taken is not first
     name = _called(choice)[first.run.run_id] if other else "it"
     places = decimals([best.own().reach()])
     likely = best.score - choice.optimism * (1 if best.more else -1)
