@@ -111,7 +111,7 @@ def test_a_container_is_tried_takes_its_place_is_asked_and_removed(engine, made,
     with socket.create_connection(("127.0.0.1", port), 5):
         pass  # what was there serves
     call("undeploy", "cells", "--target", "docker")
-    assert "nothing is deployed" in call("deployments")
+    assert "nothing is deployed" in call("deployments", "--target", "docker")
 
 
 def test_without_an_engine_one_line_says_what_to_do(
