@@ -33,9 +33,8 @@ class Commands(click.Group):
         except KeyboardInterrupt:  # where the command did not tell more
             click.echo("interrupted", err=True)
             raise click.exceptions.Exit(130) from None
-        except (
-            OSError
-        ) as error:  # a path that is none, a folder that may not be written, a full disk
+        except OSError as error:
+            # a path that is none, a folder that may not be written, a full disk
             if not error.filename and error.errno not in FULL:
                 raise
             told = [str(error.filename)] * bool(error.filename) + [str(error.strerror).lower()]

@@ -4,7 +4,6 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -60,7 +59,11 @@ def ui(problem: str, port: int, opens: bool | None, process: int | None) -> None
     if uri.startswith("http"):
         click.echo(f"the runs are on a server: {uri}/{landing(problem)}")
         return
-    _require_free(port)
+    if client.is_taken(port):
+        raise WorkbookError(
+            f"port {port} is taken, perhaps by a UI that runs already (http://127.0.0.1:{port}); "
+            f"choose another: make ui PORT={port + 1}"
+        )
     url = f"http://127.0.0.1:{port}"
     paths.EXECUTED.mkdir(exist_ok=True)
     log = paths.EXECUTED / f"ui-{port}.log"
@@ -115,15 +118,6 @@ def _end_with(process: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def _require_free(port: int) -> None:
-    """A WorkbookError where somebody listens on `port` already."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
-        raise WorkbookError(
-            f"port {port} is taken, perhaps by a UI that runs already (http://127.0.0.1:{port}); "
-            f"choose another: make ui PORT={port + 1}"
-        )
 
 
 @contextlib.contextmanager

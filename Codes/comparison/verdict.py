@@ -229,9 +229,8 @@ def _judged(contestants: list[Contestant]) -> list[Contestant]:
 def _known(contestants: list[Contestant]) -> list[Contestant]:
     """Those of `contestants` that have a score and an error of it; where all rows are of one block there is none."""
     own = [c.scored.own() for c in contestants]
-    gains = [
-        c.scored.gain() for c in contestants
-    ]  # of a model without a mistake its baseline's draws vary still
+    # of a model without a mistake its baseline's draws vary still
+    gains = [c.scored.gain() for c in contestants]
     if not any(each.error > 0 for each in (*own, *gains)):
         return []
     return [c for c, each in zip(contestants, own) if math.isfinite(each.value + each.error)]
@@ -247,18 +246,18 @@ def best_set(several: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
     if not several:
         return np.array([], bool), np.array([])
     values, draws = _oriented(several)
-    first, count = several[0], len(several)
+    alone, count = np.array([each.unseen for each in several]), len(several)
     close, reach = np.ones(count, bool), np.zeros(count)
     if draws.shape[1] < 2:  # no draw on which all of them are known
         return close, np.full(count, math.nan)
     for j in range(count):
         over, differences = values - values[j], draws - draws[j]
-        unseen = _unseen(several, j)
-        error = np.maximum(_errors(differences, first.how, first.ratio), unseen)
+        unseen = _unseen(alone, j)
+        error = np.maximum(_errors(differences, several[0].how, several[0].ratio), unseen)
         other = error > 1e-6 * np.abs(values).max()  # below: the same answers, but for rounding
         if not other.any():
             continue
-        if first.how == FOLDS or unseen.any():
+        if several[0].how == FOLDS or unseen.any():
             bound = stats.t.ppf(1 - (1 - LEVEL) / (count - 1), draws.shape[1] - 1)
         else:
             chance = (differences - over[:, None])[other] / error[other, None]
@@ -323,10 +322,13 @@ def _sign(several: Sequence[Scored]) -> int:
     return 1 if several[0].more else -1
 
 
-def _unseen(several: Sequence[Scored], place: int) -> np.ndarray:
-    """The error of the difference of each to the one at `place`, where either made no mistake on any draw; else 0."""
-    alone = np.array([each.unseen for each in several])
-    return np.where(np.arange(len(several)) == place, 0.0, np.maximum(alone, alone[place]))
+def _unseen(alone: np.ndarray, place: int) -> np.ndarray:
+    """The error of the difference of each to the one at `place`, where either made no mistake on any draw; else 0.
+
+    Args:
+        alone: the Scored.unseen of each.
+    """
+    return np.where(np.arange(len(alone)) == place, 0.0, np.maximum(alone, alone[place]))
 
 
 def _errors(values: np.ndarray, how: str, ratio: float) -> np.ndarray:

@@ -1,7 +1,6 @@
 """This machine's docker or podman: a version as a container, tried before the one that answers is stopped."""
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable
 
@@ -9,7 +8,7 @@ import requests
 
 from Codes.deployment import building, context
 from Codes.ground.errors import WorkbookError
-from Codes.serving.client import JSON, STARTING, free_port
+from Codes.serving.client import JSON, STARTING, free_port, is_taken
 
 LOCAL = "127.0.0.1"
 PREFIX = "workbook-"  # of a container's name
@@ -30,7 +29,7 @@ class Container:
 
     def deploy(self, name: str, spec: str, port: int, tell: Tell) -> tuple[str, str]:
         """Let the container `name` serve the version `spec` at the `port` of this machine; (its image, its address)."""
-        if not (mine := self._is_at(name, port)) and _is_taken(port):
+        if not (mine := self._is_at(name, port)) and is_taken(port):
             raise WorkbookError(f"port {port} is taken by another program; choose one by --port.")
         made = context.make(spec)
         tell(f"building {made.tag} by {self._engine.name}")
@@ -107,12 +106,6 @@ def ask(address: str, body: bytes) -> bytes:
     if not answer.ok:
         raise WorkbookError(f"{address} refuses it: {answer.status_code}: {_message(answer)[:300]}")
     return answer.content
-
-
-def _is_taken(port: int) -> bool:
-    with socket.socket() as made:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return made.connect_ex((LOCAL, port)) == 0
 
 
 def _message(answer: requests.Response) -> str:

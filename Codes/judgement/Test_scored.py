@@ -65,9 +65,10 @@ def test_of_no_mistake_at_all_the_rule_of_three_says_how_many_there_may_be(how, 
 
 def test_the_rule_of_three_misses_a_rate_five_times_of_100_at_most():
     chance, count = np.random.default_rng(0), 200
+    reach = kept(np.ones(200), fewest=count).own().reach()
     for rate in (0.005, 0.0151, 0.05):
         faultless = chance.binomial(count, rate, size=20_000) == 0
-        outside = faultless & (rate > 3 / count)
+        outside = faultless & (rate > reach)
         assert outside.mean() < 0.0505
 
 

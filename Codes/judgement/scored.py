@@ -19,9 +19,8 @@ import numpy as np
 
 from Codes.ground.labels import score
 
-RULE_OF_THREE = (
-    3 / 1.96
-)  # an event not seen in n rows has a rate below 3 / n, 95 times of 100; as a standard error
+# an event not seen in n rows has a rate below 3 / n, 95 times of 100; as a standard error
+RULE_OF_THREE = 3 / 1.96
 TINY = 1e-6  # what rounding makes of a 1: draws are kept in single precision
 TAG = "mlflow.workbook.validation"  # of a run: its Scored, as text
 HOLD_OUT, FOLDS = "hold-out", "cross-validation"

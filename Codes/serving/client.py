@@ -91,6 +91,13 @@ def free_port() -> int:
     raise WorkbookError("no port can be had on 127.0.0.1.")
 
 
+def is_taken(port: int) -> bool:
+    """Whether somebody listens on the `port` of this machine."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
+        return True
+    return False
+
+
 def body(frame: pd.DataFrame) -> str:
     """`frame` as the JSON text that MLflow's protocol takes: dataframe_split, null for what is missing."""
     gap: Any = None  # null; pandas' stubs know no None here

@@ -15,12 +15,8 @@ from Codes.model_registry.registry import DIGEST, PRIVATE, PROBLEM, TRUSTED, Ver
 if TYPE_CHECKING:
     from Codes.saved_models.trust import Loaded
 
-KEPT = (
-    DIGEST,
-    PRIVATE,
-    PROBLEM,
-    TRUSTED,
-)  # of a version's tags: others change where it is promoted
+# of a version's tags: others change where it is promoted
+KEPT = (DIGEST, PRIVATE, PROBLEM, TRUSTED)
 FACTS, FILES = "version.json", "model"  # in the folder: a Version, and the files of its model
 
 
